@@ -1,0 +1,50 @@
+// Package backendtest runs a test on each compute backend.
+package backendtest
+
+import (
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/gomlx/compute"
+
+	"github.com/symaudit/symaudit/internal/backend"
+)
+
+// RequireXLAEnv, when set, turns a missing XLA plugin from a skip into a failure: continuous integration sets it.
+const RequireXLAEnv = "SYMAUDIT_REQUIRE_XLA"
+
+var (
+	openGo  = sync.OnceValues(func() (backend.Choice, error) { return backend.Open("go") })
+	openXLA = sync.OnceValues(func() (backend.Choice, error) { return backend.Open("xla:cpu") })
+)
+
+// Each runs f once as subtest "go" and once as subtest "xla". The latter is skipped where no PJRT CPU plugin is found.
+func Each(t *testing.T, f func(t *testing.T, b compute.Backend)) {
+	t.Helper()
+	t.Run("go", func(t *testing.T) { f(t, Go(t)) })
+	t.Run("xla", func(t *testing.T) { f(t, XLA(t)) })
+}
+
+// Go returns the pure Go backend, shared by all tests of the process.
+func Go(t testing.TB) compute.Backend {
+	t.Helper()
+	b, err := openGo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Backend
+}
+
+// XLA returns the XLA CPU backend, or skips the test where there is none.
+func XLA(t testing.TB) compute.Backend {
+	t.Helper()
+	b, err := openXLA()
+	if err != nil {
+		if os.Getenv(RequireXLAEnv) != "" {
+			t.Fatalf("%s is set: %v", RequireXLAEnv, err)
+		}
+		t.Skipf("no XLA: %v", err)
+	}
+	return b.Backend
+}
