@@ -1,0 +1,401 @@
+package audit_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
+	"github.com/stretchr/testify/require"
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/models"
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/solver"
+)
+
+// Small enough for dense references: a few hundred parameters on 8x8.
+var (
+	smallUNet = models.UNet{Widths: []int{2}, Blocks: 1, Groups: 1}
+	smallViT  = models.ViT{Patch: 4, Width: 4, Layers: 1, Heads: 2, Expansion: 1}
+)
+
+const grid = 8
+
+// flow is n random states that look like a gas: positive density and energy.
+func flow(seed uint64, n int) []float32 {
+	random := rand.New(rand.NewPCG(seed, 0))
+	values := make([]float32, n*grid*grid*4)
+	for i := range values {
+		values[i] = float32(0.3 * random.NormFloat64())
+		if c := i % 4; c == 0 || c == 3 {
+			values[i] = 1 + values[i]/3
+		}
+	}
+	return values
+}
+
+func batch(values []float32) *tensors.Tensor {
+	return tensors.FromFlatDataAndDimensions(values, len(values)/(grid*grid*4), grid, grid, 4)
+}
+
+func probes(n, batchSize int) audit.Probes {
+	p := audit.Probes{Inputs: batch(flow(1, n)), Targets: batch(flow(2, n)), BatchSize: batchSize}
+	for i := range n {
+		p.Samples = append(p.Samples, audit.Sample{Class: "CE-RP", Trajectory: int64(i), TimeIndex: 3})
+	}
+	return p
+}
+
+// trained returns a trainer after a few steps of Adam.
+func trained(t testing.TB, b compute.Backend, fn models.Fn) *train.Trainer {
+	t.Helper()
+	store := model.NewStore()
+	store.SetParam(model.ParamInitialSeed, int64(7))
+	trainer := train.NewTrainer(b, store, fn, audit.Loss, optimizer.Adam().LearningRate(1e-2).Done(), nil, nil)
+	for step := range 5 {
+		_, err := trainer.TrainStep(train.Batch{
+			Inputs: []*tensors.Tensor{batch(flow(uint64(10+step), 2))},
+			Labels: []*tensors.Tensor{batch(flow(uint64(20+step), 2))},
+		})
+		require.NoError(t, err)
+	}
+	return trainer
+}
+
+func TestInfluenceAgainstDenseAndDualOracles(t *testing.T) {
+	const samples, relative = 2, 1e-2
+	for name, fn := range map[string]models.Fn{"unet": smallUNet.Fn(), "vit": smallViT.Fn()} {
+		t.Run(name, func(t *testing.T) {
+			backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+				trainer := trained(t, b, fn)
+				p := probes(samples, 0)
+				auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), p).
+					WithRelativeLambda(relative).WithTolerance(1e-6).Done()
+				require.NoError(t, err)
+				defer auditor.Close()
+				records, err := auditor.Audit(context.Background(), audit.Moment{Model: name})
+				require.NoError(t, err)
+				require.Len(t, records.Solves, 1)
+				require.Len(t, records.Influence, 8*samples*samples)
+				require.Equal(t, "converged", records.Solves[0].Status)
+				require.InEpsilon(t, relative, records.Solves[0].Lambda/records.Solves[0].LambdaMax, 0.05)
+				compareWithOracles(t, b, trainer, fn, p, records)
+			})
+		})
+	}
+}
+
+// compareWithOracles recomputes the influence of one batch from the dense metric and from the Jacobian.
+func compareWithOracles(t *testing.T, b compute.Backend, trainer *train.Trainer, fn models.Fn, p audit.Probes, records *audit.Records) {
+	network, err := solver.NewNetwork(b, fn, audit.Loss, dtypes.Float64)
+	require.NoError(t, err)
+	defer network.Close()
+	require.NoError(t, network.Load(trainer.Store()))
+	elements, err := orbits.D4().Elements(grid, grid)
+	require.NoError(t, err)
+	samples := len(p.Samples)
+	double := func(states *tensors.Tensor) *tensors.Tensor {
+		converted, err := solver.ConvertDType(states, dtypes.Float64)
+		require.NoError(t, err)
+		return converted
+	}
+	gradients := mat.NewDense(len(elements)*samples, network.Dim(), nil)
+	for e, element := range elements {
+		act := graph.MustNewExec(b, func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) })
+		for i := range samples {
+			one := func(states *tensors.Tensor) *tensors.Tensor {
+				size := grid * grid * 4
+				return act.MustExec(double(batch(tensors.MustCopyFlatData[float32](states)[i*size : (i+1)*size])))[0]
+			}
+			_, err := network.Gradient(gradients.RawRowView(e*samples+i), one(p.Inputs), one(p.Targets))
+			require.NoError(t, err)
+		}
+	}
+	x := double(p.Inputs)
+	scale := 1 / float64(x.Size())
+	lambda := records.Solves[0].Lambda
+	eta, asymmetry, err := solver.Dense(network.Metric(x, scale))
+	require.NoError(t, err)
+	require.Less(t, asymmetry, 1e-12*mat.Norm(eta, 2))
+	primal, err := solver.Cholesky(eta, lambda, gradients)
+	require.NoError(t, err)
+	jacobian, err := network.Jacobian(x)
+	require.NoError(t, err)
+	dual, err := solver.Woodbury(jacobian, scale, lambda, gradients)
+	require.NoError(t, err)
+
+	for oracle, solution := range map[string]*mat.Dense{"dense Cholesky": primal, "dual": dual} {
+		var want mat.Dense
+		want.Mul(gradients, solution.T())
+		difference, norm := make(map[string]float64), make(map[string]float64)
+		for _, row := range records.Influence {
+			e := 0
+			for elements[e].Name() != row.Element {
+				e++
+			}
+			m, n := int(row.RowSample), e*samples+int(row.ColSample)
+			difference[row.Element] = math.Hypot(difference[row.Element], row.Influence-want.At(m, n))
+			norm[row.Element] = math.Hypot(norm[row.Element], want.At(m, n))
+			require.InDelta(t, want.At(m, n)/math.Sqrt(want.At(m, m)*want.At(n, n)), *row.Cosine, 1e-6, "%s, cosine of %s", oracle, row.Element)
+		}
+		require.Len(t, norm, 8)
+		for element := range norm {
+			require.LessOrEqual(t, difference[element]/norm[element], 1e-6, "%s, influence under %s", oracle, element)
+			require.InDelta(t, norm[element], frobenius(records, element), 1e-6*norm[element])
+		}
+	}
+}
+
+// frobenius recovers the norm by which the influence of an element was scaled.
+func frobenius(records *audit.Records, element string) float64 {
+	for _, row := range records.Influence {
+		if row.Element == element {
+			return row.Influence / *row.FrobeniusScaled
+		}
+	}
+	return math.NaN()
+}
+
+func TestBatchesAreIndependent(t *testing.T) {
+	b := backendtest.Go(t)
+	fn := smallViT.Fn()
+	trainer := trained(t, b, fn)
+	influence := func(p audit.Probes) map[int32][]float64 {
+		auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.Translations(4), p).WithLambda(0.1).WithTolerance(1e-8).Done()
+		require.NoError(t, err)
+		defer auditor.Close()
+		records, err := auditor.Audit(context.Background(), audit.Moment{})
+		require.NoError(t, err)
+		values := map[int32][]float64{}
+		for _, row := range records.Influence {
+			values[row.Batch] = append(values[row.Batch], row.Influence)
+		}
+		return values
+	}
+	both := influence(probes(4, 2))
+	half := probes(4, 2)
+	size := 2 * grid * grid * 4
+	half.Inputs, half.Targets = batch(flow(1, 4)[size:]), batch(flow(2, 4)[size:])
+	half.Samples = half.Samples[2:]
+	require.Len(t, both, 2)
+	require.InDeltaSlice(t, influence(half)[0], both[1], 1e-9)
+}
+
+func TestALooseSolveFailsTheComparison(t *testing.T) {
+	b := backendtest.Go(t)
+	fn := smallUNet.Fn()
+	trainer := trained(t, b, fn)
+	influence := func(tolerance float64) []float64 {
+		auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), probes(2, 2)).
+			WithRelativeLambda(1e-3).WithTolerance(tolerance).Done()
+		require.NoError(t, err)
+		defer auditor.Close()
+		records, err := auditor.Audit(context.Background(), audit.Moment{})
+		require.NoError(t, err)
+		var values []float64
+		for _, row := range records.Influence {
+			values = append(values, row.Influence)
+		}
+		return values
+	}
+	tight, loose := influence(1e-5), influence(0.5)
+	require.Greater(t, floats.Distance(tight, loose, 2)/floats.Norm(tight, 2), 1e-3)
+}
+
+func TestSymmetrizedModelIsTheUpperEnd(t *testing.T) {
+	elements, err := orbits.D4().Elements(grid, grid)
+	require.NoError(t, err)
+	for name, fn := range map[string]models.Fn{"unet": smallUNet.Fn(), "vit": smallViT.Fn()} {
+		t.Run(name, func(t *testing.T) {
+			symmetric := models.Symmetrize(fn, orbits.EulerField(), elements)
+			b := backendtest.Go(t)
+			auditor, err := audit.New(trained(t, b, symmetric), symmetric, nil).WithGroup(orbits.D4(), probes(2, 2)).
+				WithTolerance(1e-8).Done()
+			require.NoError(t, err)
+			defer auditor.Close()
+			records, err := auditor.Audit(context.Background(), audit.Moment{})
+			require.NoError(t, err)
+			for _, row := range records.Errors {
+				require.Less(t, row.CommutatorError, 1e-25, row.Element)
+				require.InEpsilon(t, row.IdentityError, row.TargetError, 1e-10, row.Element)
+			}
+			for _, row := range records.Influence {
+				if row.RowSample == row.ColSample {
+					require.InDelta(t, 1, *row.Cosine, 1e-9, row.Element)
+				}
+			}
+			for _, row := range records.Coherence {
+				require.InDelta(t, 1, *row.Median, 1e-9)
+				require.Zero(t, *row.NegativeFraction)
+			}
+		})
+	}
+}
+
+func TestForwardErrorsByHand(t *testing.T) {
+	// The model doubles the first momentum: it commutes with reflections of the axes, not with quarter turns.
+	fn := func(_ *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Mul(x, graph.Reshape(graph.Const(x.Graph(), []float64{1, 2, 1, 1}), 1, 1, 1, 4))
+	}
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		p := probes(3, 0)
+		p.Targets = p.Inputs
+		auditor, err := audit.New(source{b, model.NewStore()}, fn, nil).WithGroup(orbits.D4(), p).WithForwardOnly().Done()
+		require.NoError(t, err)
+		defer auditor.Close()
+		at := audit.Moment{Model: "doubler", Step: 12, Epoch: 1.5}
+		records, err := auditor.Audit(context.Background(), at)
+		require.NoError(t, err)
+		require.Empty(t, records.Influence)
+		require.Len(t, records.Errors, 8*3)
+		for _, row := range records.Errors {
+			require.Equal(t, at, row.Moment)
+			// Only channel 1 is wrong, by its own size: (m/RMS)^2 averages to 1, over four channels 1/4.
+			require.InDelta(t, 0.25, row.TargetError, 1e-4)
+			require.InDelta(t, 0.25, row.IdentityError, 1e-4)
+			require.Zero(t, row.PersistenceError)
+			switch row.Element {
+			case "e", "r2", "s", "sr2":
+				require.Zero(t, row.CommutatorError, row.Element)
+			default:
+				// f(g.x) has doubled one component and g.f(x) the other: errors of (1/2)^2 of the doubled and 1^2 of the other.
+				require.InDelta(t, (0.25+1)/4, row.CommutatorError, 1e-4, row.Element)
+			}
+		}
+		require.Len(t, records.Coherence, 9)
+		require.Nil(t, records.Coherence[8].Median, "no influence, no cosine")
+	})
+}
+
+type source struct {
+	backend compute.Backend
+	store   *model.Store
+}
+
+func (s source) Backend() compute.Backend { return s.backend }
+func (s source) Store() *model.Store      { return s.store }
+
+func TestVanishingGradientHasNoCosine(t *testing.T) {
+	fn := smallUNet.Fn()
+	b := backendtest.Go(t)
+	noLoss := func(labels, predictions []*graph.Node) *graph.Node {
+		return graph.MulScalar(audit.Loss(labels, predictions), 0)
+	}
+	auditor, err := audit.New(trained(t, b, fn), fn, noLoss).WithGroup(orbits.D4(), probes(2, 2)).Done()
+	require.NoError(t, err)
+	defer auditor.Close()
+	records, err := auditor.Audit(context.Background(), audit.Moment{})
+	require.NoError(t, err)
+	for _, row := range records.Influence {
+		require.Zero(t, row.Influence)
+		require.Nil(t, row.Cosine)
+		require.Nil(t, row.FrobeniusScaled)
+	}
+	for _, row := range records.Coherence {
+		require.Zero(t, row.N)
+		require.Nil(t, row.Mean)
+	}
+}
+
+func TestAuditLeavesTheStoreAlone(t *testing.T) {
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		fn := smallUNet.Fn()
+		trainer := trained(t, b, fn)
+		snapshot := func() map[string]string {
+			values := map[string]string{}
+			for v := range trainer.Store().IterVariables() {
+				require.NoError(t, v.MustValue().ConstBytes(func(data []byte) { values[v.Path()] = string(data) }))
+			}
+			return values
+		}
+		before := snapshot()
+		auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), probes(2, 2)).WithTolerance(0.1).Done()
+		require.NoError(t, err)
+		defer auditor.Close()
+		_, err = auditor.Audit(context.Background(), audit.Moment{})
+		require.NoError(t, err)
+		require.Equal(t, before, snapshot())
+	})
+}
+
+func TestAuditIsCancelled(t *testing.T) {
+	fn := smallUNet.Fn()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	stop := fmt.Errorf("enough")
+	auditor, err := audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithGroup(orbits.D4(), probes(2, 2)).
+		WithProgress(func(_, _ int) { cancel(stop) }).Done()
+	require.NoError(t, err)
+	defer auditor.Close()
+	_, err = auditor.Audit(ctx, audit.Moment{})
+	require.ErrorIs(t, err, stop)
+}
+
+func TestBuilderRefuses(t *testing.T) {
+	b := backendtest.Go(t)
+	fn := smallUNet.Fn()
+	from := source{b, model.NewStore()}
+	oblong := probes(2, 0)
+	oblong.Inputs = tensors.FromFlatDataAndDimensions(flow(1, 2), 2, grid/2, 2*grid, 4)
+	oblong.Targets = oblong.Inputs
+	shapes := probes(2, 0)
+	shapes.Targets = batch(flow(1, 3))
+	for name, test := range map[string]struct {
+		builder *audit.Builder
+		want    string
+	}{
+		"no group":   {audit.New(from, fn, nil), "no group to audit"},
+		"oblong":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), oblong), "needs a square grid, got 4x16"},
+		"shapes":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), shapes), "both must be the same"},
+		"channels":   {audit.New(from, fn, nil).WithField(orbits.Field{Channels: []string{"u"}}).WithGroup(orbits.D4(), probes(2, 0)), "have 4 channels, the field has 1"},
+		"batch size": {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(4, 3)), "a batch size of 3 does not divide 4 probes"},
+		"twice":      {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithGroup(orbits.D4(), probes(2, 0)), `group "d4" was added twice`},
+		"lambda":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithLambda(0), "lambda is 0; it must be positive"},
+		"dtype":      {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithDType(dtypes.Int32), "only float32 and float64"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := test.builder.Done()
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+func ExampleNew() {
+	// backend, modelFn, trainer and probes are the training's own; here a model that is not trained at all.
+	backend := exampleBackend()
+	store := model.NewStore()
+	identity := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
+
+	auditor, err := audit.New(source{backend, store}, identity, nil).
+		WithField(orbits.EulerField()).
+		WithGroup(orbits.D4(), probes(2, 2)).
+		WithForwardOnly().
+		Done()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer auditor.Close()
+	records, err := auditor.Audit(context.Background(), audit.Moment{Model: "identity"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, row := range records.Coherence {
+		if row.Element == audit.AllElements {
+			fmt.Printf("%s: median commutator error %.0f\n", row.GroupName, row.MedianCommutatorError)
+		}
+	}
+	// Output: d4: median commutator error 0
+}

@@ -1,0 +1,151 @@
+package audit
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/solver"
+)
+
+// Sample says where a probe comes from.
+type Sample struct {
+	Class      string // family of initial conditions, for instance
+	Trajectory int64  // within the class
+	TimeIndex  int32  // of the input state
+}
+
+// Probes are held-out transitions, chosen once: the state after a step is the target of the state before it.
+type Probes struct {
+	Inputs, Targets *tensors.Tensor // [n, y, x, channel], float32 or float64
+	Samples         []Sample        // of length n
+	// BatchSize samples, in order, share one metric eta; influence is measured between samples of a batch. It divides
+	// n. Zero means one batch of all.
+	BatchSize int
+}
+
+func (p Probes) validate(field orbits.Field) error {
+	if p.Inputs == nil || p.Targets == nil {
+		return fmt.Errorf("audit: probes need inputs and targets")
+	}
+	shape := p.Inputs.Shape()
+	if shape.Rank() != 4 || !shape.Equal(p.Targets.Shape()) {
+		return fmt.Errorf("audit: probes are %s with targets %s; both must be the same [n, y, x, channel]", shape, p.Targets.Shape())
+	}
+	dimensions := shape.Dimensions
+	if dimensions[3] != len(field.Channels) {
+		return fmt.Errorf("audit: probes %s have %d channels, the field has %d (%v); declare the field of these states", shape, dimensions[3], len(field.Channels), field.Channels)
+	}
+	if len(p.Samples) != dimensions[0] {
+		return fmt.Errorf("audit: %d samples are described and %d probes are given", len(p.Samples), dimensions[0])
+	}
+	if p.BatchSize < 0 || p.BatchSize > dimensions[0] || p.BatchSize > 0 && dimensions[0]%p.BatchSize != 0 {
+		return fmt.Errorf("audit: a batch size of %d does not divide %d probes", p.BatchSize, dimensions[0])
+	}
+	return nil
+}
+
+// hashProbes identifies the values of all probes.
+func hashProbes(groups []groupProbes) (string, error) {
+	digest := sha256.New()
+	for _, g := range groups {
+		for _, t := range []*tensors.Tensor{g.probes.Inputs, g.probes.Targets} {
+			fmt.Fprintln(digest, g.group.Name, t.Shape())
+			if err := t.ConstBytes(func(data []byte) { digest.Write(data) }); err != nil {
+				return "", fmt.Errorf("audit: reading the probes: %w", err)
+			}
+		}
+	}
+	return hex.EncodeToString(digest.Sum(nil)), nil
+}
+
+// orbit is a group with its probes, moved by each of its elements.
+type orbit struct {
+	group     orbits.Group
+	elements  []orbits.Element // identity first
+	samples   []Sample
+	batchSize int
+
+	inputs, targets []*tensors.Tensor // by element: [n, y, x, channel], in the auditor's dtype
+	act             *graph.Exec       // a batch of states -> one output for each element
+}
+
+func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, probes Probes, dtype dtypes.DType) (*orbit, error) {
+	if err := probes.validate(field); err != nil {
+		return nil, err
+	}
+	dimensions := probes.Inputs.Shape().Dimensions
+	elements, err := group.Elements(dimensions[1], dimensions[2])
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	o := &orbit{group: group, elements: elements, samples: probes.Samples, batchSize: probes.BatchSize}
+	if o.batchSize == 0 {
+		o.batchSize = len(o.samples)
+	}
+	o.act, err = graph.NewExec(backend, func(x *graph.Node) []*graph.Node {
+		moved := make([]*graph.Node, len(elements))
+		for i, element := range elements {
+			moved[i] = element.Apply(field, x)
+		}
+		return moved
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	for _, side := range []struct {
+		states *tensors.Tensor
+		moved  *[]*tensors.Tensor
+	}{{probes.Inputs, &o.inputs}, {probes.Targets, &o.targets}} {
+		converted, err := solver.ConvertDType(side.states, dtype)
+		if err != nil {
+			return nil, fmt.Errorf("audit: probes: %w", err)
+		}
+		if *side.moved, err = o.move(converted); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// move returns g.x for each element g.
+func (o *orbit) move(states *tensors.Tensor) (moved []*tensors.Tensor, err error) {
+	if panicked := exceptions.TryCatch[error](func() { moved, err = o.act.Exec(states) }); panicked != nil {
+		err = panicked
+	}
+	if err != nil {
+		return nil, fmt.Errorf("audit: group %s: %w", o.group.Name, err)
+	}
+	return moved, nil
+}
+
+func (o *orbit) batches() int { return len(o.samples) / o.batchSize }
+
+// rows copies the samples [from, to) of a batch of states.
+func rows(states *tensors.Tensor, from, to int) (*tensors.Tensor, error) {
+	dimensions := append([]int{to - from}, states.Shape().Dimensions[1:]...)
+	part := tensors.FromShape(shapes.Make(states.DType(), dimensions...))
+	size := part.Size() / (to - from)
+	var err error
+	switch states.DType() {
+	case dtypes.Float32:
+		err = copyRows[float32](part, states, from*size)
+	default:
+		err = copyRows[float64](part, states, from*size)
+	}
+	return part, err
+}
+
+func copyRows[T float32 | float64](dst, src *tensors.Tensor, offset int) error {
+	return tensors.ConstFlatData(src, func(from []T) {
+		tensors.MustMutableFlatData(dst, func(to []T) { copy(to, from[offset:]) })
+	})
+}

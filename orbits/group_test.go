@@ -1,0 +1,159 @@
+package orbits_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/orbits"
+)
+
+const gridSize = 6
+
+// anyElement draws products of D4 elements of either kind with shifts, some of them longer than the grid.
+func anyElement(t *rapid.T, label string) orbits.Element {
+	element := rapid.SampledFrom(mustElements(t, orbits.D4(), gridSize)).Draw(t, label)
+	element = element.Compose(rapid.SampledFrom(mustElements(t, orbits.Translations(1), gridSize)).Draw(t, label+" shift"))
+	element = element.Compose(rapid.SampledFrom(mustElements(t, orbits.D4GridOnly(), gridSize)).Draw(t, label+" grid only"))
+	return element.Compose(rapid.SampledFrom(mustElements(t, orbits.Translations(1), gridSize)).Draw(t, label+" shift again"))
+}
+
+func TestGroupAxioms(t *testing.T) {
+	identity := orbits.Element{}
+	rapid.Check(t, func(t *rapid.T) {
+		g, h, k := anyElement(t, "g"), anyElement(t, "h"), anyElement(t, "k")
+		require.Equal(t, g.Compose(h).Compose(k), g.Compose(h.Compose(k)), "associativity")
+		require.Equal(t, g, g.Compose(identity))
+		require.Equal(t, g, identity.Compose(g))
+		require.True(t, g.Compose(g.Inverse()).IsIdentity())
+		require.True(t, g.Inverse().Compose(g).IsIdentity())
+	})
+}
+
+func TestD4IsClosedAndNotCommutative(t *testing.T) {
+	for _, group := range []orbits.Group{orbits.D4(), orbits.D4GridOnly()} {
+		elements := mustElements(t, group, gridSize)
+		require.True(t, elements[0].IsIdentity())
+		for _, g := range elements {
+			var row []orbits.Element
+			for _, h := range elements {
+				row = append(row, g.Compose(h))
+			}
+			require.ElementsMatch(t, elements, row, "a row of the multiplication table of %s is a permutation", group.Name)
+			require.Contains(t, elements, g.Inverse())
+		}
+		r, s := elements[1], elements[4]
+		require.Equal(t, "sr", s.Compose(r).Name(), "r first, then s")
+		require.Equal(t, "sr3", r.Compose(s).Name())
+	}
+}
+
+// Products with shifts, on the backend that compiles a graph in no time; the pairs of D4 are tried on all.
+func TestApplyIsAHomomorphism(t *testing.T) {
+	state := numbered[float32](1, gridSize, gridSize, 4)
+	b := backendtest.Go(t)
+	rapid.Check(t, func(t *rapid.T) {
+		field := orbits.EulerField()
+		field.RowDown = rapid.Bool().Draw(t, "rows down")
+		g, h := anyElement(t, "g"), anyElement(t, "h")
+		require.Equal(t, apply(t, b, field, state, g.Compose(h)), apply(t, b, field, state, g, h))
+		require.Equal(t, state, apply(t, b, field, state, g.Inverse(), g))
+	})
+}
+
+func TestApplyIsAHomomorphismOnD4(t *testing.T) {
+	elements := mustElements(t, orbits.D4(), gridSize)
+	field := orbits.EulerField()
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		out, err := graph.CallOnceN(b, func(x *graph.Node) (composed, inTurn *graph.Node) {
+			var left, right []*graph.Node
+			for _, g := range elements {
+				for _, h := range elements {
+					left = append(left, g.Compose(h).Apply(field, x))
+					right = append(right, g.Apply(field, h.Apply(field, x)))
+				}
+			}
+			return graph.Stack(left, 0), graph.Stack(right, 0)
+		}, numbered[float32](1, gridSize, gridSize, 4))
+		require.NoError(t, err)
+		require.Equal(t, out[0].Value(), out[1].Value())
+	})
+}
+
+// A wrong pairing of momenta with grid is invisible on e and r2 but not on r.
+func TestGridOnlyDiffersFromD4(t *testing.T) {
+	state := numbered[float32](1, gridSize, gridSize, 4)
+	right, wrong := mustElements(t, orbits.D4(), gridSize), mustElements(t, orbits.D4GridOnly(), gridSize)
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		for i := range right {
+			same := cmp.Equal(apply(t, b, orbits.EulerField(), state, right[i]), apply(t, b, orbits.EulerField(), state, wrong[i]))
+			require.Equal(t, i == 0, same, right[i].Name())
+		}
+	})
+}
+
+func TestElementsOfTranslations(t *testing.T) {
+	elements, err := orbits.Translations(4).Elements(12, 10)
+	require.NoError(t, err)
+	var names []string
+	for _, element := range elements {
+		names = append(names, element.Name())
+	}
+	require.Equal(t, []string{"e", "t(0,4)", "t(0,8)", "t(4,0)", "t(8,0)"}, names)
+	dy, dx := elements[3].Shift()
+	require.Equal(t, [2]float64{4, 0}, [2]float64{dy, dx})
+	turned := elements[1].Compose(mustElements(t, orbits.D4(), 8)[1])
+	require.Equal(t, "t(0,4)r", turned.Name())
+}
+
+func TestGroupErrors(t *testing.T) {
+	for _, c := range []struct {
+		group         orbits.Group
+		height, width int
+		want          string
+	}{
+		{orbits.D4(), 16, 12, "orbits: group d4 needs a square grid, got 16x12; use translations"},
+		{orbits.D4GridOnly(), 16, 12, "orbits: group d4-grid-only needs a square grid, got 16x12; use translations"},
+		{orbits.D4(), 0, 0, "orbits: a grid needs positive sizes, got 0x0"},
+		{orbits.Translations(0), 16, 16, "orbits: group translations needs a stride between 1 and 15 on a 16x16 grid, got 0"},
+		{orbits.Translations(8), 8, 16, "orbits: group translations needs a stride between 1 and 7 on a 8x16 grid, got 8"},
+		{orbits.Group{}, 16, 16, `orbits: unknown group ""; use one of d4, d4-grid-only, translations`},
+	} {
+		_, err := c.group.Elements(c.height, c.width)
+		require.EqualError(t, err, c.want)
+	}
+}
+
+func TestNamed(t *testing.T) {
+	for _, want := range []orbits.Group{orbits.D4(), orbits.D4GridOnly(), orbits.Translations(8)} {
+		got, err := orbits.Named(want.Name, 8)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	_, err := orbits.Named("translations", 0)
+	require.EqualError(t, err, "orbits: group translations needs a positive stride in pixels, got 0")
+	_, err = orbits.Named("D4", 0)
+	require.EqualError(t, err, `orbits: unknown group "D4"; use one of d4, d4-grid-only, translations`)
+}
+
+func TestFieldValidate(t *testing.T) {
+	require.NoError(t, orbits.EulerField().Validate())
+	three := slices.Clone(orbits.EulerField().Channels[:3])
+	for _, c := range []struct {
+		field orbits.Field
+		want  string
+	}{
+		{orbits.Field{}, "orbits: a field needs at least one channel"},
+		{orbits.Field{Channels: []string{"u", "u"}}, `orbits: channel name "u" is used twice; give each channel its own`},
+		{orbits.Field{Channels: three, Vectors: [][2]int{{1, 3}}}, "orbits: vector [1 3] names channel 3, but the field has channels 0 to 2"},
+		{orbits.Field{Channels: three, Vectors: [][2]int{{1, 1}}}, "orbits: channel 1 (momentum_x) is a component twice; a channel belongs to one vector at most"},
+	} {
+		require.EqualError(t, c.field.Validate(), c.want)
+	}
+}

@@ -1,0 +1,79 @@
+package solver
+
+import (
+	"fmt"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/tensors"
+)
+
+func shapeOf(dtype dtypes.DType, dimensions ...int) shapes.Shape {
+	return shapes.Make(dtype, dimensions...)
+}
+
+// ConvertDType returns a copy of t in another precision; between Float32 and Float64, or a plain copy.
+func ConvertDType(t *tensors.Tensor, to dtypes.DType) (*tensors.Tensor, error) {
+	from := t.DType()
+	if from == to {
+		return t.LocalClone()
+	}
+	converted := tensors.FromShape(shapeOf(to, t.Shape().Dimensions...))
+	var err error
+	switch {
+	case from == dtypes.Float32 && to == dtypes.Float64:
+		err = convert[float32, float64](converted, t)
+	case from == dtypes.Float64 && to == dtypes.Float32:
+		err = convert[float64, float32](converted, t)
+	default:
+		err = fmt.Errorf("solver: cannot convert %s to %s; only float32 and float64 are supported", from, to)
+	}
+	return converted, err
+}
+
+func convert[From, To float32 | float64](dst, src *tensors.Tensor) error {
+	return tensors.ConstFlatData(src, func(from []From) {
+		tensors.MustMutableFlatData(dst, func(to []To) {
+			for i, value := range from {
+				to[i] = To(value)
+			}
+		})
+	})
+}
+
+// vector is a parameter vector on its way to the device.
+func (n *Network) vector(values []float64) *tensors.Tensor {
+	if n.dtype == dtypes.Float64 {
+		return tensors.FromFlatDataAndDimensions(values, len(values))
+	}
+	narrow := make([]float32, len(values))
+	for i, value := range values {
+		narrow[i] = float32(value)
+	}
+	return tensors.FromFlatDataAndDimensions(narrow, len(narrow))
+}
+
+// drain copies a result to dst and frees it at once: left to the garbage collector, results pile up on the device and
+// a product takes half as long again.
+func drain(dst []float64, result *tensors.Tensor) error {
+	if result.Size() != len(dst) {
+		return fmt.Errorf("solver: a result has %d values where %d were expected", result.Size(), len(dst))
+	}
+	var err error
+	switch result.DType() {
+	case dtypes.Float64:
+		err = tensors.ConstFlatData(result, func(flat []float64) { copy(dst, flat) })
+	case dtypes.Float32:
+		err = tensors.ConstFlatData(result, func(flat []float32) {
+			for i, value := range flat {
+				dst[i] = float64(value)
+			}
+		})
+	default:
+		err = fmt.Errorf("solver: a result is %s; expected float32 or float64", result.DType())
+	}
+	if err != nil {
+		return err
+	}
+	return result.FinalizeAll()
+}

@@ -1,0 +1,283 @@
+package solver
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/support/exceptions"
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/solver/forward"
+)
+
+// ModelFn builds the model on a batch of inputs [batch, ...]; a sample's output must not depend on the other samples.
+// It must follow the dtype of its input where the network's precision is not the model's own.
+type ModelFn = func(scope *model.Scope, x *graph.Node) *graph.Node
+
+// LossFn is GoMLX's loss.LossFn; a result that is not a scalar is averaged, as GoMLX's trainer does.
+type LossFn = func(labels, predictions []*graph.Node) *graph.Node
+
+// Network is a private copy of a model's weights, in evaluation mode and in a precision of its own, with the products
+// that influence needs. It never touches the store it copies from. Parameters are numbered by the sorted paths of the
+// trainable variables, each flattened in row-major order.
+//
+// It is not safe for concurrent use. Close frees it.
+type Network struct {
+	backend compute.Backend
+	model   ModelFn
+	dtype   dtypes.DType
+	store   *model.Store
+	params  []*model.Variable
+	dim     int
+	loaded  bool
+
+	predict, gradient, product, tangent *model.Exec
+}
+
+// NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products.
+func NewNetwork(backend compute.Backend, modelFn ModelFn, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
+	if dtype != dtypes.Float32 && dtype != dtypes.Float64 {
+		return nil, fmt.Errorf("solver: a network in %s is not supported; use float32 or float64", dtype)
+	}
+	n := &Network{backend: backend, model: modelFn, dtype: dtype, store: model.NewStore()}
+	err := exceptions.TryCatch[error](func() {
+		n.predict = model.MustNewExec(backend, n.store, modelFn)
+		n.gradient = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, y *graph.Node) (*graph.Node, *graph.Node) {
+			loss := lossFn([]*graph.Node{y}, []*graph.Node{modelFn(scope, x)})
+			if !loss.IsScalar() {
+				loss = graph.ReduceAllMean(loss)
+			}
+			return loss, n.flatGradient(loss)
+		})
+		n.product = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, v *graph.Node) *graph.Node {
+			output := modelFn(scope, x)
+			// The tangent is a constant to the reverse pass, which then shares the primal graph with the forward one.
+			tangent := graph.StopGradient(n.jacobianVector(output, v))
+			return n.flatGradient(graph.ReduceAllSum(graph.Mul(output, tangent)))
+		})
+		n.tangent = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, v *graph.Node) *graph.Node {
+			return n.jacobianVector(modelFn(scope, x), v)
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("solver: %w", err)
+	}
+	return n, nil
+}
+
+// Load copies the variables and hyperparameters of a store, converting trainable ones to the network's precision. It
+// is cheap after the first time. The trainable variables must stay the same from one call to the next.
+func (n *Network) Load(from *model.Store) error {
+	for path, value := range from.IterParams() {
+		n.store.SetParam(path, value)
+	}
+	var params []*model.Variable
+	for variable := range from.IterVariables() {
+		value, err := variable.Value()
+		if err != nil {
+			return fmt.Errorf("solver: variable %s has no value yet; audit after the first training step: %w", variable.Path(), err)
+		}
+		trainable := variable.Trainable && value.DType().IsFloat()
+		dtype := value.DType()
+		if dtype == dtypes.Float32 || dtype == dtypes.Float64 {
+			dtype = n.dtype
+		} else if trainable {
+			return fmt.Errorf("solver: trainable variable %s is %s; only float32 and float64 are supported", variable.Path(), dtype)
+		}
+		copied, err := ConvertDType(value, dtype)
+		if err != nil {
+			return fmt.Errorf("solver: variable %s: %w", variable.Path(), err)
+		}
+		own := n.store.GetVariable(variable.Path())
+		if own == nil {
+			own, err = n.store.CreateVariable(variable.Path(), copied)
+		} else {
+			err = own.SetValue(copied)
+		}
+		if err != nil {
+			return fmt.Errorf("solver: variable %s: %w", variable.Path(), err)
+		}
+		own.Trainable = trainable
+		if trainable {
+			params = append(params, own)
+		}
+	}
+	slices.SortFunc(params, func(a, b *model.Variable) int { return strings.Compare(a.Path(), b.Path()) })
+	if n.loaded && !slices.Equal(n.params, params) {
+		return fmt.Errorf("solver: the model had %d trainable variables and now has %d or others; make a new network when parameters are frozen or added", len(n.params), len(params))
+	}
+	n.params, n.dim, n.loaded = params, 0, true
+	for _, p := range params {
+		n.dim += p.Shape().Size()
+	}
+	return nil
+}
+
+// Dim is the number of trainable parameters loaded.
+func (n *Network) Dim() int { return n.dim }
+
+// DType is the precision of weights and products.
+func (n *Network) DType() dtypes.DType { return n.dtype }
+
+// Predict returns the model's output on a batch, in the network's precision.
+func (n *Network) Predict(x *tensors.Tensor) (*tensors.Tensor, error) {
+	outputs, err := n.run(n.predict, x)
+	if err != nil {
+		return nil, err
+	}
+	return outputs[0], nil
+}
+
+// Gradient returns the loss of a batch and writes its gradient with respect to the parameters to dst, of length Dim.
+func (n *Network) Gradient(dst []float64, x, y *tensors.Tensor) (loss float64, err error) {
+	outputs, err := n.run(n.gradient, x, y)
+	if err != nil {
+		return 0, err
+	}
+	var scalar [1]float64
+	if err := drain(scalar[:], outputs[0]); err != nil {
+		return 0, err
+	}
+	return scalar[0], drain(dst, outputs[1])
+}
+
+// Metric returns eta = scale * J^T J over the batch x as an operator, for the weights loaded at the time of each
+// product. It holds x, which must stay alive.
+func (n *Network) Metric(x *tensors.Tensor, scale float64) Operator {
+	return &metric{network: n, x: x, scale: scale}
+}
+
+// Jacobian returns the Jacobian of the flattened output of the batch x, [outputs, Dim], by Dim forward products and no
+// reverse one. For small models: it takes 8 * outputs * Dim bytes.
+func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
+	var columns *mat.Dense
+	basis := make([]float64, n.dim)
+	for i := range n.dim {
+		basis[i] = 1
+		column, err := n.along(n.tangent, x, basis)
+		basis[i] = 0
+		if err != nil {
+			return nil, err
+		}
+		if columns == nil {
+			columns = mat.NewDense(n.dim, column.Size(), nil)
+		}
+		if err := drain(columns.RawRowView(i), column); err != nil {
+			return nil, err
+		}
+	}
+	if columns == nil {
+		return nil, fmt.Errorf("solver: the model has no trainable parameter")
+	}
+	return mat.DenseCopyOf(columns.T()), nil
+}
+
+// Close frees the weights and the compiled programs.
+func (n *Network) Close() {
+	for _, exec := range []*model.Exec{n.predict, n.gradient, n.product, n.tangent} {
+		exec.Finalize()
+	}
+	n.store.Finalize()
+}
+
+type metric struct {
+	network *Network
+	x       *tensors.Tensor
+	scale   float64
+}
+
+func (m *metric) Dim() int { return m.network.dim }
+
+func (m *metric) Apply(dst, v *mat.Dense) error {
+	rows, _ := v.Dims()
+	for i := range rows {
+		image, err := m.network.along(m.network.product, m.x, v.RawRowView(i))
+		if err != nil {
+			return err
+		}
+		if err := drain(dst.RawRowView(i), image); err != nil {
+			return err
+		}
+	}
+	dst.Scale(m.scale, dst)
+	return nil
+}
+
+// jacobianVector is J v for the output's Jacobian with respect to the parameters and a flat vector v.
+func (n *Network) jacobianVector(output, v *graph.Node) *graph.Node {
+	var nodes, tangents []*graph.Node
+	offset := 0
+	for _, p := range n.params {
+		size := p.Shape().Size()
+		if p.InUseByGraph(output.Graph()) {
+			slice := graph.Slice(v, graph.AxisRange(offset, offset+size))
+			nodes = append(nodes, p.NodeValue(output))
+			tangents = append(tangents, graph.Reshape(slice, p.Shape().Dimensions...))
+		}
+		offset += size
+	}
+	if len(nodes) == 0 {
+		return graph.ZerosLike(output)
+	}
+	return forward.JVP([]*graph.Node{output}, nodes, tangents)[0]
+}
+
+// flatGradient is the gradient of a scalar with respect to all parameters, zero where the model does not use one.
+func (n *Network) flatGradient(scalar *graph.Node) *graph.Node {
+	g := scalar.Graph()
+	var nodes []*graph.Node
+	for _, p := range n.params {
+		if p.InUseByGraph(g) {
+			nodes = append(nodes, p.NodeValue(g))
+		}
+	}
+	if len(nodes) == 0 {
+		return graph.Zeros(g, shapeOf(n.dtype, n.dim))
+	}
+	gradients := graph.Gradient(scalar, nodes...)
+	flat := make([]*graph.Node, 0, len(n.params))
+	for _, p := range n.params {
+		size := p.Shape().Size()
+		if p.InUseByGraph(g) {
+			flat = append(flat, graph.Reshape(gradients[0], size))
+			gradients = gradients[1:]
+		} else {
+			flat = append(flat, graph.Zeros(g, shapeOf(n.dtype, size)))
+		}
+	}
+	return graph.Concatenate(flat, 0)
+}
+
+// along executes a program of a batch and a direction in parameter space.
+func (n *Network) along(exec *model.Exec, x *tensors.Tensor, direction []float64) (*tensors.Tensor, error) {
+	v := n.vector(direction)
+	outputs, err := n.run(exec, x, v)
+	if err != nil {
+		return nil, err
+	}
+	return outputs[0], v.FinalizeAll()
+}
+
+// run executes a program, whose graph may be built now and panic for it.
+func (n *Network) run(exec *model.Exec, args ...any) (outputs []*tensors.Tensor, err error) {
+	if !n.loaded {
+		return nil, fmt.Errorf("solver: no weights are loaded; call Load first")
+	}
+	panicked := exceptions.TryCatch[error](func() { outputs, err = exec.Exec(args...) })
+	if panicked != nil {
+		err = panicked
+	}
+	if err != nil && n.dtype == dtypes.Float64 && strings.Contains(err.Error(), dtypes.Float32.String()) {
+		err = fmt.Errorf("%w; if the model does not follow the dtype of its input, use float32", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("solver: %w", err)
+	}
+	return outputs, nil
+}

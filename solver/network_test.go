@@ -1,0 +1,217 @@
+package solver_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/stretchr/testify/require"
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/solver"
+)
+
+// twoLayers is tanh(x A) B with a bias that is not used in the output and a frozen scale, in the dtype of x.
+func twoLayers(scope *model.Scope, x *graph.Node) *graph.Node {
+	variable := func(name string, values []float32, dimensions ...int) *model.Variable {
+		value, err := solver.ConvertDType(tensors.FromFlatDataAndDimensions(values, dimensions...), x.DType())
+		if err != nil {
+			panic(err)
+		}
+		return scope.VariableWithValue(name, value)
+	}
+	a := variable("a", []float32{0.3, -0.2, 0.5, 0.1, 0.7, -0.4}, 2, 3)
+	b := variable("b", []float32{1, 0.5, -0.6, 0.2, 0.3, -1}, 3, 2)
+	variable("unused", []float32{1, 2}, 2)
+	frozen := variable("frozen", []float32{1.5}, 1).SetTrainable(false)
+	y := graph.Dot(x, a.NodeValue(x)).MatMul()
+	y = graph.Dot(graph.Tanh(y), b.NodeValue(x)).MatMul()
+	return graph.Mul(y, graph.ExpandLeftToRank(frozen.NodeValue(x), 2))
+}
+
+func meanSquare(labels, predictions []*graph.Node) *graph.Node {
+	return graph.ReduceAllMean(graph.Square(graph.Sub(predictions[0], labels[0])))
+}
+
+// loaded returns a network of fn whose weights a first run on x has made.
+func loaded(t testing.TB, b compute.Backend, fn solver.ModelFn, x any, dtype dtypes.DType) (*solver.Network, *model.Store) {
+	t.Helper()
+	store := model.NewStore()
+	store.SetParam(model.ParamInitialSeed, int64(5))
+	_, err := model.MustNewExec(b, store, fn).Exec(x)
+	require.NoError(t, err)
+	network, err := solver.NewNetwork(b, fn, meanSquare, dtype)
+	require.NoError(t, err)
+	t.Cleanup(network.Close)
+	require.NoError(t, network.Load(store))
+	return network, store
+}
+
+func TestNetworkAgainstFiniteDifferences(t *testing.T) {
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		x32 := [][]float32{{0.2, -0.9}, {1.1, 0.4}}
+		x := tensors.FromValue([][]float64{{0.2, -0.9}, {1.1, 0.4}})
+		y := tensors.FromValue([][]float64{{0.1, 0.2}, {-0.3, 0.5}})
+		network, store := loaded(t, b, twoLayers, x32, dtypes.Float64)
+		require.Equal(t, 6+6+2, network.Dim(), "two matrices and the unused bias; the frozen scale is no parameter")
+
+		outputs := func(direction []float64, step float64) []float64 {
+			moved := model.NewStore()
+			offset := 0
+			for _, path := range []string{"/a", "/b", "/frozen", "/unused"} {
+				value, err := solver.ConvertDType(store.GetVariable(path).MustValue(), dtypes.Float64)
+				require.NoError(t, err)
+				if path != "/frozen" {
+					tensors.MustMutableFlatData(value, func(flat []float64) {
+						floats.AddScaled(flat, step, direction[offset:offset+len(flat)])
+						offset += len(flat)
+					})
+				}
+				v, err := moved.CreateVariable(path, value)
+				require.NoError(t, err)
+				v.Trainable = path != "/frozen"
+			}
+			probe, err := solver.NewNetwork(b, twoLayers, meanSquare, dtypes.Float64)
+			require.NoError(t, err)
+			defer probe.Close()
+			require.NoError(t, probe.Load(moved))
+			output, err := probe.Predict(x)
+			require.NoError(t, err)
+			return tensors.MustCopyFlatData[float64](output)
+		}
+		random := rand.New(rand.NewPCG(1, 1))
+		direction := make([]float64, network.Dim())
+		for i := range direction {
+			direction[i] = random.NormFloat64()
+		}
+		const h = 1e-5
+		plus, minus, here := outputs(direction, h), outputs(direction, -h), outputs(direction, 0)
+		derivative := make([]float64, len(plus))
+		floats.SubTo(derivative, plus, minus)
+		floats.Scale(1/(2*h), derivative)
+
+		jacobian, err := network.Jacobian(x)
+		require.NoError(t, err)
+		var product mat.Dense
+		product.Mul(jacobian, mat.NewDense(network.Dim(), 1, direction))
+		require.InDeltaSlice(t, derivative, mat.Col(nil, 0, &product), 1e-8)
+
+		gradient := make([]float64, network.Dim())
+		loss, err := network.Gradient(gradient, x, y)
+		require.NoError(t, err)
+		labels := tensors.MustCopyFlatData[float64](y)
+		wantLoss, wantSlope := 0.0, 0.0
+		for i := range here {
+			wantLoss += (here[i] - labels[i]) * (here[i] - labels[i]) / 4
+			wantSlope += 2 * (here[i] - labels[i]) * derivative[i] / 4
+		}
+		require.InDelta(t, wantLoss, loss, 1e-12)
+		require.InDelta(t, wantSlope, floats.Dot(gradient, direction), 1e-8)
+		require.Equal(t, []float64{0, 0}, gradient[12:], "the unused bias")
+
+		eta := mat.NewDense(1, network.Dim(), nil)
+		require.NoError(t, network.Metric(x, 0.25).Apply(eta, mat.NewDense(1, network.Dim(), direction)))
+		var want mat.Dense
+		want.Mul(jacobian.T(), &product)
+		want.Scale(0.25, &want)
+		require.InDeltaSlice(t, mat.Col(nil, 0, &want), eta.RawRowView(0), 1e-12)
+	})
+}
+
+func TestNetworkInSinglePrecision(t *testing.T) {
+	x := [][]float32{{0.2, -0.9}}
+	network, _ := loaded(t, backendtest.Go(t), twoLayers, x, dtypes.Float32)
+	double, _ := loaded(t, backendtest.Go(t), twoLayers, x, dtypes.Float64)
+	v := mat.NewDense(1, network.Dim(), nil)
+	v.Set(0, 3, 1)
+	single, reference := mat.NewDense(1, network.Dim(), nil), mat.NewDense(1, network.Dim(), nil)
+	require.NoError(t, network.Metric(tensors.FromValue(x), 1).Apply(single, v))
+	x64, err := solver.ConvertDType(tensors.FromValue(x), dtypes.Float64)
+	require.NoError(t, err)
+	require.NoError(t, double.Metric(x64, 1).Apply(reference, v))
+	require.InDeltaSlice(t, reference.RawRowView(0), single.RawRowView(0), 1e-6)
+	require.NotEqual(t, reference.RawRowView(0), single.RawRowView(0))
+}
+
+func TestLoadFollowsTheWeights(t *testing.T) {
+	b := backendtest.Go(t)
+	x := tensors.FromValue([][]float64{{0.2, -0.9}})
+	network, store := loaded(t, b, twoLayers, [][]float32{{0.2, -0.9}}, dtypes.Float64)
+	predict := func() []float64 {
+		output, err := network.Predict(x)
+		require.NoError(t, err)
+		return tensors.MustCopyFlatData[float64](output)
+	}
+	before := predict()
+	scaled := store.GetVariable("/frozen")
+	require.NoError(t, scaled.SetValue(tensors.FromValue([]float32{3})))
+	require.Equal(t, before, predict(), "the network has a copy")
+	require.NoError(t, network.Load(store))
+	floats.Scale(2, before)
+	require.InDeltaSlice(t, before, predict(), 1e-15)
+
+	store.GetVariable("/a").SetTrainable(false)
+	require.ErrorContains(t, network.Load(store), "had 3 trainable variables and now has 2")
+}
+
+func TestNetworkRefuses(t *testing.T) {
+	b := backendtest.Go(t)
+	fixed := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Mul(graph.ConvertDType(x, dtypes.Float32), scope.VariableWithValue("w", []float32{1, 2}).NodeValue(x))
+	}
+	double, _ := loaded(t, b, fixed, [][]float32{{1, 2}}, dtypes.Float64)
+	_, err := double.Predict(tensors.FromValue([][]float64{{1, 2}}))
+	require.ErrorContains(t, err, "if the model does not follow the dtype of its input, use float32")
+	_, err = solver.NewNetwork(b, twoLayers, meanSquare, dtypes.BFloat16)
+	require.ErrorContains(t, err, "use float32 or float64")
+	network, err := solver.NewNetwork(b, twoLayers, meanSquare, dtypes.Float64)
+	require.NoError(t, err)
+	defer network.Close()
+	_, err = network.Predict(tensors.FromValue([][]float64{{1, 2}}))
+	require.ErrorContains(t, err, "call Load first")
+}
+
+// strided halves the grid by a convolution with the given kernel, between two layers.
+func strided(kernel int) solver.ModelFn {
+	return func(scope *model.Scope, x *graph.Node) *graph.Node {
+		y := layers.Convolution(scope.In("stem"), x).Channels(3).KernelSize(3).PadSame().Done()
+		y = layers.Convolution(scope.In("down"), graph.Tanh(y)).Channels(3).KernelSize(kernel).Strides(2).PadSame().Done()
+		return layers.Convolution(scope.In("head"), graph.Tanh(y)).Channels(2).KernelSize(3).PadSame().Done()
+	}
+}
+
+func TestCheckGradientNamesTheLayer(t *testing.T) {
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		x := tensors.FromShape(shapes.Make(dtypes.Float64, 2, 8, 8, 2))
+		tensors.MustMutableFlatData(x, func(flat []float64) {
+			random := rand.New(rand.NewPCG(2, 2))
+			for i := range flat {
+				flat[i] = random.NormFloat64()
+			}
+		})
+		odd, _ := loaded(t, b, strided(3), x, dtypes.Float64)
+		report, err := odd.CheckGradient(x)
+		require.NoError(t, err)
+		require.True(t, report.OK(), "adjoint error %g", report.Error)
+		require.Empty(t, report.Faults)
+
+		// If this fails after an upgrade of GoMLX, its gradient of even kernels may have been mended: say so in the docs.
+		even, _ := loaded(t, b, strided(2), x, dtypes.Float64)
+		report, err = even.CheckGradient(x)
+		require.NoError(t, err)
+		require.False(t, report.OK())
+		require.Greater(t, report.Error, 1e-3)
+		require.Len(t, report.Faults, 1)
+		require.True(t, strings.HasPrefix(report.Faults[0].Layer, "/down"), report.Faults[0].Layer)
+		require.Contains(t, report.Faults[0].String(), "ConvGeneral in layer /down")
+	})
+}

@@ -1,0 +1,103 @@
+package writers
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/stretchr/testify/require"
+
+	"github.com/symaudit/symaudit/audit"
+)
+
+// auditAt returns the records of one audit: the same step in every row, two rows in every table.
+func auditAt(step int64) *audit.Records {
+	moment := audit.Moment{Model: "unet", Seed: 7, Step: step, Epoch: float64(step) / 10}
+	half := 0.5
+	return &audit.Records{
+		Training: []audit.TrainingRow{
+			{Moment: moment, Loss: 0.25, LearningRate: 1e-3, StepSeconds: 0.01},
+			{Moment: moment, Loss: 0.125, LearningRate: 1e-3, StepSeconds: 0.02}},
+		Errors: []audit.ErrorRow{
+			{Moment: moment, Class: "riemann", GroupName: "d4", Element: "e", TargetError: 0.1},
+			{Moment: moment, Class: "riemann", GroupName: "translations", Element: "t(0,4)", ShiftX: 4, TargetError: 0.2}},
+		Influence: []audit.InfluenceRow{
+			{Moment: moment, GroupName: "d4", Element: "r", Lambda: 1e-6, Influence: 2, Cosine: &half, Estimator: "cg"},
+			{Moment: moment, GroupName: "d4", Element: "r", Lambda: 1e-6, Influence: -2, Estimator: "cg", ColSample: 1}},
+		Solves: []audit.SolveRow{
+			{Moment: moment, GroupName: "d4", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: "converged"},
+			{Moment: moment, GroupName: "translations", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: "converged"}},
+		Coherence: []audit.CoherenceRow{
+			{Moment: moment, GroupName: "d4", Element: "*", N: 3, Median: &half},
+			{Moment: moment, GroupName: "translations", Element: "*"}},
+	}
+}
+
+func trainingAt(step int64) *audit.Records { return &audit.Records{Training: auditAt(step).Training} }
+
+// stamped returns what Read gives back for records written by run.
+func stamped(run *Run, records *audit.Records) *audit.Records {
+	set := func(moment *audit.Moment) { moment.RunID, moment.Attempt = run.ID(), run.Attempt() }
+	for i := range records.Training {
+		set(&records.Training[i].Moment)
+	}
+	for i := range records.Errors {
+		set(&records.Errors[i].Moment)
+	}
+	for i := range records.Influence {
+		set(&records.Influence[i].Moment)
+	}
+	for i := range records.Solves {
+		set(&records.Solves[i].Moment)
+	}
+	for i := range records.Coherence {
+		set(&records.Coherence[i].Moment)
+	}
+	return records
+}
+
+func merged(all ...*audit.Records) audit.Records {
+	var sum audit.Records
+	for _, records := range all {
+		sum.Training = append(sum.Training, records.Training...)
+		sum.Errors = append(sum.Errors, records.Errors...)
+		sum.Influence = append(sum.Influence, records.Influence...)
+		sum.Solves = append(sum.Solves, records.Solves...)
+		sum.Coherence = append(sum.Coherence, records.Coherence...)
+	}
+	return sum
+}
+
+type testingT interface {
+	require.TestingT
+	Helper()
+}
+
+func requireSame(t testingT, want, got audit.Records) {
+	t.Helper()
+	difference := cmp.Diff(want, got, cmpopts.EquateNaNs(), cmpopts.EquateEmpty())
+	require.Empty(t, difference, "(-want +got)")
+}
+
+func openRun(t testing.TB, dir string) *Run {
+	t.Helper()
+	run, err := Parquet(dir).Done()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = run.Close() })
+	return run
+}
+
+func resumeRun(t testing.TB, dir string) *Run {
+	t.Helper()
+	run, err := Parquet(dir).WithResume().Done()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = run.Close() })
+	return run
+}
+
+func readRecords(t testing.TB, dir string) audit.Records {
+	t.Helper()
+	contents, err := Read(dir)
+	require.NoError(t, err)
+	return contents.Records
+}

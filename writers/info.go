@@ -1,0 +1,146 @@
+package writers
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// SchemaVersion is raised when a column changes its name, type or meaning, or the directory its layout.
+const SchemaVersion = 1
+
+const firstInfoName = "run.json"
+
+// Info says what wrote a run. The caller fills in the first part, Done the second.
+type Info struct {
+	Command       []string `json:"command,omitempty"` // the program and its arguments
+	Config        string   `json:"config,omitempty"`  // the configuration in effect, as text
+	Backend       string   `json:"backend,omitempty"` // "go", "xla:cpu", ...
+	BackendReason string   `json:"backend_reason,omitempty"`
+	Seeds         []int64  `json:"seeds,omitempty"`
+	ProbeHash     string   `json:"probe_hash,omitempty"` // of the probe states; a run may not be resumed on others
+
+	SchemaVersion int       `json:"schema_version"`
+	RunID         string    `json:"run_id"` // kept if the caller gives one; unique over all runs that are read together
+	Attempt       int32     `json:"attempt"`
+	Created       time.Time `json:"created"`
+	Versions      Versions  `json:"versions"`
+	Revision      string    `json:"revision,omitempty"` // of the program's source; ends in "+changes" if it was modified
+}
+
+// Versions of what computed the records; "(devel)" is a build from a source tree.
+type Versions struct {
+	Symaudit string `json:"symaudit"`
+	Go       string `json:"go"`
+	GoMLX    string `json:"gomlx"`
+	GoXLA    string `json:"go_xla,omitempty"`
+}
+
+// complete returns info with its second part filled in for the given attempt.
+func (info Info) complete(runID string, attempt int32) Info {
+	info.SchemaVersion = SchemaVersion
+	info.Attempt = attempt
+	info.Created = time.Now().UTC().Truncate(time.Millisecond)
+	if runID != "" {
+		info.RunID = runID
+	} else if info.RunID == "" {
+		info.RunID = newRunID(info.Created)
+	}
+	if build, ok := debug.ReadBuildInfo(); ok {
+		info.Versions = versionsOf(build)
+		info.Revision = revisionOf(build)
+	}
+	return info
+}
+
+// newRunID sorts by time and does not collide between machines.
+func newRunID(now time.Time) string {
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
+	return now.Format("20060102T150405Z") + "-" + hex.EncodeToString(random[:])
+}
+
+func versionsOf(build *debug.BuildInfo) Versions {
+	version := func(path string) string {
+		for _, module := range append([]*debug.Module{&build.Main}, build.Deps...) {
+			if module.Path != path {
+				continue
+			}
+			if module.Replace != nil && module.Replace.Version != "" {
+				return module.Replace.Version
+			}
+			if module.Version == "" {
+				return "(devel)"
+			}
+			return module.Version
+		}
+		return ""
+	}
+	return Versions{
+		Symaudit: version("github.com/symaudit/symaudit"),
+		Go:       build.GoVersion,
+		GoMLX:    version("github.com/gomlx/gomlx"),
+		GoXLA:    version("github.com/gomlx/go-xla"),
+	}
+}
+
+func revisionOf(build *debug.BuildInfo) string {
+	settings := map[string]string{}
+	for _, setting := range build.Settings {
+		settings[setting.Key] = setting.Value
+	}
+	revision := settings["vcs.revision"]
+	if revision != "" && settings["vcs.modified"] == "true" {
+		revision += "+changes"
+	}
+	return revision
+}
+
+func infoName(attempt int32) string {
+	if attempt == 1 {
+		return firstInfoName
+	}
+	return fmt.Sprintf("run-attempt-%d.json", attempt)
+}
+
+// readInfos returns the Info of every attempt, the first first; none where dir holds no run.
+func readInfos(dir string) ([]Info, error) {
+	resumes, err := filepath.Glob(filepath.Join(escapeGlob(dir), "run-attempt-*.json"))
+	if err != nil {
+		return nil, fmt.Errorf("writers: cannot list %s: %w", dir, err)
+	}
+	first := filepath.Join(dir, firstInfoName)
+	if _, err := os.Lstat(first); os.IsNotExist(err) && len(resumes) == 0 {
+		return nil, nil
+	}
+	var infos []Info
+	for _, path := range append([]string{first}, resumes...) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, explain("read", path, err)
+		}
+		var info Info
+		if err := json.Unmarshal(text, &info); err != nil {
+			return nil, fmt.Errorf("writers: %s is not the description of a run: %w; restore it from a copy", path, err)
+		}
+		if info.SchemaVersion > SchemaVersion {
+			return nil, fmt.Errorf("writers: %s has schema version %d, newer than this program's %d; use a newer symaudit",
+				path, info.SchemaVersion, SchemaVersion)
+		}
+		infos = append(infos, info)
+	}
+	slices.SortFunc(infos, func(a, b Info) int { return int(a.Attempt - b.Attempt) })
+	return infos, nil
+}
+
+// escapeGlob keeps a directory's own name from being taken for a pattern.
+func escapeGlob(dir string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
+}

@@ -1,0 +1,45 @@
+package writers
+
+import (
+	"fmt"
+
+	"github.com/symaudit/symaudit/audit"
+)
+
+// Contents is what a run directory holds.
+type Contents struct {
+	Info    Info   // of the process that began the run
+	Resumes []Info // of those that resumed it
+	Records audit.Records
+}
+
+// Read returns the whole parts of the run in dir, in the order in which they were written. It may run while another
+// process writes.
+//
+// A resumed process measures some steps again: of a table's rows with the same model, seed and step those of the
+// highest attempt are returned. A part that is being written, or that a crash left unfinished, is left out; a file that
+// is damaged or gone is an error that names it.
+func Read(dir string) (*Contents, error) {
+	infos, err := readInfos(dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(infos) == 0 {
+		return nil, fmt.Errorf("writers: %s holds no run: it has no %s; name a run's own directory, such as runs/a", dir, firstInfoName)
+	}
+	contents := &Contents{Info: infos[0], Resumes: infos[1:]}
+	run := directory{path: dir}
+	parts, err := run.wholeParts()
+	if err != nil {
+		return nil, err
+	}
+	for _, table := range tables {
+		for _, number := range parts[table.name()] {
+			if err := table.decode(run.visible(table.name(), number), &contents.Records); err != nil {
+				return nil, err
+			}
+		}
+		table.keepLatest(&contents.Records)
+	}
+	return contents, nil
+}

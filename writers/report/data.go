@@ -1,0 +1,214 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/writers"
+)
+
+const (
+	identity    = "e" // name of every group's identity element
+	allElements = "*" // the element of a coherence row that summarises its group
+)
+
+// series is one trained model; it has one colour throughout the report.
+type series struct {
+	Label string
+	model string
+	seed  int64
+	index int   // in the palette
+	Step  int64 // of its last audit
+	Epoch float64
+}
+
+func (s series) wrote(moment audit.Moment) bool {
+	return moment.Model == s.model && moment.Seed == s.seed
+}
+
+// group of symmetries as the records name it.
+type group struct {
+	name     string
+	elements []string // in the order of the records
+	shifts   bool     // its elements are translations
+}
+
+// caption names a group for people.
+func (g group) caption() string {
+	switch g.name {
+	case "d4":
+		return "D4 (quarter turns and reflections)"
+	case "d4-grid-only":
+		return "D4 on the grid only (negative control: momenta are left unrotated, which is no symmetry)"
+	case "translations":
+		return "translations"
+	}
+	return g.name
+}
+
+// run is what the figures and tables are made from.
+type run struct {
+	*writers.Contents
+	series []series
+	groups []group
+}
+
+func newRun(contents *writers.Contents) *run {
+	r := &run{Contents: contents}
+	records := &contents.Records
+	r.dropLargerLambdas()
+	addGroup := func(name, element string, dy, dx float64) {
+		at := slices.IndexFunc(r.groups, func(g group) bool { return g.name == name })
+		if at < 0 {
+			at = len(r.groups)
+			r.groups = append(r.groups, group{name: name})
+		}
+		g := &r.groups[at]
+		g.shifts = g.shifts || dy != 0 || dx != 0
+		if element != allElements && !slices.Contains(g.elements, element) {
+			g.elements = append(g.elements, element)
+		}
+	}
+	for _, row := range records.Training {
+		r.addSeries(row.Moment, false)
+	}
+	for _, row := range records.Errors {
+		r.addSeries(row.Moment, true)
+		addGroup(row.GroupName, row.Element, row.ShiftY, row.ShiftX)
+	}
+	for _, row := range records.Influence {
+		r.addSeries(row.Moment, true)
+		addGroup(row.GroupName, row.Element, row.ShiftY, row.ShiftX)
+	}
+	for _, row := range records.Coherence {
+		r.addSeries(row.Moment, true)
+		addGroup(row.GroupName, row.Element, row.ShiftY, row.ShiftX)
+	}
+	for i := range r.series {
+		s := &r.series[i]
+		s.Label = s.model
+		if slices.ContainsFunc(r.series, func(other series) bool { return other.model == s.model && other.seed != s.seed }) {
+			s.Label = fmt.Sprintf("%s, seed %d", s.model, s.seed)
+		}
+	}
+	return r
+}
+
+func (r *run) addSeries(moment audit.Moment, audited bool) {
+	at := slices.IndexFunc(r.series, func(s series) bool { return s.wrote(moment) })
+	if at < 0 {
+		at = len(r.series)
+		r.series = append(r.series, series{model: moment.Model, seed: moment.Seed, index: at})
+	}
+	if s := &r.series[at]; audited && moment.Step >= s.Step {
+		s.Step, s.Epoch = moment.Step, moment.Epoch
+	}
+}
+
+// dropLargerLambdas keeps, of an audit at several lambda, the smallest in figures and tables: it is the nearest to the
+// undamped metric.
+func (r *run) dropLargerLambdas() {
+	type solved struct {
+		moment audit.Moment
+		group  string
+		batch  int32
+	}
+	smallest := map[solved]float64{}
+	observe := func(key solved, lambda float64) {
+		if known, ok := smallest[key]; !ok || lambda < known {
+			smallest[key] = lambda
+		}
+	}
+	const summary = -1 // coherence is over all batches
+	records := &r.Records
+	for _, row := range records.Influence {
+		observe(solved{row.Moment, row.GroupName, row.Batch}, row.Lambda)
+	}
+	for _, row := range records.Coherence {
+		observe(solved{row.Moment, row.GroupName, summary}, row.Lambda)
+	}
+	records.Influence = slices.DeleteFunc(records.Influence, func(row audit.InfluenceRow) bool {
+		return row.Lambda > smallest[solved{row.Moment, row.GroupName, row.Batch}]
+	})
+	records.Coherence = slices.DeleteFunc(records.Coherence, func(row audit.CoherenceRow) bool {
+		return row.Lambda > smallest[solved{row.Moment, row.GroupName, summary}]
+	})
+}
+
+// quantity is something measured on a sample under an element, for the last audit of a series.
+type quantity struct {
+	label  string // of an axis
+	short  string // in a caption
+	log    bool
+	values func(r *run, s series, keep func(groupName, element string, dy, dx float64) bool) []float64
+}
+
+func ofErrors(value func(audit.ErrorRow) float64) func(*run, series, func(string, string, float64, float64) bool) []float64 {
+	return func(r *run, s series, keep func(string, string, float64, float64) bool) []float64 {
+		var values []float64
+		for _, row := range r.Records.Errors {
+			if s.wrote(row.Moment) && row.Step == s.Step && keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
+				values = append(values, value(row))
+			}
+		}
+		return finite(values)
+	}
+}
+
+// ofInfluence takes the pairs of a sample with its own transform.
+func ofInfluence(value func(audit.InfluenceRow) *float64) func(*run, series, func(string, string, float64, float64) bool) []float64 {
+	return func(r *run, s series, keep func(string, string, float64, float64) bool) []float64 {
+		var values []float64
+		for _, row := range r.Records.Influence {
+			if s.wrote(row.Moment) && row.Step == s.Step && row.RowSample == row.ColSample && value(row) != nil &&
+				keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
+				values = append(values, *value(row))
+			}
+		}
+		return finite(values)
+	}
+}
+
+var (
+	targetError = quantity{label: "target error (SMSE)", short: "target error", log: true,
+		values: ofErrors(func(row audit.ErrorRow) float64 { return row.TargetError })}
+	// The identity commutes exactly: it has no place on a logarithmic axis.
+	commutatorError = quantity{label: "commutator error (SMSE)", short: "commutator error", log: true,
+		values: func(r *run, s series, keep func(string, string, float64, float64) bool) []float64 {
+			return ofErrors(func(row audit.ErrorRow) float64 { return row.CommutatorError })(r, s,
+				func(groupName, element string, dy, dx float64) bool {
+					return element != identity && keep(groupName, element, dy, dx)
+				})
+		}}
+	scaledInfluence = quantity{label: "influence (Frobenius-scaled)", short: "influence",
+		values: ofInfluence(func(row audit.InfluenceRow) *float64 { return row.FrobeniusScaled })}
+	cosine = quantity{label: "cosine of x and g.x", short: "cosine",
+		values: ofInfluence(func(row audit.InfluenceRow) *float64 { return row.Cosine })}
+)
+
+func finite(values []float64) []float64 {
+	return slices.DeleteFunc(values, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
+}
+
+// summary of a sample of values.
+type summary struct {
+	n                          int
+	q05, q25, median, q75, q95 float64
+}
+
+func summarise(values []float64) summary {
+	if len(values) == 0 {
+		return summary{}
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	// Linear between order statistics, as in table coherence.
+	quantile := func(level float64) float64 {
+		position := level * float64(len(sorted)-1)
+		below := min(int(position), len(sorted)-1)
+		above := min(below+1, len(sorted)-1)
+		return sorted[below] + (position-float64(below))*(sorted[above]-sorted[below])
+	}
+	return summary{len(sorted), quantile(0.05), quantile(0.25), quantile(0.5), quantile(0.75), quantile(0.95)}
+}

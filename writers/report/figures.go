@@ -1,0 +1,236 @@
+package report
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"gonum.org/v1/plot"
+)
+
+// figures of the run; what was not audited has none.
+func (r *run) figures() []figure {
+	var all []figure
+	add := func(f figure, ok bool) {
+		if ok {
+			all = append(all, f)
+		}
+	}
+	add(r.overEpochs())
+	for _, g := range r.groups {
+		if g.shifts {
+			add(r.byShift(g))
+			continue
+		}
+		add(r.byElement(g, "errors", "Error by element of "+g.name, targetError, commutatorError))
+		add(r.byElement(g, "influence", "Influence by element of "+g.name, scaledInfluence, cosine))
+	}
+	return all
+}
+
+// byElement draws quantities side by side, a box for each element and series.
+func (r *run) byElement(g group, name, title string, quantities ...quantity) (figure, bool) {
+	f := figure{name: fileName(name, g), title: title, legend: r.modelLegend(false)}
+	var row []*panel
+	var seen []string
+	for _, q := range quantities {
+		drawn, sentences := r.elementPanel(g, q)
+		if drawn == nil {
+			continue
+		}
+		row = append(row, drawn)
+		seen = append(seen, sentences...)
+	}
+	f.panels = [][]*panel{row}
+	f.caption = append(f.caption, fmt.Sprintf("%s, last audit of each model (%s). Box: middle half of the probe samples; bar: median; whiskers: 5 %% to 95 %%; dots: samples.",
+		capital(g.caption()), r.lastAudits()))
+	if name == "errors" {
+		f.caption = append(f.caption, "Target error compares f(g.x) with g.y, commutator error with g.f(x); an equivariant model has the same target error everywhere and no commutator error. The identity e commutes exactly and is left out of the right panel.")
+	} else {
+		f.caption = append(f.caption, "Of a sample x with its own transform g.x: positive when a training step on x also lowers the cost at g.x. Equal boxes over the elements mean that learning respects the symmetry; a cosine near 0, that learning from x teaches the model nothing about g.x.",
+			r.lambdas(g.name))
+	}
+	f.caption = append(f.caption, strings.Join(seen, " "))
+	return f, len(row) > 0
+}
+
+const zeroCaption = "A 0 at the foot of a panel marks a median of exactly zero, which its logarithmic axis cannot show."
+
+func (r *run) elementPanel(g group, q quantity) (*panel, []string) {
+	byElement := func(s series, element string) []float64 {
+		return q.values(r, s, func(groupName, e string, _, _ float64) bool { return groupName == g.name && e == element })
+	}
+	var elements []string
+	y := extent{log: q.log}
+	for _, element := range g.elements {
+		found := false
+		for _, s := range r.series {
+			values := byElement(s, element)
+			found = found || len(values) > 0
+			y.include(values...)
+		}
+		if found {
+			elements = append(elements, element)
+		}
+	}
+	if len(elements) == 0 {
+		return nil, nil
+	}
+	if !q.log {
+		y.include(0)
+	}
+	drawn := newPanel(capital(q.short), "element g", q.label, extent{low: -0.6, high: float64(len(elements)) - 0.4}, readable(y))
+	if !q.log {
+		drawn.Add(level(0))
+	}
+	ticks := make([]plot.Tick, len(elements))
+	const used = 0.76 // of the room between elements
+	width := used / float64(len(r.series))
+	var seen []string
+	zero := false
+	for i, s := range r.series {
+		medians := map[string]float64{}
+		for j, element := range elements {
+			ticks[j] = plot.Tick{Value: float64(j), Label: element}
+			values := byElement(s, element)
+			if len(values) == 0 {
+				continue
+			}
+			medians[element] = summarise(values).median
+			zero = zero || q.log && medians[element] <= 0
+			drawn.Add(box{at: float64(j) + (float64(i)+0.5)*width - used/2, width: 0.86 * width, values: values, color: s.color()})
+		}
+		if len(medians) > 0 {
+			seen = append(seen, describeElements(s, q, elements, medians))
+		}
+	}
+	if zero {
+		seen = append(seen, zeroCaption)
+	}
+	drawn.X.Tick.Marker = plot.ConstantTicks(ticks)
+	drawn.X.Tick.LineStyle.Width = 0
+	return drawn, seen
+}
+
+func describeElements(s series, q quantity, elements []string, medians map[string]float64) string {
+	lowest, highest := "", ""
+	for _, element := range elements {
+		value, ok := medians[element]
+		if !ok || element == identity {
+			continue
+		}
+		if lowest == "" || value < medians[lowest] {
+			lowest = element
+		}
+		if highest == "" || value > medians[highest] {
+			highest = element
+		}
+	}
+	sentence := fmt.Sprintf("%s: median %s", s.Label, q.short)
+	if value, ok := medians[identity]; ok {
+		sentence += fmt.Sprintf(" %s at e", number(value))
+		if lowest != "" {
+			sentence += ","
+		}
+	}
+	switch {
+	case lowest == "":
+	case medians[lowest] == medians[highest]:
+		sentence += fmt.Sprintf(" %s at the others", number(medians[lowest]))
+	default:
+		sentence += fmt.Sprintf(" %s (%s) to %s (%s) over the others", number(medians[lowest]), lowest, number(medians[highest]), highest)
+	}
+	return sentence + "."
+}
+
+var unsafe = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+
+// fileName keeps what a user called a group from leaving the folder.
+func fileName(kind string, g group) string { return kind + "-" + unsafe.ReplaceAllString(g.name, "-") }
+
+// inPairs lays panels out two in a row, one alone in full width.
+func inPairs(panels []*panel) (rows [][]*panel) {
+	for pair := range slices.Chunk(panels, 2) {
+		if len(pair) == 1 && len(panels) > 1 {
+			pair = []*panel{pair[0], nil}
+		}
+		rows = append(rows, pair)
+	}
+	return rows
+}
+
+// readable pads an extent; an axis without a positive value still needs one.
+func readable(y extent) extent {
+	if !y.filled {
+		y.low, y.high = 1e-16, 1
+		return y
+	}
+	return y.padded()
+}
+
+func (r *run) modelLegend(lines bool) []legendEntry {
+	var legend []legendEntry
+	for _, s := range r.series {
+		entry := legendEntry{text: s.Label, color: s.color()}
+		if lines {
+			entry.glyph = s.glyph()
+		}
+		legend = append(legend, entry)
+	}
+	return legend
+}
+
+func (r *run) lastAudits() string {
+	var all []string
+	for _, s := range r.series {
+		all = append(all, fmt.Sprintf("%s: epoch %s", s.Label, number(s.Epoch)))
+	}
+	return strings.Join(all, ", ")
+}
+
+// lambdas says at which damping the last audits of a group, or of all for "", were made.
+func (r *run) lambdas(groupName string) string {
+	var all []string
+	for _, s := range r.series {
+		absolute, relative := extent{}, extent{}
+		for _, row := range r.Records.Influence {
+			if s.wrote(row.Moment) && row.Step == s.Step && (groupName == "" || row.GroupName == groupName) {
+				absolute.include(row.Lambda)
+			}
+		}
+		for _, row := range r.Records.Coherence {
+			if s.wrote(row.Moment) && row.Step == s.Step && (groupName == "" || row.GroupName == groupName) {
+				absolute.include(row.Lambda)
+			}
+		}
+		for _, row := range r.Records.Solves {
+			if s.wrote(row.Moment) && row.Step == s.Step && (groupName == "" || row.GroupName == groupName) &&
+				row.LambdaMax > 0 && row.Lambda >= absolute.low && row.Lambda <= absolute.high {
+				relative.include(row.Lambda / row.LambdaMax)
+			}
+		}
+		if !absolute.filled {
+			continue
+		}
+		text := fmt.Sprintf("%s: λ = %s", s.Label, span(absolute))
+		if relative.filled {
+			text += fmt.Sprintf(", λ/λ_max = %s", span(relative))
+		}
+		all = append(all, text)
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "Influence and cosine depend on the damping (" + strings.Join(all, "; ") + "): compare only values at like λ/λ_max."
+}
+
+func span(e extent) string {
+	low, high := number(roundedTo(e.low, 2)), number(roundedTo(e.high, 2))
+	if low == high {
+		return low
+	}
+	return low + " to " + high
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -1,0 +1,262 @@
+package report
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/writers"
+)
+
+var bothModels = synthetic{models: []string{"unet", "vit"}, epochs: 6, groups: []string{"d4", "translations"}}
+
+// written makes a report and returns its page and the texts of its figures by name.
+func written(t *testing.T, c synthetic) (page string, figures map[string][]string) {
+	t.Helper()
+	dir := t.TempDir()
+	c.write(t, dir)
+	path, err := Write(dir)
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(dir, "report.html"), path)
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	requireSelfContained(t, string(content))
+	files, err := filepath.Glob(filepath.Join(dir, "figures", "*.svg"))
+	require.NoError(t, err)
+	figures = map[string][]string{}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".svg")
+		figures[name] = textsOf(t, file)
+		require.Contains(t, string(content), `<figure id="`+name+`">`)
+	}
+	return string(content), figures
+}
+
+var resource = regexp.MustCompile(`(?i)(\bsrc=|<link|<script|@import|url\(|<image|<iframe|xlink:href)`)
+
+func requireSelfContained(t *testing.T, page string) {
+	t.Helper()
+	require.Empty(t, resource.FindString(page))
+	for _, address := range regexp.MustCompile(`[^\s]*https?://[^"\s<]*`).FindAllString(page, -1) {
+		require.True(t, strings.HasPrefix(address, `href="https://github.com/symaudit/symaudit/`) ||
+			address == `xmlns="http://www.w3.org/2000/svg`, address)
+	}
+}
+
+// textsOf parses a figure as XML and returns its labels. Numbers in paths must be finite.
+func textsOf(t *testing.T, file string) (texts []string) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Empty(t, regexp.MustCompile(`.{0,40}(NaN|[-+]Inf).{0,40}`).FindString(string(content)))
+	decoder := xml.NewDecoder(strings.NewReader(string(content)))
+	inText := false
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return texts
+		}
+		require.NoError(t, err, file)
+		switch token := token.(type) {
+		case xml.StartElement:
+			inText = token.Name.Local == "text"
+		case xml.EndElement:
+			inText = false
+		case xml.CharData:
+			if inText {
+				texts = append(texts, string(token))
+			}
+		}
+	}
+}
+
+func TestFiguresHaveAxesUnitsAndLegends(t *testing.T) {
+	page, figures := written(t, bothModels)
+	require.Len(t, figures, 4)
+	require.Subset(t, figures["epochs"], []string{"epoch", "cosine of x and g.x", "loss", "unet", "vit",
+		"Coherence under d4", "Coherence under translations", "Training loss"})
+	elements := []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3", "element g", "unet", "vit"}
+	require.Subset(t, figures["errors-d4"], append(elements, "target error (SMSE)", "commutator error (SMSE)"))
+	require.Subset(t, figures["influence-d4"], append(elements, "influence (Frobenius-scaled)", "cosine of x and g.x"))
+	require.Subset(t, figures["shifts-translations"], []string{"shift (pixels)", "unet, horizontal shift", "unet, vertical shift",
+		"vit, horizontal shift", "vit, vertical shift", "target error (SMSE)", "influence (Frobenius-scaled)", "cosine of x and g.x"})
+	for _, want := range []string{"xla:cpu", "seeds", "symaudit demo", "λ = 10⁻⁴", "λ/λ_max", "resolution: 32",
+		"prefers-color-scheme: dark", "docs/format.md", "largest true residual", "8.7×10⁻⁵"} {
+		require.Contains(t, page, want)
+	}
+	require.Contains(t, page, "Symmetry audit of")
+}
+
+func TestRunsWithPartsMissing(t *testing.T) {
+	for name, c := range map[string]struct {
+		run     synthetic
+		figures []string
+	}{
+		"one model":             {synthetic{models: []string{"vit"}, epochs: 3, groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
+		"a single audit":        {synthetic{models: []string{"unet", "vit"}, epochs: 1, groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4"}},
+		"no cosine":             {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "translations"}, noCosine: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
+		"no influence":          {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4"}, noInfluence: true}, []string{"epochs", "errors-d4"}},
+		"translations only":     {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"translations"}}, []string{"epochs", "shifts-translations"}},
+		"negative control":      {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "d4-grid-only"}}, []string{"epochs", "errors-d4", "influence-d4", "errors-d4-grid-only", "influence-d4-grid-only"}},
+		"zero errors":           {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "translations"}, zeroErrors: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
+		"training alone":        {synthetic{models: []string{"unet"}, epochs: 2}, []string{"epochs"}},
+		"more than the palette": {synthetic{models: []string{"a", "b", "c", "d", "e", "f", "g"}, epochs: 1, groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, figures := written(t, c.run)
+			names := []string{}
+			for name := range figures {
+				names = append(names, name)
+			}
+			require.ElementsMatch(t, c.figures, names)
+		})
+	}
+}
+
+func TestSeedsOfAModelAreSeriesOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	run, err := writers.Parquet(dir).Done()
+	require.NoError(t, err)
+	for seed := range int64(2) {
+		records := bothModels.audit("unet", 1)
+		for i := range records.Training {
+			records.Training[i].Seed = seed
+		}
+		require.NoError(t, run.Write(&audit.Records{Training: records.Training}))
+	}
+	require.NoError(t, run.Close())
+	path, err := Write(dir)
+	require.NoError(t, err)
+	page, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(page), "unet, seed 0")
+	require.Contains(t, string(page), "unet, seed 1")
+}
+
+func TestOfSeveralLambdasTheSmallestIsDrawn(t *testing.T) {
+	records := bothModels.audit("unet", 1)
+	count := len(records.Influence)
+	for _, row := range records.Influence[:count] {
+		wrong := -1.0
+		row.Lambda, row.Cosine = 1, &wrong
+		records.Influence = append(records.Influence, row)
+	}
+	r := newRun(&writers.Contents{Records: *records})
+	require.Len(t, r.Records.Influence, count)
+	for _, row := range r.Records.Influence {
+		require.Equal(t, 1e-4, row.Lambda)
+	}
+}
+
+func TestFiguresShowTheLastAudit(t *testing.T) {
+	records := bothModels.audit("unet", 1)
+	later := bothModels.audit("unet", 2)
+	for i := range later.Errors {
+		later.Errors[i].TargetError = 7
+	}
+	records.Errors = append(records.Errors, later.Errors...)
+	r := newRun(&writers.Contents{Records: *records})
+	values := targetError.values(r, r.series[0], func(string, string, float64, float64) bool { return true })
+	require.NotEmpty(t, values)
+	for _, value := range values {
+		require.Equal(t, 7.0, value)
+	}
+}
+
+func TestDivergedRunsAreDrawn(t *testing.T) {
+	dir := t.TempDir()
+	run, err := writers.Parquet(dir).Done()
+	require.NoError(t, err)
+	records := bothModels.audit("unet", 1)
+	for i := range records.Errors {
+		records.Errors[i].TargetError = math.NaN()
+		records.Errors[i].CommutatorError = math.Inf(1)
+	}
+	records.Training[3].Loss = math.NaN()
+	require.NoError(t, run.Write(records))
+	require.NoError(t, run.Close())
+	_, err = Write(dir)
+	require.NoError(t, err)
+	textsOf(t, filepath.Join(dir, "figures", "epochs.svg"))
+}
+
+func TestNamesAreEscaped(t *testing.T) {
+	page, _ := written(t, synthetic{models: []string{`<b>"&`}, epochs: 1, groups: []string{`../<b>"&`}})
+	require.NotContains(t, page, "<b>")
+}
+
+func TestUnconvergedSolvesAreShown(t *testing.T) {
+	dir := t.TempDir()
+	run, err := writers.Parquet(dir).Done()
+	require.NoError(t, err)
+	records := bothModels.audit("unet", 1)
+	records.Solves[0].Status = "3 of 9 right-hand sides are above the tolerance"
+	records.Solves[0].MaxTrueResidual = 0.25
+	require.NoError(t, run.Write(records))
+	require.NoError(t, run.Close())
+	path, err := Write(dir)
+	require.NoError(t, err)
+	page, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(page), "3 of 9 right-hand sides are above the tolerance")
+	require.Contains(t, string(page), "<td>0.25</td>")
+}
+
+func TestWhatCannotBeReported(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Write(dir)
+	require.ErrorContains(t, err, "holds no run")
+	run, err := writers.Parquet(dir).Done()
+	require.NoError(t, err)
+	require.NoError(t, run.Close())
+	_, err = Write(dir)
+	require.ErrorContains(t, err, dir+" holds no rows yet")
+}
+
+func TestNumbers(t *testing.T) {
+	for v, want := range map[float64]string{0: "0", 0.0123456: "0.0123", 1e-5: "10⁻⁵", 1.234e-5: "1.23×10⁻⁵", -2: "−2",
+		-3e-7: "−3×10⁻⁷", 12345: "1.23×10⁴", 1000: "1000", math.Inf(-1): "−∞"} {
+		require.Equal(t, want, number(v))
+	}
+	for v, want := range map[float64]string{0: "0", 0.024: "0.0240", 0.00999999: "0.0100", 1: "1.00", 12.34: "12.3", -0.5: "−0.500",
+		1e-5: "10⁻⁵", 1000: "1000"} {
+		require.Equal(t, want, aligned(v))
+	}
+}
+
+func TestTicksLieOnTheAxisAndAreReadable(t *testing.T) {
+	for _, high := range []float64{1.2, 3, 12, 1e3, 1e7, 1e15} {
+		labels := 0
+		for _, tick := range logTicks(1e-6, 1e-6*high) {
+			require.LessOrEqual(t, tick.Value, 1e-6*high*1.0001)
+			if tick.Label != "" {
+				labels++
+			}
+		}
+		require.LessOrEqual(t, labels, 9, "%g", high)
+		y := extent{log: true}
+		y.include(1e-6*1.37, 1e-6*1.37*high)
+		y = y.padded()
+		labels = 0
+		for _, tick := range logTicks(y.low, y.high) {
+			if tick.Label != "" {
+				labels++
+			}
+		}
+		require.GreaterOrEqual(t, labels, 2, "%g", high)
+	}
+	for _, high := range []float64{1e-3, 0.7, 1, 28, 90, 1e5} {
+		labels := len(linearTicks(-high/3, high))
+		require.GreaterOrEqual(t, labels, 3)
+		require.LessOrEqual(t, labels, 8)
+	}
+}

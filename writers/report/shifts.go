@@ -1,0 +1,120 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+
+	"github.com/symaudit/symaudit/audit"
+)
+
+// byShift draws each quantity (rows) against the shift for each series (columns), horizontal and vertical apart.
+func (r *run) byShift(g group) (figure, bool) {
+	f := figure{name: fileName("shifts", g), title: "Error and influence against shifts"}
+	var columns []series
+	for _, s := range r.series {
+		if slices.ContainsFunc(r.Records.Errors, func(row audit.ErrorRow) bool { return s.wrote(row.Moment) && row.GroupName == g.name }) ||
+			slices.ContainsFunc(r.Records.Influence, func(row audit.InfluenceRow) bool { return s.wrote(row.Moment) && row.GroupName == g.name }) {
+			columns = append(columns, s)
+			f.legend = append(f.legend,
+				legendEntry{text: s.Label + ", horizontal shift", color: s.color(), glyph: draw.CircleGlyph{}},
+				legendEntry{text: s.Label + ", vertical shift", color: s.color(), glyph: draw.SquareGlyph{}, dashes: dashed})
+		}
+	}
+	zero := false
+	for _, q := range []quantity{targetError, commutatorError, scaledInfluence, cosine} {
+		panels, anyZero := r.shiftPanels(g, q, columns)
+		f.panels = append(f.panels, inPairs(panels)...)
+		zero = zero || anyZero
+	}
+	if len(f.panels) == 0 {
+		return f, false
+	}
+	f.caption = []string{
+		fmt.Sprintf("Median over the probe samples, whiskers from 25 %% to 75 %%, last audit of each model (%s). The domain is periodic: a shift by its whole width is none.", r.lastAudits()),
+		"Shift 0 is the identity: its commutator error is exactly 0 and not drawn. Flat lines mean that the model treats shifted states alike; dips and peaks at multiples of a stride or patch size show what its layers commute with.",
+		r.lambdas(g.name)}
+	if zero {
+		f.caption = append(f.caption, zeroCaption)
+	}
+	return f, true
+}
+
+var dashed = []vg.Length{vg.Points(4), vg.Points(2.5)}
+
+func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*panel, zero bool) {
+	type sampled struct {
+		at []float64
+		of []summary
+	}
+	profiles := make([][2]sampled, len(columns)) // horizontal, vertical
+	x, y := extent{}, extent{log: q.log}
+	for i, s := range columns {
+		for direction := range 2 {
+			along := func(dy, dx float64) (shift, other float64) {
+				if direction == 0 {
+					return dx, dy
+				}
+				return dy, dx
+			}
+			shifts := map[float64]bool{}
+			q.values(r, s, func(groupName, _ string, dy, dx float64) bool {
+				if shift, other := along(dy, dx); groupName == g.name && other == 0 {
+					shifts[shift] = true
+				}
+				return false
+			})
+			p := &profiles[i][direction]
+			for _, at := range sortedKeys(shifts) {
+				of := summarise(q.values(r, s, func(groupName, _ string, dy, dx float64) bool {
+					shift, other := along(dy, dx)
+					return groupName == g.name && other == 0 && shift == at
+				}))
+				if of.n > 0 {
+					p.at, p.of = append(p.at, at), append(p.of, of)
+					x.include(at)
+					y.include(of.q25, of.median, of.q75)
+					zero = zero || q.log && of.median <= 0
+				}
+			}
+		}
+	}
+	if !x.filled {
+		return nil, false
+	}
+	x.include(0)
+	if !q.log {
+		y.include(0)
+	}
+	panels = make([]*panel, len(columns))
+	for i, s := range columns {
+		drawn := newPanel(s.Label+": "+q.short, "shift (pixels)", q.label, x.padded(), readable(y))
+		if !q.log {
+			drawn.Add(level(0))
+		}
+		apart := 0.008 * (x.high - x.low) // keeps the whiskers of the two directions from covering each other
+		for direction, p := range profiles[i] {
+			line := profile{of: p.of, color: s.color(), glyph: draw.CircleGlyph{}}
+			if direction == 1 {
+				line.glyph, line.dashes, apart = draw.SquareGlyph{}, dashed, -apart
+			}
+			for _, at := range p.at {
+				line.at = append(line.at, at-apart)
+			}
+			drawn.Add(line)
+		}
+		panels[i] = drawn
+	}
+	return panels, zero
+}
+
+func sortedKeys(set map[float64]bool) []float64 {
+	keys := make([]float64, 0, len(set))
+	for key := range set {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,148 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/writers"
+)
+
+// synthetic describes a run that looks like one of small surrogates of the Euler equations.
+type synthetic struct {
+	models      []string
+	epochs      int
+	groups      []string
+	noCosine    bool
+	noInfluence bool
+	zeroErrors  bool // an exactly equivariant model in exact arithmetic
+}
+
+type element struct {
+	name   string
+	dy, dx float64
+}
+
+func elementsOf(groupName string) []element {
+	if groupName == "translations" {
+		all := []element{{name: "e"}}
+		for shift := 4.0; shift < 32; shift += 4 {
+			all = append(all, element{fmt.Sprintf("t(0,%g)", shift), 0, shift})
+		}
+		for shift := 4.0; shift < 32; shift += 4 {
+			all = append(all, element{fmt.Sprintf("t(%g,0)", shift), shift, 0})
+		}
+		return all
+	}
+	var all []element
+	for _, name := range []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3"} {
+		all = append(all, element{name: name})
+	}
+	return all
+}
+
+// write puts the run into a new directory and returns it.
+func (c synthetic) write(t testing.TB, dir string) {
+	t.Helper()
+	run, err := writers.Parquet(dir).WithInfo(writers.Info{
+		Command: []string{"symaudit", "demo"}, Config: "seed: 3\nresolution: 32\nmodels: [unet, vit]\n",
+		Backend: "xla:cpu", BackendReason: "PJRT plugin found", Seeds: []int64{3}, ProbeHash: "9f2c",
+	}).Done()
+	require.NoError(t, err)
+	defer run.Close()
+	for _, model := range c.models {
+		for epoch := 1; epoch <= c.epochs; epoch++ {
+			require.NoError(t, run.Write(c.audit(model, epoch)))
+		}
+	}
+}
+
+func (c synthetic) audit(model string, epoch int) *audit.Records {
+	random := rand.New(rand.NewPCG(uint64(epoch), uint64(len(model))))
+	at := audit.Moment{Model: model, Seed: 3, Step: int64(60 * epoch), Epoch: float64(epoch)}
+	progress := 1 - math.Exp(-float64(epoch)/4)
+	quality := 0.05 * math.Exp(-2*progress)
+	records := &audit.Records{}
+	for step := range 60 {
+		done := at
+		done.Step = int64(60*(epoch-1) + step + 1)
+		done.Epoch = float64(done.Step) / 60
+		records.Training = append(records.Training, audit.TrainingRow{Moment: done, LearningRate: 1e-3, StepSeconds: 0.1,
+			Loss: 0.3*math.Exp(-done.Epoch/2) + 0.01*math.Exp(0.4*random.NormFloat64())})
+	}
+	for _, groupName := range c.groups {
+		c.auditGroup(records, groupName, at, progress, quality, random)
+	}
+	return records
+}
+
+func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit.Moment, progress, quality float64, random *rand.Rand) {
+	const samples = 9
+	var all []float64
+	for _, g := range elementsOf(groupName) {
+		excess := 0.6
+		if g.name == "e" {
+			excess = 0
+		} else if at.Model == "vit" {
+			excess = 1.4 + 0.5*math.Abs(math.Sin(math.Pi*(g.dx+g.dy)/8))
+		}
+		var cosines []float64
+		for n := range samples {
+			spread := math.Exp(0.5 * random.NormFloat64())
+			row := audit.ErrorRow{Moment: at, Class: "riemann", Trajectory: int64(n), GroupName: groupName, Element: g.name,
+				ShiftY: g.dy, ShiftX: g.dx, IdentityError: quality, PersistenceError: 0.06,
+				TargetError: quality * (1 + excess) * spread, CommutatorError: quality * excess * spread / 3}
+			if c.zeroErrors {
+				row.CommutatorError = 0
+			}
+			records.Errors = append(records.Errors, row)
+			for m := range samples {
+				value := progress/(1+excess) + 0.12*random.NormFloat64()
+				if m != n {
+					value *= 0.2
+				}
+				if g.name == "e" && m == n {
+					value = 1
+				}
+				value = max(-1, min(1, value))
+				scaled := value / math.Sqrt(samples)
+				pair := audit.InfluenceRow{Moment: at, Class: "riemann", GroupName: groupName, Element: g.name, ShiftY: g.dy,
+					ShiftX: g.dx, RowSample: int32(m), ColSample: int32(n), Lambda: 1e-4, Influence: 40 * value,
+					FrobeniusScaled: &scaled, Estimator: "cg"}
+				if !c.noCosine {
+					pair.Cosine = &value
+				}
+				if m == n && !c.noCosine {
+					cosines = append(cosines, value)
+				}
+				if !c.noInfluence {
+					records.Influence = append(records.Influence, pair)
+				}
+			}
+		}
+		if g.name != "e" {
+			all = append(all, cosines...)
+		}
+		records.Coherence = append(records.Coherence, coherence(at, groupName, g, quality, cosines))
+	}
+	records.Coherence = append(records.Coherence, coherence(at, groupName, element{name: "*"}, quality, all))
+	records.Solves = append(records.Solves, audit.SolveRow{Moment: at, GroupName: groupName, Metric: "ntk", MetricScale: "mean",
+		Lambda: 1e-4, LambdaMax: 60 + 5*random.NormFloat64(), DType: "Float64", Estimator: "cg", RHS: 72, BlockSize: 1,
+		Iterations: 40, Products: 2200, MaxTrueResidual: 8.7e-5, Status: "converged", Seconds: 3.2})
+}
+
+func coherence(at audit.Moment, groupName string, g element, quality float64, cosines []float64) audit.CoherenceRow {
+	row := audit.CoherenceRow{Moment: at, GroupName: groupName, Element: g.name, ShiftY: g.dy, ShiftX: g.dx, Lambda: 1e-4,
+		N: int32(len(cosines)), MedianTargetError: 2 * quality, MedianCommutatorError: quality / 4}
+	if len(cosines) > 0 {
+		s := summarise(cosines)
+		negative := 0.04
+		row.Q05, row.Q25, row.Median, row.Q75, row.Q95 = &s.q05, &s.q25, &s.median, &s.q75, &s.q95
+		row.NegativeFraction = &negative
+	}
+	return row
+}

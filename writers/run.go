@@ -1,0 +1,237 @@
+package writers
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/gofrs/flock"
+
+	"github.com/symaudit/symaudit/audit"
+)
+
+const lockName = ".lock"
+
+// Builder of a Run; see Parquet.
+type Builder struct {
+	dir    string
+	info   Info
+	resume bool
+	disk   files
+}
+
+// Parquet starts to open the run directory dir for writing. Done opens it.
+func Parquet(dir string) *Builder { return &Builder{dir: dir, disk: osFiles{}} }
+
+// WithInfo says what writes the run. Default: only what Done fills in.
+func (b *Builder) WithInfo(info Info) *Builder {
+	b.info = info
+	return b
+}
+
+// WithResume continues the run that is in the directory, as its next attempt, or starts one where there is none, so
+// that a job which may be killed and queued again can always ask for it. Default: a directory with files in it is
+// refused.
+func (b *Builder) WithResume() *Builder {
+	b.resume = true
+	return b
+}
+
+// Done opens the run. The directory is locked against other writers until Close or the end of the process, kill -9
+// included.
+func (b *Builder) Done() (*Run, error) {
+	if err := b.checkOccupied(); err != nil {
+		return nil, err
+	}
+	for _, folder := range tableNames() {
+		if err := b.disk.MkdirAll(filepath.Join(b.dir, folder)); err != nil {
+			return nil, explain("make", filepath.Join(b.dir, folder), err)
+		}
+	}
+	lock := flock.New(filepath.Join(b.dir, lockName))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return nil, explain("lock", lock.Path(), err)
+	}
+	if !locked {
+		return nil, fmt.Errorf("writers: another process is writing to %s; wait for its end, or choose another directory", b.dir)
+	}
+	run, err := b.open(lock)
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return run, nil
+}
+
+func (b *Builder) open(lock *flock.Flock) (*Run, error) {
+	// Again, now that nobody else can fill it.
+	if err := b.checkOccupied(); err != nil {
+		return nil, err
+	}
+	for _, folder := range []string{filepath.Dir(filepath.Clean(b.dir)), b.dir} {
+		if err := b.disk.SyncDir(folder); err != nil {
+			return nil, explain("sync", folder, err)
+		}
+	}
+	earlier, err := readInfos(b.dir)
+	if err != nil {
+		return nil, err
+	}
+	run := &Run{directory: directory{path: b.dir, disk: b.disk}, lock: lock}
+	if run.next, err = run.directory.repair(); err != nil {
+		return nil, err
+	}
+	runID, attempt := "", int32(1)
+	if len(earlier) > 0 {
+		first := earlier[0]
+		if b.info.ProbeHash != "" && first.ProbeHash != "" && b.info.ProbeHash != first.ProbeHash {
+			return nil, fmt.Errorf("writers: %s was audited on probes %s, not %s; resume it with the same probes, or choose another directory",
+				b.dir, first.ProbeHash, b.info.ProbeHash)
+		}
+		runID, attempt = first.RunID, earlier[len(earlier)-1].Attempt+1
+	}
+	run.info = b.info.complete(runID, attempt)
+	text, err := json.MarshalIndent(run.info, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("writers: cannot describe the run: %w", err)
+	}
+	path := filepath.Join(b.dir, infoName(attempt))
+	if err := writeAtomically(b.disk, path, append(text, '\n')); err != nil {
+		return nil, err
+	}
+	return run, nil
+}
+
+// checkOccupied refuses a directory with files in it, unless they are a run to resume. Empty table folders and
+// dot-files are what a process leaves that is killed before it has described its run.
+func (b *Builder) checkOccupied() error {
+	entries, err := os.ReadDir(b.dir)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return explain("list", b.dir, err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == firstInfoName {
+			if b.resume {
+				return nil
+			}
+			return fmt.Errorf("writers: %s already holds a run; resume it (--resume, or WithResume), or choose another directory", b.dir)
+		}
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		if children, err := os.ReadDir(filepath.Join(b.dir, entry.Name())); err == nil && len(children) == 0 {
+			continue
+		}
+		return fmt.Errorf("writers: %s is not empty (it holds %s) and has no %s; choose another directory",
+			b.dir, entry.Name(), firstInfoName)
+	}
+	return nil
+}
+
+// Run is a run open for writing. It is an audit.Sink, safe for concurrent use.
+type Run struct {
+	directory directory
+	info      Info
+	lock      *flock.Flock
+
+	mu     sync.Mutex
+	next   int   // number of the next part; never one that was tried before
+	closed error // why no more can be written
+}
+
+// Dir returns the run directory as it was given to Parquet.
+func (r *Run) Dir() string { return r.directory.path }
+
+// ID returns the run's identifier, the run_id of every row.
+func (r *Run) ID() string { return r.info.RunID }
+
+// Attempt returns 1 for the process that began the run, one more at each resume.
+func (r *Run) Attempt() int32 { return r.info.Attempt }
+
+// Info returns the description of this attempt.
+func (r *Run) Info() Info { return r.info }
+
+// Write appends records as one part; nothing is written where there are none. After it has returned nil they survive a
+// power failure. After an error nothing of them is visible and the run can be written to again, unless the error says
+// that it is closed: then the disk refused both to keep a part and to take it back. Read returns such a part whole or
+// not at all, and resuming the run finishes or removes it.
+//
+// RunID and Attempt of the rows are written as this run's, whatever they are.
+func (r *Run) Write(records *audit.Records) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed != nil {
+		return r.closed
+	}
+	part, order, err := r.encode(records)
+	if err != nil || len(order) == 0 {
+		return err
+	}
+	number := r.next
+	for _, table := range order {
+		path := r.directory.visible(table, number)
+		if found, err := exists(path); err != nil {
+			return err
+		} else if found {
+			return fmt.Errorf("writers: %s was put there by another program; move it away", path)
+		}
+	}
+	// A failed part may leave hidden files behind: the next one must not be mixed with them.
+	r.next++
+	if err := r.directory.stage(number, part, order); err != nil {
+		_ = r.directory.discard(number, order) // the next resume removes what is left
+		return err
+	}
+	if err := r.directory.publish(number, order); err != nil {
+		if undone := r.directory.withdraw(number, order); undone != nil {
+			r.closed = fmt.Errorf("writers: %s is closed, part %d could be neither written nor taken back; resume the run to settle it: %w",
+				r.Dir(), number, errors.Join(err, undone))
+			return r.closed
+		}
+		_ = r.directory.discard(number, order) // the next resume removes what is left
+		return err
+	}
+	return nil
+}
+
+// encode returns the files of a part by table and the tables in the order of publishing.
+func (r *Run) encode(records *audit.Records) (part map[string][]byte, order []string, err error) {
+	for _, table := range tables {
+		if records != nil && table.count(records) > 0 {
+			order = append(order, table.name())
+		}
+	}
+	part = map[string][]byte{}
+	stamp := stamp{runID: r.info.RunID, attempt: r.info.Attempt, tables: order}
+	for _, table := range tables {
+		if records == nil || table.count(records) == 0 {
+			continue
+		}
+		if part[table.name()], err = table.encode(records, stamp); err != nil {
+			return nil, nil, err
+		}
+	}
+	return part, order, nil
+}
+
+// Close lets other processes write to the directory. Everything written is already safe.
+func (r *Run) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed == nil {
+		r.closed = fmt.Errorf("writers: %s is closed; resume it to write more", r.Dir())
+	}
+	if err := r.lock.Unlock(); err != nil {
+		return explain("unlock", r.lock.Path(), err)
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package writers
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/symaudit/symaudit/audit"
+)
+
+// Keys of a part's footer; their values are text.
+const (
+	keySchemaVersion = "symaudit.schema_version"
+	keyTable         = "symaudit.table"
+	keyPartTables    = "symaudit.part_tables" // the part's tables in the order in which they become visible, by comma
+	keyRunID         = "symaudit.run_id"
+	keyAttempt       = "symaudit.attempt"
+	keyUnits         = "symaudit.units" // a JSON object: column name to unit
+)
+
+// table is one of the run's tables, whatever the type of its rows.
+type table interface {
+	name() string
+	schema() *parquet.Schema
+	count(*audit.Records) int
+	encode(records *audit.Records, stamp stamp) ([]byte, error)
+	decode(path string, into *audit.Records) error
+	keepLatest(*audit.Records)
+}
+
+// stamp is what a part says of itself beside its rows.
+type stamp struct {
+	runID   string
+	attempt int32
+	tables  []string
+}
+
+// tables in the order in which the files of a part become visible: coherence, which every audit has, comes last.
+var tables = []table{
+	tableOf[audit.TrainingRow]{"training",
+		func(r *audit.Records) *[]audit.TrainingRow { return &r.Training },
+		func(row *audit.TrainingRow) *audit.Moment { return &row.Moment }},
+	tableOf[audit.ErrorRow]{"errors",
+		func(r *audit.Records) *[]audit.ErrorRow { return &r.Errors },
+		func(row *audit.ErrorRow) *audit.Moment { return &row.Moment }},
+	tableOf[audit.InfluenceRow]{"influence",
+		func(r *audit.Records) *[]audit.InfluenceRow { return &r.Influence },
+		func(row *audit.InfluenceRow) *audit.Moment { return &row.Moment }},
+	tableOf[audit.SolveRow]{"solves",
+		func(r *audit.Records) *[]audit.SolveRow { return &r.Solves },
+		func(row *audit.SolveRow) *audit.Moment { return &row.Moment }},
+	tableOf[audit.CoherenceRow]{"coherence",
+		func(r *audit.Records) *[]audit.CoherenceRow { return &r.Coherence },
+		func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment }},
+}
+
+type tableOf[Row any] struct {
+	tableName string
+	rows      func(*audit.Records) *[]Row
+	moment    func(*Row) *audit.Moment
+}
+
+func (t tableOf[Row]) name() string                     { return t.tableName }
+func (t tableOf[Row]) schema() *parquet.Schema          { return parquet.SchemaOf(new(Row)) }
+func (t tableOf[Row]) count(records *audit.Records) int { return len(*t.rows(records)) }
+
+// encode returns the rows, stamped, as a Parquet file. The caller's rows stay as they are.
+func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error) {
+	rows := slices.Clone(*t.rows(records))
+	for i := range rows {
+		moment := t.moment(&rows[i])
+		moment.RunID, moment.Attempt = stamp.runID, stamp.attempt
+	}
+	units, err := json.Marshal(unitsOf(t.schema()))
+	if err != nil {
+		return nil, fmt.Errorf("writers: units of table %s: %w", t.tableName, err)
+	}
+	config, err := parquet.NewWriterConfig(
+		parquet.Compression(&parquet.Zstd),
+		parquet.CreatedBy("symaudit", strconv.Itoa(SchemaVersion), ""),
+		parquet.KeyValueMetadata(keySchemaVersion, strconv.Itoa(SchemaVersion)),
+		parquet.KeyValueMetadata(keyTable, t.tableName),
+		parquet.KeyValueMetadata(keyPartTables, strings.Join(stamp.tables, ",")),
+		parquet.KeyValueMetadata(keyRunID, stamp.runID),
+		parquet.KeyValueMetadata(keyAttempt, strconv.Itoa(int(stamp.attempt))),
+		parquet.KeyValueMetadata(keyUnits, string(units)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("writers: table %s: %w", t.tableName, err)
+	}
+	var file bytes.Buffer
+	writer := parquet.NewGenericWriter[Row](&file, config)
+	if _, err := writer.Write(rows); err != nil {
+		return nil, fmt.Errorf("writers: cannot encode table %s: %w", t.tableName, err)
+	}
+	if err := writer.Close(); err != nil {
+		return nil, fmt.Errorf("writers: cannot encode table %s: %w", t.tableName, err)
+	}
+	return file.Bytes(), nil
+}
+
+// decode appends the rows of a part to records. A file that is not a whole part of this table is an error naming it.
+func (t tableOf[Row]) decode(path string, into *audit.Records) error {
+	return withPart(path, func(file *parquet.File) error {
+		if got, _ := file.Lookup(keyTable); got != t.tableName {
+			return fmt.Errorf("it is a part of table %q, not of %q", got, t.tableName)
+		}
+		if !parquet.EqualNodes(file.Schema(), t.schema()) {
+			return fmt.Errorf("its columns are not those of table %s: %s", t.tableName, file.Schema())
+		}
+		rows := make([]Row, file.NumRows())
+		reader := parquet.NewGenericReader[Row](file)
+		for read := 0; read < len(rows); {
+			n, err := reader.Read(rows[read:])
+			read += n
+			if n == 0 {
+				return fmt.Errorf("only %d of its %d rows can be read: %w", read, len(rows), err)
+			}
+		}
+		all := t.rows(into)
+		*all = append(*all, rows...)
+		return reader.Close()
+	})
+}
+
+// keepLatest drops rows that a resumed process measured again.
+func (t tableOf[Row]) keepLatest(records *audit.Records) {
+	type when struct {
+		model string
+		seed  int64
+		step  int64
+	}
+	key := func(m *audit.Moment) when { return when{m.Model, m.Seed, m.Step} }
+	rows := t.rows(records)
+	latest := map[when]int32{}
+	for i := range *rows {
+		moment := t.moment(&(*rows)[i])
+		latest[key(moment)] = max(latest[key(moment)], moment.Attempt)
+	}
+	*rows = slices.DeleteFunc(*rows, func(row Row) bool {
+		moment := t.moment(&row)
+		return moment.Attempt < latest[key(moment)]
+	})
+}
+
+// withPart opens a part for use. Whatever goes wrong in it, panics of the decoder too, becomes an error naming the file.
+func withPart(path string, use func(*parquet.File) error) (err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return explain("read", path, err)
+	}
+	defer file.Close()
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("%v", cause)
+		}
+		if err != nil {
+			err = fmt.Errorf("writers: %s cannot be read: %w; restore it from a copy, or move all files of its number away",
+				path, err)
+		}
+	}()
+	status, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	part, err := parquet.OpenFile(file, status.Size())
+	if err != nil {
+		return err
+	}
+	version, err := lookupInt(part, keySchemaVersion)
+	if err != nil {
+		return err
+	}
+	if version > SchemaVersion {
+		return fmt.Errorf("it has schema version %d, newer than this program's %d", version, SchemaVersion)
+	}
+	return use(part)
+}
+
+func lookupInt(part *parquet.File, key string) (int, error) {
+	text, found := part.Lookup(key)
+	if !found {
+		return 0, fmt.Errorf("its footer has no key %s, so symaudit did not write it", key)
+	}
+	value, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("its footer key %s is %q, not a number", key, text)
+	}
+	return value, nil
+}
