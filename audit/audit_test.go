@@ -117,7 +117,7 @@ func compareWithOracles(t *testing.T, b compute.Backend, trainer *train.Trainer,
 		for i := range samples {
 			one := func(states *tensors.Tensor) *tensors.Tensor {
 				size := grid * grid * 4
-				return act.MustExec(double(batch(tensors.MustCopyFlatData[float32](states)[i*size : (i+1)*size])))[0]
+				return act.MustCall(double(batch(tensors.MustCopyFlatData[float32](states)[i*size : (i+1)*size])))[0]
 			}
 			_, err := network.Gradient(gradients.RawRowView(e*samples+i), one(p.Inputs), one(p.Targets))
 			require.NoError(t, err)

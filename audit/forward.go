@@ -64,7 +64,7 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) ([]ErrorRow, error) {
 // compare returns the SMSE of each sample.
 func (a *Auditor) compare(target, prediction *tensors.Tensor) ([]float64, error) {
 	var outputs []*tensors.Tensor
-	err := exceptions.TryCatch[error](func() { outputs = a.smse.MustExec(target, prediction) })
+	err := exceptions.TryCatch[error](func() { outputs = a.smse.MustCall(target, prediction) })
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}

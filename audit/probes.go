@@ -118,7 +118,7 @@ func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, p
 
 // move returns g.x for each element g.
 func (o *orbit) move(states *tensors.Tensor) (moved []*tensors.Tensor, err error) {
-	if panicked := exceptions.TryCatch[error](func() { moved, err = o.act.Exec(states) }); panicked != nil {
+	if panicked := exceptions.TryCatch[error](func() { moved, err = o.act.Call(states) }); panicked != nil {
 		err = panicked
 	}
 	if err != nil {

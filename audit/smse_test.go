@@ -28,7 +28,7 @@ func TestSMSE(t *testing.T) {
 		// Two samples on 1x2 with two channels. RMS by channel: sample 0: 5/sqrt 2 (of 3, 4) and 1 (of 1, -1); sample 1: 0, floored, and 2.
 		target := tensors.FromValue([][][][]float64{{{{3, 1}, {4, -1}}}, {{{0, 2}, {0, 2}}}})
 		prediction := tensors.FromValue([][][][]float64{{{{4, 1}, {4, 1}}}, {{{0, 2}, {0, 1}}}})
-		got := tensors.MustCopyFlatData[float64](graph.MustNewExec(b, audit.SMSE).MustExec(target, prediction)[0])
+		got := tensors.MustCopyFlatData[float64](graph.MustNewExec(b, audit.SMSE).MustCall(target, prediction)[0])
 		square := func(x float64) float64 { return x * x }
 		want := []float64{
 			(square(1/(5/math.Sqrt2+1e-6)) + square(2/(1+1e-6))) / 4,
@@ -49,7 +49,7 @@ func TestSMSEIsInvariant(t *testing.T) {
 			act := func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) }
 			return audit.SMSE(target, prediction), audit.SMSE(act(target), act(prediction))
 		})
-		outputs := exec.MustExec(batch(flow(1, 2)), batch(flow(2, 2)))
+		outputs := exec.MustCall(batch(flow(1, 2)), batch(flow(2, 2)))
 		plain, moved := tensors.MustCopyFlatData[float32](outputs[0]), tensors.MustCopyFlatData[float32](outputs[1])
 		for i := range plain {
 			require.InEpsilon(t, plain[i], moved[i], 1e-5, element.Name())

@@ -19,9 +19,10 @@ const Auto = "auto"
 
 // Choice is an opened backend with the reason for it.
 type Choice struct {
-	compute.Backend
-	Config string // as GoMLX's GOMLX_BACKEND would name it: "go", "xla:cpu", "xla:cuda,tf32=false,preallocate=false"
-	Reason string // a clause for people: "no PJRT plugin found"
+	// Backend is no embedded field, lest a Choice be passed as a backend: GoMLX compares backends by identity.
+	Backend compute.Backend
+	Config  string // as GoMLX's GOMLX_BACKEND would name it: "go", "xla:cpu", "xla:cuda,tf32=false,preallocate=false"
+	Reason  string // a clause for people: "no PJRT plugin found"
 }
 
 // IsXLA reports whether programs run through a PJRT plugin.

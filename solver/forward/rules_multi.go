@@ -140,7 +140,7 @@ func newNormalizer(node, mean, variance *graph.Node) normalizer {
 		variance = graph.ReduceMean(graph.Square(graph.Sub(x, n.wide(mean))), n.axes...)
 	}
 	n.scale, n.mean = n.wide(inputs[1]), n.wide(mean)
-	n.inverse = n.wide(graph.Inverse(graph.Sqrt(graph.AddScalar(variance, epsilon))))
+	n.inverse = n.wide(graph.Reciprocal(graph.Sqrt(graph.AddScalar(variance, epsilon))))
 	return n
 }
 

@@ -31,7 +31,7 @@ func ExampleConfig_Advance() {
 	if err != nil {
 		panic(err)
 	}
-	next, err := graph.ExecOnce(b.Backend, euler.Default().Advance, [][][][]float64{{{{1, 0, 0, 2.5}, {1, 0, 0, 2.5}}}})
+	next, err := graph.CallOnce(b.Backend, euler.Default().Advance, [][][][]float64{{{{1, 0, 0, 2.5}, {1, 0, 0, 2.5}}}})
 	if err != nil {
 		panic(err)
 	}

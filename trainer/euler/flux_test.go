@@ -13,7 +13,7 @@ import (
 // fluxBetween is the flux across one face with normal x, and the impedances of the two outer waves.
 func fluxBetween(t *testing.T, left, right [4]float64) (flux [4]float64, impedance [2]float64) {
 	t.Helper()
-	outputs, err := graph.ExecOnceN(backendtest.Go(t), func(states *graph.Node) []*graph.Node {
+	outputs, err := graph.CallOnceN(backendtest.Go(t), func(states *graph.Node) []*graph.Node {
 		var sides [2]fields
 		for s := range sides {
 			for i := range Channels {

@@ -139,7 +139,7 @@ func (r *run) batch(ctx context.Context, first int, flat []float32) error {
 	}
 
 	state := r.initialStates(from)
-	average, err := r.start.Exec1(state)
+	average, err := r.start.Call1(state)
 	if err == nil {
 		err = store(0, average)
 	}
@@ -150,7 +150,7 @@ func (r *run) batch(ctx context.Context, first int, flat []float32) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		outputs, err := r.advance.Exec(state)
+		outputs, err := r.advance.Call(state)
 		if err != nil {
 			return fmt.Errorf("euler: family %s, trajectory %d, snapshot %d: %w", r.family, first, index, err)
 		}

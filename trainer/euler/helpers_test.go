@@ -34,13 +34,6 @@ func (g grid) at(j, i int) []float64 {
 	return g.values[o : o+Channels : o+Channels]
 }
 
-// primitive returns density, velocity_x, velocity_y and pressure of a cell.
-func (g grid) primitive(j, i int) [4]float64 {
-	u := g.at(j, i)
-	vx, vy := u[1]/u[0], u[2]/u[0]
-	return [4]float64{u[0], vx, vy, 0.4 * (u[3] - (u[1]*vx+u[2]*vy)/2)}
-}
-
 // mapped returns the grid whose cell (j, i) is what source gives for it.
 func (g grid) mapped(height, width int, source func(j, i int) []float64) grid {
 	out := grid{height, width, make([]float64, len(g.values))}
@@ -77,7 +70,7 @@ func advanceTogether(t testing.TB, b compute.Backend, c Config, states ...grid) 
 		values = append(values, s.values...)
 	}
 	height, width := states[0].height, states[0].width
-	out, err := solvers[key].Exec1(tensors.FromFlatDataAndDimensions(values, len(states), height, width, Channels))
+	out, err := solvers[key].Call1(tensors.FromFlatDataAndDimensions(values, len(states), height, width, Channels))
 	require.NoError(t, err)
 	flat, size := tensors.MustCopyFlatData[float64](out), height*width*Channels
 	advanced := make([]grid, len(states))

@@ -128,7 +128,7 @@ func TestAdvanceInsideALargerGraph(t *testing.T) {
 		c := Default()
 		start := drawn(t, Riemann, 8)
 		in := tensors.FromFlatDataAndDimensions(start.values, 1, 8, 8, Channels)
-		out, err := graph.ExecOnceN(b, func(u *graph.Node) []*graph.Node {
+		out, err := graph.CallOnceN(b, func(u *graph.Node) []*graph.Node {
 			before := graph.ReduceAllMax(graph.MulScalar(u, 0.5))
 			twice := c.Advance(graph.MulScalar(c.Advance(u), 1))
 			return []*graph.Node{twice, before, graph.ReduceAllMin(graph.MaxScalar(twice, 0)), graph.ReduceAllMax(twice)}
@@ -143,7 +143,7 @@ func TestSinglePrecisionFollowsDouble(t *testing.T) {
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 		c, start := Default(), drawn(t, Riemann, 16)
 		in := tensors.FromFlatDataAndDimensions(start.values, 1, 16, 16, Channels)
-		out, err := graph.ExecOnce(b, func(u *graph.Node) *graph.Node {
+		out, err := graph.CallOnce(b, func(u *graph.Node) *graph.Node {
 			return graph.ConvertDType(c.Advance(graph.ConvertDType(u, dtypes.Float32)), dtypes.Float64)
 		}, in)
 		require.NoError(t, err)
@@ -157,7 +157,7 @@ func TestAdvanceRefusesOtherShapes(t *testing.T) {
 		tensors.FromFlatDataAndDimensions(make([]float64, 80), 4, 5, 4),
 		tensors.FromFlatDataAndDimensions(make([]int32, 80), 1, 4, 5, 4),
 	} {
-		_, err := graph.ExecOnce(backendtest.Go(t), Default().Advance, in)
+		_, err := graph.CallOnce(backendtest.Go(t), Default().Advance, in)
 		require.ErrorContains(t, err, "euler: a state is floating point [batch, y, x, 4]")
 	}
 }

@@ -1,0 +1,126 @@
+// Command symaudit trains surrogates of the Euler equations with symmetry audits along the way, audits checkpoints,
+// draws reports, and checks an installation. `symaudit help` lists its commands.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+
+	"github.com/symaudit/symaudit/internal/backend"
+)
+
+// Exit codes.
+const (
+	exitOK           = 0
+	exitFailure      = 1
+	exitUsage        = 2
+	exitStoppedEarly = 3 // by a stop rule, with --fail-on-stop
+)
+
+var errStoppedEarly = errors.New("training was stopped early by a stop rule")
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is the whole program; it returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	// The first signal asks for a clean end with everything finished kept; a second one ends the process.
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		received := <-signals
+		signal.Stop(signals)
+		cancel(fmt.Errorf("interrupted (%v)", received))
+	}()
+
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errStoppedEarly):
+		return exitStoppedEarly
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "symaudit: %v\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(stderr, "symaudit: %v\n", err)
+	return exitFailure
+}
+
+// usageError is a command line that makes no sense.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// settings are the flags of every command.
+type settings struct {
+	backend  string
+	logLevel string
+}
+
+func newRoot() *cobra.Command {
+	s := &settings{}
+	root := &cobra.Command{
+		Use:   "symaudit",
+		Short: "audit the symmetries of a model while it trains",
+		Long: `symaudit audits a model while it trains: does it respect the symmetries of its physics, and does learning
+from a state also teach it the rotated, reflected or shifted state? Start with: symaudit demo`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          noArguments,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+	})
+	root.PersistentFlags().StringVar(&s.backend, "backend", backend.Auto, "auto, go, xla, xla:cpu or xla:cuda; auto takes XLA where a plugin is found")
+	root.PersistentFlags().StringVar(&s.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error")
+	root.AddCommand(newDemo(s), newTrain(s), newAudit(s), newReport(), newData(s), newDoctor(s))
+	root.CompletionOptions.HiddenDefaultCmd = true
+	return root
+}
+
+// logger writes for people, and takes GoMLX's own messages in.
+func (s *settings) logger(stderr io.Writer) (zerolog.Logger, error) {
+	level, err := zerolog.ParseLevel(s.logLevel)
+	if err != nil || s.logLevel == "" {
+		return zerolog.Nop(), usageError{fmt.Errorf("--log-level is %q; use debug, info, warn or error", s.logLevel)}
+	}
+	log := zerolog.New(zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(stderr)}).
+		Level(level).With().Timestamp().Logger()
+	klog.SetSlogLogger(slog.New(zerolog.NewSlogHandler(log)))
+	return log, nil
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no argument, got %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())}
+	}
+	return nil
+}
+
+// oneArgument requires exactly one argument, called what in the error.
+func oneArgument(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError{fmt.Errorf("%s takes one argument, %s, got %d; see %s --help", cmd.CommandPath(), what, len(args), cmd.CommandPath())}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"symaudit": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			// Scripts run on the Go backend unless they ask for another.
+			env.Setenv("PJRT_PLUGIN_LIBRARY_PATH", env.WorkDir+"/no-plugin")
+			env.Setenv("GOMLX_NO_AUTO_INSTALL", "1")
+			return nil
+		},
+	})
+}

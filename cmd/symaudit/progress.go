@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/trainer"
+)
+
+// progress prints a line for each audit to out and, where standard error is a terminal, a bar with the time left.
+type progress struct {
+	out    io.Writer
+	bar    *progressbar.ProgressBar // nil without a terminal
+	config trainer.Config
+	header bool
+
+	start, last  time.Time
+	steps, parts work // training steps and parts of audits
+	epochSteps   int  // training steps of an epoch
+	modelSteps   int  // done of the model going on
+}
+
+// work is one of the kinds of work a run is made of; its time per unit says how long the rest will take.
+type work struct {
+	done, total int // over all models
+	seen        int // units this process has timed
+	spent       time.Duration
+}
+
+func (w work) left() time.Duration {
+	if w.seen == 0 {
+		return 0
+	}
+	return time.Duration(float64(w.spent) / float64(w.seen) * float64(w.total-w.done))
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+func newProgress(config trainer.Config, stdout, stderr io.Writer) *progress {
+	now := time.Now()
+	p := &progress{out: stdout, config: config, start: now, last: now}
+	if isTerminal(stderr) {
+		p.bar = progressbar.NewOptions(1000, progressbar.OptionSetWriter(stderr), progressbar.OptionSetWidth(30),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false),
+			progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100*time.Millisecond))
+	}
+	return p
+}
+
+func (p *progress) watcher() trainer.Watcher {
+	return trainer.Watcher{
+		Generating: p.generating, Step: p.step, AuditPart: p.auditPart, Audited: p.audited,
+		Stopped: func(model, reason string) {
+			p.clear()
+			fmt.Fprintf(p.out, "%s stopped early: %s\n", model, reason)
+		},
+	}
+}
+
+func (p *progress) generating(done, total int) {
+	p.last = time.Now()
+	p.show(fmt.Sprintf("solving Euler's equations, trajectory %d of %d", done, total), float64(done)/float64(total), 0)
+}
+
+func (p *progress) step(model string, done, total int) {
+	p.modelSteps, p.epochSteps = done, total/p.config.Training.Epochs
+	p.steps.done, p.steps.total = p.index(model)*total+done, len(p.config.Models)*total
+	p.timed(&p.steps)
+	p.showRun(fmt.Sprintf("%s, step %d of %d", model, done, total))
+}
+
+func (p *progress) auditPart(model string, done, total int) {
+	every, epochs := p.config.Audit.EveryEpochs, p.config.Training.Epochs
+	audits := (epochs + every - 1) / every
+	finished := 0 // of this model; the step that an audit follows is reported after it
+	if p.epochSteps > 0 {
+		finished = p.modelSteps / p.epochSteps / every
+	}
+	p.parts.done = (p.index(model)*audits+finished)*total + done
+	p.parts.total = len(p.config.Models) * audits * total
+	p.timed(&p.parts)
+	p.showRun(fmt.Sprintf("%s, audit: part %d of %d", model, done, total))
+}
+
+func (p *progress) index(model string) int {
+	return slices.IndexFunc(p.config.Models, func(m trainer.Model) bool { return m.Name == model })
+}
+
+// timed charges the time since the event before to this kind of work.
+func (p *progress) timed(w *work) {
+	now := time.Now()
+	w.spent += now.Sub(p.last)
+	w.seen++
+	p.last = now
+}
+
+func (p *progress) showRun(what string) {
+	left := p.steps.left() + p.parts.left()
+	elapsed := time.Since(p.start)
+	if p.parts.seen == 0 {
+		left = 0 // audits take most of the time and none is timed yet
+	}
+	fraction := 0.0
+	if left > 0 {
+		fraction = float64(elapsed) / float64(elapsed+left)
+	}
+	p.show(what, fraction, left)
+}
+
+func (p *progress) show(what string, fraction float64, left time.Duration) {
+	if p.bar == nil {
+		return
+	}
+	if left > 0 {
+		what += fmt.Sprintf(", %v left", left.Round(time.Second))
+	}
+	p.bar.Describe(what)
+	_ = p.bar.Set(min(999, int(1000*fraction))) // a bar that cannot be drawn is no reason to stop
+}
+
+func (p *progress) clear() {
+	if p.bar != nil {
+		_ = p.bar.Clear() // as above
+	}
+}
+
+func (p *progress) end() { p.clear() }
+
+// audited prints one line: per group the median cosine and errors of its non-identity elements.
+func (p *progress) audited(model string, records *audit.Records) {
+	p.clear()
+	if !p.header {
+		p.header = true
+		fmt.Fprintln(p.out, p.heading())
+	}
+	fmt.Fprintln(p.out, p.line(model, records))
+}
+
+const groupWidth = 37
+
+func (p *progress) heading() string {
+	var top, bottom strings.Builder
+	fmt.Fprintf(&top, "%-8s %6s %10s", "", "", "training")
+	fmt.Fprintf(&bottom, "%-8s %6s %10s", "model", "epoch", "loss")
+	for _, g := range p.config.Audit.Groups {
+		fmt.Fprintf(&top, "   %-*s", groupWidth, g.Name)
+		fmt.Fprintf(&bottom, "   %10s %12s %13s", "coherence", "target err.", "commut. err.")
+	}
+	fmt.Fprintf(&bottom, " %9s %8s", "products", "seconds")
+	return strings.TrimRight(top.String(), " ") + "\n" + bottom.String()
+}
+
+func (p *progress) line(model string, records *audit.Records) string {
+	var b strings.Builder
+	epoch, loss := 0.0, "-"
+	if n := len(records.Training); n > 0 {
+		loss = fmt.Sprintf("%.3e", records.Training[n-1].Loss)
+	}
+	var groups strings.Builder
+	for _, row := range records.Coherence {
+		epoch = row.Epoch
+		if row.Element != audit.AllElements {
+			continue
+		}
+		coherence := "-"
+		if row.Median != nil {
+			coherence = fmt.Sprintf("%.3f", *row.Median)
+		}
+		fmt.Fprintf(&groups, "   %10s %12.3e %13.3e", coherence, row.MedianTargetError, row.MedianCommutatorError)
+	}
+	products, seconds := int64(0), 0.0
+	for _, solve := range records.Solves {
+		products += solve.Products + solve.SetupProducts
+		seconds += solve.Seconds
+	}
+	fmt.Fprintf(&b, "%-8s %6.2f %10s%s %9d %8.1f", model, epoch, loss, groups.String(), products, seconds)
+	for _, solve := range records.Solves {
+		if solve.Status != "converged" {
+			fmt.Fprintf(&b, "\n         %s, batch %d: %s", solve.GroupName, solve.Batch, solve.Status)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/symaudit/symaudit/configs"
+	"github.com/symaudit/symaudit/internal/backend"
+	"github.com/symaudit/symaudit/trainer"
+	"github.com/symaudit/symaudit/writers/report"
+)
+
+func newDemo(s *settings) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "train a tiny UNet and a tiny ViT on Euler flow with an audit each epoch, and draw the report",
+		Long: `demo solves the compressible Euler equations for three families of initial conditions, trains a tiny UNet and a
+tiny ViT on them one after the other, audits each after every epoch under D4 and under shifts, and draws the report.
+It needs nothing installed and takes a few minutes on two cores. Its configuration: configs/demo.yaml`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, err := trainer.ParseConfig(configs.Demo)
+			if err != nil {
+				return err
+			}
+			if dir == "" {
+				dir = freeDirectory("runs/demo")
+			}
+			return train(cmd, s, config, dir, false, false)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "run directory (default runs/demo, or the first of runs/demo-2, ... that is free)")
+	return cmd
+}
+
+func newTrain(s *settings) *cobra.Command {
+	var file, dir string
+	var resume, failOnStop bool
+	cmd := &cobra.Command{
+		Use:   "train",
+		Short: "train models from a configuration, with audits, and draw the report",
+		Long: `train runs a YAML configuration; without one, the defaults (configs/demo.yaml is a commented example). A killed or
+interrupted run goes on with --resume, from the last finished epoch and with the configuration it was started with.`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir == "" {
+				return usageError{errors.New("--dir is missing; name the run directory, such as runs/first")}
+			}
+			var config trainer.Config
+			var err error
+			switch {
+			case resume && file != "":
+				return usageError{errors.New("--config and --resume exclude each other; a run is resumed with its own configuration")}
+			case resume:
+				config, err = trainer.RunConfig(dir)
+			case file != "":
+				config, err = readConfig(file)
+			default:
+				config = trainer.Default()
+			}
+			if err != nil {
+				return err
+			}
+			return train(cmd, s, config, dir, resume, failOnStop)
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "YAML configuration")
+	cmd.Flags().StringVar(&dir, "dir", "", "run directory; it must not hold a run unless --resume is given")
+	cmd.Flags().BoolVar(&resume, "resume", false, "go on with the run in --dir")
+	cmd.Flags().BoolVar(&failOnStop, "fail-on-stop", false, "exit with code 3 when a stop rule ended the training")
+	return cmd
+}
+
+func readConfig(file string) (trainer.Config, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return trainer.Config{}, err
+	}
+	config, err := trainer.ParseConfig(text)
+	if err != nil {
+		return trainer.Config{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return config, nil
+}
+
+func train(cmd *cobra.Command, s *settings, config trainer.Config, dir string, resume, failOnStop bool) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	choice, log, err := s.open(cmd)
+	if err != nil {
+		return err
+	}
+	progress := newProgress(config, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	result, err := trainer.Train(cmd.Context(), config, trainer.Options{
+		Backend: choice, Dir: dir, Command: os.Args, Resume: resume, Log: log, Watcher: progress.watcher(),
+	})
+	progress.end()
+	if err != nil {
+		return err
+	}
+	if err := drawReport(cmd.OutOrStdout(), dir); err != nil {
+		return err
+	}
+	if result.StoppedEarly && failOnStop {
+		return errStoppedEarly
+	}
+	return nil
+}
+
+// open opens the backend and says which it is.
+func (s *settings) open(cmd *cobra.Command) (backend.Choice, zerolog.Logger, error) {
+	log, err := s.logger(cmd.ErrOrStderr())
+	if err != nil {
+		return backend.Choice{}, log, err
+	}
+	choice, err := backend.Open(s.backend)
+	if err != nil {
+		return backend.Choice{}, log, err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "backend: %s (%s)\n", choice.Config, choice.Reason)
+	return choice, log, nil
+}
+
+func newReport() *cobra.Command {
+	return &cobra.Command{
+		Use:   "report <run directory>",
+		Short: "draw the figures and the page of a run",
+		Long:  "report writes figures/*.svg and report.html, a page that needs no network, into a run directory. It may be called while the run goes on.",
+		Args:  oneArgument("a run directory"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return drawReport(cmd.OutOrStdout(), args[0])
+		},
+	}
+}
+
+func drawReport(stdout io.Writer, dir string) error {
+	page, err := report.Write(dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "report: %s\n", page)
+	return nil
+}
+
+// freeDirectory is the first of dir, dir-2, dir-3, ... that does not exist.
+func freeDirectory(dir string) string {
+	free := dir
+	for i := 2; ; i++ {
+		if _, err := os.Lstat(free); errors.Is(err, fs.ErrNotExist) {
+			return free
+		}
+		free = fmt.Sprintf("%s-%d", dir, i)
+	}
+}

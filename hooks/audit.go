@@ -1,0 +1,132 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/symaudit/symaudit/audit"
+)
+
+// audit runs one audit, writes it, and shows it to the stop rules and the user. One that the context interrupts leaves
+// nothing and is no error.
+func (h *Hook) audit(at audit.Moment) error {
+	start := time.Now()
+	defer func() { h.spent += time.Since(start) }()
+
+	var records *audit.Records
+	err := guard(func() (err error) {
+		records, err = h.config.auditor.Audit(h.config.ctx, at)
+		return err
+	})
+	if h.cancelled(err) {
+		h.config.log.Info().Int64("step", at.Step).Msg("audit given up: cancelled")
+		return nil
+	}
+	if err == nil && records == nil {
+		err = errors.New("the auditor returned no records")
+	}
+	if err != nil {
+		return fmt.Errorf("hooks: audit at step %d failed: %w", at.Step, err)
+	}
+	h.auditedStep = at.Step
+	took := time.Since(start)
+
+	complete := *records
+	complete.Training = h.pending.Training
+	h.pending = complete
+	if err := h.flush(); err != nil {
+		return err
+	}
+	found := readings(&complete)
+	h.logAudit(at, &complete, found, took)
+	if err := h.applyRules(at, found); err != nil {
+		return err
+	}
+	if h.config.onAudit != nil {
+		h.config.onAudit(&complete)
+	}
+	return nil
+}
+
+// cancelled reports whether err comes from the end of the hook's context.
+func (h *Hook) cancelled(err error) bool {
+	ctx := h.config.ctx
+	return ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
+}
+
+// flush writes what the sink does not have. After an error it is still pending, for Close to try again.
+func (h *Hook) flush() error {
+	records := h.pending
+	rows := len(records.Training) + len(records.Errors) + len(records.Influence) + len(records.Solves) + len(records.Coherence)
+	if h.config.sink != nil && rows > 0 {
+		if err := guard(func() error { return h.config.sink.Write(&records) }); err != nil {
+			return fmt.Errorf("hooks: the sink (%T) failed to write step %d: %w", h.config.sink, h.step, err)
+		}
+	}
+	h.pending, h.undated = audit.Records{}, nil
+	return nil
+}
+
+func (h *Hook) applyRules(at audit.Moment, found []reading) error {
+	for _, rule := range h.rules {
+		i := slices.IndexFunc(found, func(r reading) bool { return r.monitor == rule.Monitor })
+		var value *float64
+		switch {
+		case i >= 0:
+			value = found[i].value
+		case !rule.seen:
+			return fmt.Errorf("hooks: stop rule: no audit has monitor %q; known monitors: %s", rule.Monitor, names(found))
+		}
+		rule.seen = true
+		if value == nil {
+			h.config.log.Warn().Str("monitor", rule.Monitor).Int64("step", at.Step).Msg("a stop rule's monitor has no value in this audit")
+		}
+		if reason := rule.observe(value); reason != "" && h.reason == "" {
+			h.reason = fmt.Sprintf("%s, at step %d, epoch %.6g", reason, at.Step, at.Epoch)
+		}
+	}
+	return nil
+}
+
+func names(found []reading) string {
+	var all []string
+	for _, r := range found {
+		all = append(all, r.monitor)
+	}
+	if len(all) == 0 {
+		return "none (the audit summarised no group)"
+	}
+	return strings.Join(all, ", ")
+}
+
+// logAudit writes the line that a person reads: the medians of each group, and what they cost.
+func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading, took time.Duration) {
+	line := h.config.log.Info().Str("model", at.Model).Int64("step", at.Step).Float64("epoch", at.Epoch)
+	if n := len(records.Training); n > 0 {
+		line.Float64("loss", records.Training[n-1].Loss)
+	}
+	for _, r := range found {
+		if r.value != nil {
+			line.Float64(r.monitor, *r.value)
+		}
+	}
+	products, unconverged := int64(0), 0
+	for _, solve := range records.Solves {
+		products += solve.Products + solve.SetupProducts
+		if solve.Status != converged {
+			unconverged++
+		}
+	}
+	line.Int64("products", products)
+	if unconverged > 0 {
+		line.Int("unconverged_solves", unconverged)
+	}
+	line.Float64("seconds", took.Seconds()).Msg("audit")
+}
+
+// converged is the status of a solve that reached its tolerance.
+const converged = "converged"

@@ -1,0 +1,118 @@
+package hooks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/rs/zerolog"
+
+	"github.com/symaudit/symaudit/audit"
+)
+
+// Auditor audits a model with the weights it has now: an *audit.Auditor is one. It must leave the training's variables
+// as they are. When ctx is cancelled it gives up with an error that wraps the context's.
+type Auditor interface {
+	Audit(ctx context.Context, at audit.Moment) (*audit.Records, error)
+}
+
+// Builder configures a Hook. Its methods return it; Attach checks everything.
+type Builder struct {
+	auditor       Auditor
+	sink          audit.Sink
+	schedule      Schedule
+	initial       bool
+	rules         []StopRule
+	model         string
+	seed          int64
+	stepsPerEpoch *int
+	trainingEvery int
+	ctx           context.Context
+	onAudit       func(*audit.Records)
+	log           zerolog.Logger
+}
+
+// New starts the configuration of a hook that runs auditor.
+func New(auditor Auditor) *Builder {
+	return &Builder{auditor: auditor, model: "model", trainingEvery: 1, ctx: context.Background(), log: zerolog.Nop()}
+}
+
+// WithSink streams the records to sink, one Write for each audit, with the training steps since the audit before it.
+// Without a sink they only go to the stop rules and to WithOnAudit.
+func (b *Builder) WithSink(sink audit.Sink) *Builder { b.sink = sink; return b }
+
+// WithSchedule says when to audit. There is no default.
+func (b *Builder) WithSchedule(schedule Schedule) *Builder { b.schedule = schedule; return b }
+
+// WithInitialAudit audits before the first step of each run, too. The model must have its weights by then; GoMLX makes
+// those of a new model only in the first step.
+func (b *Builder) WithInitialAudit() *Builder { b.initial = true; return b }
+
+// WithStopRules ends the training when one of the rules is met.
+func (b *Builder) WithStopRules(rules ...StopRule) *Builder { b.rules = rules; return b }
+
+// WithModel names the model and the seed of its training in the records. The default is "model", 0.
+func (b *Builder) WithModel(name string, seed int64) *Builder { b.model, b.seed = name, seed; return b }
+
+// WithStepsPerEpoch declares how many steps of the loop, one batch each, make an epoch. Under RunSteps an epoch schedule
+// needs it, and without it every row says epoch 0. Under RunEpochs the length is found out when the first epoch ends;
+// without this, audits before that count only the whole epochs of this process.
+func (b *Builder) WithStepsPerEpoch(n int) *Builder { b.stepsPerEpoch = &n; return b }
+
+// WithTrainingEvery records each k-th training step. The default is 1, every step.
+func (b *Builder) WithTrainingEvery(k int) *Builder { b.trainingEvery = k; return b }
+
+// WithContext ends the training cleanly after the current step when ctx is cancelled. An audit under way is given up;
+// those finished are kept. The loop then returns no error: ask the context.
+func (b *Builder) WithContext(ctx context.Context) *Builder { b.ctx = ctx; return b }
+
+// WithOnAudit calls f after each audit, when its records are safe in the sink. The records must not be changed.
+func (b *Builder) WithOnAudit(f func(*audit.Records)) *Builder { b.onAudit = f; return b }
+
+// WithLogger logs a line for each audit, and when and why the training is stopped.
+func (b *Builder) WithLogger(log zerolog.Logger) *Builder { b.log = log; return b }
+
+// Attach checks the configuration and adds the hook to a loop. What depends on how the loop is run is checked when it
+// starts. Close the hook after the training.
+func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
+	if loop == nil || b.auditor == nil {
+		return nil, errors.New("hooks: a hook needs an auditor and a loop to attach to, got nil")
+	}
+	if err := b.schedule.validate(); err != nil {
+		return nil, err
+	}
+	if b.stepsPerEpoch != nil && *b.stepsPerEpoch < 1 {
+		return nil, fmt.Errorf("hooks: %d steps per epoch; an epoch has at least 1", *b.stepsPerEpoch)
+	}
+	if b.trainingEvery < 1 {
+		return nil, fmt.Errorf("hooks: every %d-th training step is to be recorded; use 1 for each", b.trainingEvery)
+	}
+	if b.ctx == nil {
+		return nil, errors.New("hooks: the context is nil; leave WithContext out")
+	}
+	h := &Hook{config: *b, auditedStep: -1}
+	for _, rule := range b.rules {
+		if err := rule.validate(); err != nil {
+			return nil, err
+		}
+		h.rules = append(h.rules, &progress{StopRule: rule})
+	}
+	if b.stepsPerEpoch != nil {
+		h.clock.length = *b.stepsPerEpoch
+	}
+	const name = "symaudit"
+	loop.OnStart(name, auditPriority, h.onStart)
+	loop.OnStep(name, auditPriority, h.onStep)
+	loop.OnStep(name+" stop", stopPriority, h.onStepStop)
+	loop.OnEnd(name+" release", math.MinInt, h.onEndRelease)
+	loop.OnEnd(name, auditPriority, h.onEnd)
+	return h, nil
+}
+
+// Between the two a checkpoint hook at priority 100 saves the weights that were audited.
+const (
+	auditPriority train.Priority = 50
+	stopPriority  train.Priority = 200
+)

@@ -1,0 +1,150 @@
+package hooks
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/symaudit/symaudit/audit"
+)
+
+// Mode says which way a monitored value gets better.
+type Mode int
+
+// There is no default: a coherence grows and an error shrinks.
+const (
+	Maximize Mode = iota + 1
+	Minimize
+)
+
+// String is the mode in lower case.
+func (m Mode) String() string {
+	switch m {
+	case Maximize:
+		return "maximize"
+	case Minimize:
+		return "minimize"
+	}
+	return fmt.Sprintf("Mode(%d)", int(m))
+}
+
+// better reports whether a beats b by more than delta.
+func (m Mode) better(a, b, delta float64) bool {
+	if m == Minimize {
+		return a < b-delta
+	}
+	return a > b+delta
+}
+
+// StopRule ends the training when a monitored value is good enough, or has stopped getting better. At least one of
+// Threshold and Patience must be set; the first to be met counts.
+type StopRule struct {
+	// Monitor is "<group>/coherence", "<group>/target_error" or "<group>/commutator_error", as in "d4/coherence": the
+	// median over the probes and the group's non-identity elements together.
+	Monitor string
+	Mode    Mode
+	// Threshold stops when the value is at least this (Maximize) or at most this (Minimize); nil never.
+	Threshold *float64
+	// Patience stops after this many audits in a row without an improvement; 0 never. An audit in which the value does
+	// not exist, or is not a number, has not improved it.
+	Patience int
+	// MinDelta is by how much more than the best value so far an improvement must be.
+	MinDelta float64
+}
+
+// quantity is what can be monitored of a group.
+type quantity struct {
+	name string
+	of   func(*audit.CoherenceRow) *float64
+}
+
+var quantities = []quantity{
+	{"coherence", func(row *audit.CoherenceRow) *float64 { return row.Median }},
+	{"target_error", func(row *audit.CoherenceRow) *float64 { return &row.MedianTargetError }},
+	{"commutator_error", func(row *audit.CoherenceRow) *float64 { return &row.MedianCommutatorError }},
+}
+
+func (r StopRule) validate() error {
+	slash := strings.LastIndex(r.Monitor, "/")
+	known := slices.ContainsFunc(quantities, func(q quantity) bool { return q.name == r.Monitor[slash+1:] })
+	if slash < 1 || !known {
+		return fmt.Errorf("hooks: stop rule: the monitor is %q; use <group>/coherence, <group>/target_error or <group>/commutator_error, for instance d4/coherence", r.Monitor)
+	}
+	fault := func(format string, args ...any) error {
+		return fmt.Errorf("hooks: stop rule on %s: %s", r.Monitor, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case r.Mode != Maximize && r.Mode != Minimize:
+		return fault("the mode is %s; use hooks.Maximize or hooks.Minimize", r.Mode)
+	case r.Threshold == nil && r.Patience == 0:
+		return fault("it would never stop; set a threshold or a patience")
+	case r.Threshold != nil && math.IsNaN(*r.Threshold):
+		return fault("the threshold is not a number")
+	case r.Patience < 0:
+		return fault("the patience is %d audits; use a positive number, or 0 for none", r.Patience)
+	case !(r.MinDelta >= 0) || math.IsInf(r.MinDelta, 0):
+		return fault("the minimal improvement is %g; it must be 0 or more", r.MinDelta)
+	case r.MinDelta > 0 && r.Patience == 0:
+		return fault("a minimal improvement of %g means nothing without a patience; set one", r.MinDelta)
+	}
+	return nil
+}
+
+// reading is a monitored value in one audit; nil where it does not exist.
+type reading struct {
+	monitor string
+	value   *float64
+}
+
+// readings lists all that can be monitored in an audit.
+func readings(records *audit.Records) []reading {
+	var all []reading
+	for i := range records.Coherence {
+		row := &records.Coherence[i]
+		if row.Element != audit.AllElements {
+			continue
+		}
+		for _, quantity := range quantities {
+			value := quantity.of(row)
+			if value != nil && math.IsNaN(*value) {
+				value = nil
+			}
+			all = append(all, reading{row.GroupName + "/" + quantity.name, value})
+		}
+	}
+	return all
+}
+
+// progress is a stop rule with what it remembers.
+type progress struct {
+	StopRule
+	best  *float64 // nil before the first value
+	stale int      // audits in a row without an improvement
+	seen  bool     // an audit has been observed
+}
+
+// observe takes a value, nil where there is none, and returns why to stop, or "".
+func (p *progress) observe(value *float64) (reason string) {
+	if value != nil && (p.best == nil || p.Mode.better(*value, *p.best, p.MinDelta)) {
+		best := *value
+		p.best, p.stale = &best, 0
+	} else {
+		p.stale++
+	}
+	if p.Threshold != nil && value != nil && !p.Mode.better(*p.Threshold, *value, 0) {
+		return fmt.Sprintf("%s is %.6g, threshold %.6g (%s)", p.Monitor, *value, *p.Threshold, p.Mode)
+	}
+	if p.Patience == 0 || p.stale < p.Patience {
+		return ""
+	}
+	if p.best == nil {
+		return fmt.Sprintf("%s has had no value in %d audits", p.Monitor, p.stale)
+	}
+	now := "has no value"
+	if value != nil {
+		now = fmt.Sprintf("is %.6g", *value)
+	}
+	return fmt.Sprintf("%s %s and has not improved on %.6g by more than %g (%s) in %d audits",
+		p.Monitor, now, *p.best, p.MinDelta, p.Mode, p.stale)
+}

@@ -1,0 +1,269 @@
+package hooks_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/hooks"
+)
+
+// runs are the ways to run a loop for at most 12 steps in epochs of 4.
+var runs = map[string]func(loop *train.Loop, hook *hooks.Hook) (*samples, error){
+	"RunSteps": func(loop *train.Loop, hook *hooks.Hook) (*samples, error) {
+		data := endless(2)
+		_, err := loop.RunSteps(data, 12)
+		return data, err
+	},
+	"RunSteps, wrapped": func(loop *train.Loop, hook *hooks.Hook) (*samples, error) {
+		data := endless(2)
+		_, err := loop.RunSteps(hook.Dataset(data), 12)
+		return data, err
+	},
+	"RunEpochs": func(loop *train.Loop, hook *hooks.Hook) (*samples, error) {
+		data := newSamples(2, 2, 2, 2)
+		_, err := loop.RunEpochs(hook.Dataset(data), 3)
+		return data, err
+	},
+}
+
+func TestStopRules(t *testing.T) {
+	none := math.NaN()
+	for name, test := range map[string]struct {
+		coherence []float64
+		rules     []hooks.StopRule
+		audits    int // before the stop; 12 for none
+		reason    string
+	}{
+		"threshold from below": {
+			[]float64{0.1, 0.89, 0.9, 0}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(0.9)}},
+			3, "d4/coherence is 0.9, threshold 0.9 (maximize), at step 3, epoch 0.75",
+		},
+		"threshold from above": {
+			[]float64{0.5, 0.11, 0.1}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Threshold: ptr(0.1)}},
+			3, "d4/coherence is 0.1, threshold 0.1 (minimize), at step 3, epoch 0.75",
+		},
+		"patience": {
+			[]float64{0.1, 0.2, 0.2, 0.3, 0.3, 0.25, 0.9}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2}},
+			6, "d4/coherence is 0.25 and has not improved on 0.3 by more than 0 (maximize) in 2 audits, at step 6, epoch 1.5",
+		},
+		"patience, shrinking": {
+			[]float64{0.5, 0.4, 0.4, 0.45}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Patience: 2}},
+			4, "d4/coherence is 0.45 and has not improved on 0.4 by more than 0 (minimize) in 2 audits, at step 4, epoch 1",
+		},
+		"small improvements are measured from the best": {
+			[]float64{0.5, 0.5625, 0.625, 0.6875, 0.71875, 0.75}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 3, MinDelta: 0.125}},
+			7, "d4/coherence is 0.75 and has not improved on 0.6875 by more than 0.125 (maximize) in 3 audits, at step 7, epoch 1.75",
+		},
+		"small improvements, shrinking": {
+			[]float64{0.75, 0.5, 0.4375, 0.40625}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Patience: 2, MinDelta: 0.125}},
+			4, "d4/coherence is 0.40625 and has not improved on 0.5 by more than 0.125 (minimize) in 2 audits",
+		},
+		"no value is no improvement": {
+			[]float64{0.5, none, none}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2, Threshold: ptr(0.6)}},
+			3, "d4/coherence has no value and has not improved on 0.5",
+		},
+		"never a value": {
+			[]float64{none}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Patience: 4, Threshold: ptr(0)}},
+			4, "d4/coherence has had no value in 4 audits, at step 4",
+		},
+		"the first of two": {
+			[]float64{0.1, 0.2, 0.3}, []hooks.StopRule{
+				{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(0.9)},
+				{Monitor: "d4/commutator_error", Mode: hooks.Minimize, Patience: 1},
+			},
+			2, "d4/commutator_error is 0.25 and has not improved on 0.25",
+		},
+		"none": {[]float64{0.5}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(0.9), Patience: 100}}, 12, ""},
+	} {
+		for how, run := range runs {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				loop, auditor := newLoop(t), &script{coherence: test.coherence}
+				steps, ends := 0, 0
+				loop.OnStep("last", 1000, func(*train.Loop, []*tensors.Tensor) error { steps++; return nil })
+				loop.OnEnd("end", 0, func(_ *train.Loop, metrics []*tensors.Tensor) error {
+					require.True(t, metrics[0].Ok())
+					ends++
+					return nil
+				})
+				hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithStepsPerEpoch(4).WithStopRules(test.rules...), loop)
+				data, err := run(loop, hook)
+				require.NoError(t, err)
+				require.Len(t, auditor.moments, test.audits)
+				require.Equal(t, test.audits, steps, "every hook of the last step has run")
+				require.Equal(t, 1, ends)
+				data.requireNoneLost(t, steps)
+				reason, stopped := hook.Stopped()
+				require.Equal(t, test.reason != "", stopped)
+				require.Contains(t, reason, test.reason)
+			})
+		}
+	}
+}
+
+func TestStopAtTheEndOfAnEpochBeginsNoOther(t *testing.T) {
+	loop, auditor, data := newLoop(t), &script{coherence: []float64{0, 1}}, newSamples(2, 2, 1)
+	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EveryEpochs(1)).
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
+	_, err := loop.RunEpochs(hook.Dataset(data), 5)
+	require.NoError(t, err)
+	require.Equal(t, []int64{3, 6}, auditor.steps())
+	require.Len(t, data.yielded, 6)
+	reason, _ := hook.Stopped()
+	require.Contains(t, reason, "at step 6, epoch 2")
+}
+
+func TestARuleMetByTheLastAuditHasStoppedNothing(t *testing.T) {
+	loop, auditor := newLoop(t), &script{coherence: []float64{1}}
+	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(100)).
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
+	_, err := loop.RunSteps(endless(2), 3)
+	require.NoError(t, err)
+	require.Len(t, auditor.moments, 1)
+	_, stopped := hook.Stopped()
+	require.False(t, stopped)
+}
+
+func TestAnotherRunAfterAStop(t *testing.T) {
+	loop, auditor, data := newLoop(t), &script{coherence: []float64{1, 0}}, newSamples(2, 2)
+	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
+	ds := hook.Dataset(data)
+	for range 2 {
+		_, err := loop.RunEpochs(ds, 1)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []int64{1, 2, 3}, auditor.steps())
+	_, stopped := hook.Stopped()
+	require.False(t, stopped)
+}
+
+func TestUnknownMonitorIsFoundByTheFirstAudit(t *testing.T) {
+	loop, sink := newLoop(t), &memory{}
+	attach(t, hooks.New(&script{}).WithSchedule(hooks.EverySteps(2)).WithSink(sink).
+		WithStopRules(hooks.StopRule{Monitor: "D4/coherence", Mode: hooks.Maximize, Patience: 1}), loop)
+	_, err := loop.RunSteps(endless(2), 9)
+	require.ErrorContains(t, err, `hooks: stop rule: no audit has monitor "D4/coherence"; known monitors: d4/coherence, d4/target_error, d4/commutator_error`)
+	require.Len(t, sink.writes, 1, "the audit itself is kept")
+}
+
+// vanishing audits a group once and then no more.
+type vanishing struct{ script }
+
+func (v *vanishing) Audit(ctx context.Context, at audit.Moment) (*audit.Records, error) {
+	records, err := v.script.Audit(ctx, at)
+	if len(v.moments) > 1 {
+		records.Coherence = nil
+	}
+	return records, err
+}
+
+func TestMonitorThatVanishesIsLoggedAndNoImprovement(t *testing.T) {
+	loop, log, auditor := newLoop(t), &bytes.Buffer{}, &vanishing{}
+	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithLogger(zerolog.New(log)).
+		WithStopRules(hooks.StopRule{Monitor: "d4/target_error", Mode: hooks.Minimize, Patience: 3}), loop)
+	_, err := loop.RunSteps(endless(2), 9)
+	require.NoError(t, err)
+	require.Len(t, auditor.moments, 4)
+	_, stopped := hook.Stopped()
+	require.True(t, stopped)
+	require.Equal(t, 3, strings.Count(log.String(), "has no value in this audit"))
+}
+
+func TestStopRuleRefuses(t *testing.T) {
+	valid := hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 1}
+	for name, test := range map[string]struct {
+		change func(*hooks.StopRule)
+		want   string
+	}{
+		"no group":        {func(r *hooks.StopRule) { r.Monitor = "/coherence" }, `the monitor is "/coherence"; use <group>/coherence`},
+		"no slash":        {func(r *hooks.StopRule) { r.Monitor = "coherence" }, `the monitor is "coherence"`},
+		"quantity":        {func(r *hooks.StopRule) { r.Monitor = "d4/coherense" }, `the monitor is "d4/coherense"`},
+		"mode":            {func(r *hooks.StopRule) { r.Mode = 0 }, "the mode is Mode(0); use hooks.Maximize or hooks.Minimize"},
+		"no criterion":    {func(r *hooks.StopRule) { r.Patience = 0 }, "set a threshold or a patience"},
+		"threshold":       {func(r *hooks.StopRule) { r.Threshold = ptr(math.NaN()) }, "the threshold is not a number"},
+		"patience":        {func(r *hooks.StopRule) { r.Patience = -1 }, "the patience is -1 audits"},
+		"delta":           {func(r *hooks.StopRule) { r.MinDelta = -0.5 }, "the minimal improvement is -0.5"},
+		"delta, infinite": {func(r *hooks.StopRule) { r.MinDelta = math.Inf(1) }, "the minimal improvement is +Inf"},
+		"delta alone": {func(r *hooks.StopRule) { r.MinDelta, r.Patience, r.Threshold = 0.5, 0, ptr(1) },
+			"a minimal improvement of 0.5 means nothing without a patience"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rule := valid
+			test.change(&rule)
+			_, err := hooks.New(&script{}).WithSchedule(hooks.EverySteps(1)).WithStopRules(valid, rule).Attach(newLoop(t))
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+	_, err := hooks.New(&script{}).WithSchedule(hooks.EverySteps(1)).WithStopRules(valid).Attach(newLoop(t))
+	require.NoError(t, err)
+}
+
+func TestContextEndsTheRunCleanly(t *testing.T) {
+	for how, run := range runs {
+		t.Run(how+"/between audits", func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			loop, auditor, sink := newLoop(t), &script{}, &memory{}
+			steps, ends := 0, 0
+			loop.OnStep("interrupt", 0, func(*train.Loop, []*tensors.Tensor) error {
+				if steps++; steps == 6 {
+					cancel()
+				}
+				return nil
+			})
+			loop.OnEnd("end", 0, func(*train.Loop, []*tensors.Tensor) error { ends++; return nil })
+			hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(3)).WithContext(ctx).WithSink(sink), loop)
+			data, err := run(loop, hook)
+			require.NoError(t, err)
+			require.Equal(t, 6, steps)
+			require.Equal(t, 1, ends)
+			require.Equal(t, []int64{3}, auditor.steps(), "no audit begins after the cancellation")
+			require.Len(t, sink.training(), 6)
+			data.requireNoneLost(t, steps)
+			_, stopped := hook.Stopped()
+			require.False(t, stopped, "no rule did it")
+		})
+		t.Run(how+"/within an audit", func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			interrupt := errors.New("interrupted")
+			loop, auditor, sink := newLoop(t), &script{}, &memory{}
+			auditor.before = func() error {
+				if len(auditor.moments) == 1 {
+					cancel(interrupt)
+					return fmt.Errorf("audit: %w", context.Cause(ctx))
+				}
+				return nil
+			}
+			steps := 0
+			loop.OnStep("last", 1000, func(*train.Loop, []*tensors.Tensor) error { steps++; return nil })
+			hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(3)).WithContext(ctx).WithSink(sink), loop)
+			_, err := run(loop, hook)
+			require.NoError(t, err)
+			require.Equal(t, 6, steps)
+			require.Len(t, sink.writes, 2, "the finished audit, and the training steps after it")
+			require.Empty(t, sink.writes[1].Coherence)
+			require.Len(t, sink.training(), 6)
+		})
+	}
+}
+
+func TestAnotherErrorIsNotHiddenByACancellation(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	broken := errors.New("broken")
+	loop := newLoop(t)
+	attach(t, hooks.New(&script{before: func() error { cancel(); return broken }}).
+		WithSchedule(hooks.EverySteps(1)).WithContext(ctx), loop)
+	_, err := loop.RunSteps(endless(2), 3)
+	require.ErrorIs(t, err, broken)
+}

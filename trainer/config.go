@@ -1,0 +1,335 @@
+package trainer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/goccy/go-yaml"
+	"github.com/gomlx/compute/dtypes"
+
+	"github.com/symaudit/symaudit/hooks"
+	"github.com/symaudit/symaudit/models"
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/trainer/euler"
+)
+
+// Config is a whole run: data, models trained on them one after the other, and their audits. Start from Default or
+// ParseConfig; Validate says what cannot work.
+type Config struct {
+	Seed     int64    `yaml:"seed"` // of the data, the initial weights and the order of the samples
+	Data     Data     `yaml:"data"`
+	Models   []Model  `yaml:"models"`
+	Training Training `yaml:"training"`
+	Audit    Audit    `yaml:"audit"`
+}
+
+// Data says which trajectories are trained on and which are held out as probes.
+type Data struct {
+	// Directory holds data that `symaudit data generate` has written; empty generates them anew, the same for the same
+	// seed and backend.
+	Directory    string         `yaml:"directory"`
+	Families     []euler.Family `yaml:"families"`
+	Trajectories int            `yaml:"trajectories"` // for training, of each family
+	Probes       int            `yaml:"probes"`       // held out, of each family; as many batches are audited, one trajectory of each family in each
+	Euler        euler.Config   `yaml:"euler"`
+}
+
+// Model is a network to train: a preset, or one architecture spelled out. Its normalization is set from the data.
+type Model struct {
+	Name   string       `yaml:"name"`             // in the records and figures; distinct
+	Preset string       `yaml:"preset,omitempty"` // "tiny-unet", "tiny-vit", "paper-unet", "paper-vit-4" or "paper-vit-8" (patch size)
+	UNet   *models.UNet `yaml:"unet,omitempty"`
+	ViT    *models.ViT  `yaml:"vit,omitempty"`
+}
+
+// resolve returns the one architecture that is meant.
+func (m Model) resolve() (*models.UNet, *models.ViT, error) {
+	given := 0
+	for _, set := range []bool{m.Preset != "", m.UNet != nil, m.ViT != nil} {
+		if set {
+			given++
+		}
+	}
+	if given != 1 {
+		return nil, nil, errors.New("set exactly one of preset, unet and vit")
+	}
+	switch m.Preset {
+	case "":
+		return m.UNet, m.ViT, nil
+	case "tiny-unet":
+		unet := models.TinyUNet()
+		return &unet, nil, nil
+	case "paper-unet":
+		unet := models.PaperUNet()
+		return &unet, nil, nil
+	case "tiny-vit":
+		vit := models.TinyViT()
+		return nil, &vit, nil
+	case "paper-vit-4", "paper-vit-8":
+		vit := models.PaperViT(int(m.Preset[len(m.Preset)-1] - '0'))
+		return nil, &vit, nil
+	}
+	return nil, nil, fmt.Errorf("unknown preset %q; use tiny-unet, tiny-vit, paper-unet, paper-vit-4 or paper-vit-8", m.Preset)
+}
+
+func (m Model) validate(size int) error {
+	unet, vit, err := m.resolve()
+	switch {
+	case err != nil:
+		return err
+	case unet != nil:
+		return unet.Validate(size, size)
+	default:
+		return vit.Validate(size, size)
+	}
+}
+
+// fn is the model's graph function with the data's normalization, for a configuration that is valid.
+func (m Model) fn(n models.Normalization) models.Fn {
+	unet, vit, _ := m.resolve()
+	if unet != nil {
+		normalized := *unet
+		normalized.Normalization = n
+		return normalized.Fn()
+	}
+	normalized := *vit
+	normalized.Normalization = n
+	return normalized.Fn()
+}
+
+// Training is next-step prediction by Adam on SMSE.
+type Training struct {
+	Epochs          int     `yaml:"epochs"`
+	BatchSize       int     `yaml:"batch_size"` // transitions; a smaller last batch is trained on too
+	LearningRate    float64 `yaml:"learning_rate"`
+	WeightDecay     float64 `yaml:"weight_decay"`
+	KeepCheckpoints int     `yaml:"keep_checkpoints"` // latest to keep of each model, one an epoch; at least 1
+}
+
+// Audit says what is audited and how precisely.
+type Audit struct {
+	EveryEpochs    int        `yaml:"every_epochs"`
+	Groups         []Group    `yaml:"groups"`
+	RelativeLambda float64    `yaml:"relative_lambda"` // lambda / lambda_max of the metric; see audit.Builder
+	Tolerance      float64    `yaml:"tolerance"`       // relative residual of each solve
+	MaxProducts    int64      `yaml:"max_products"`    // metric products of one solve; 0: 1000 for each right-hand side
+	DType          string     `yaml:"dtype"`           // "float64" or "float32", of the audit's copy of the model
+	Stop           []StopRule `yaml:"stop"`
+}
+
+// Group is a symmetry group to audit. D4 and its control are audited at the first step of each probe trajectory,
+// translations at the last step that does not touch the end of the time domain, as the paper does.
+type Group struct {
+	Name   string `yaml:"name"`   // "d4", "translations", "d4-grid-only"
+	Stride int    `yaml:"stride"` // pixels between translations; of no meaning to the others
+}
+
+// StopRule is hooks.StopRule for a configuration.
+type StopRule struct {
+	Monitor   string   `yaml:"monitor"`
+	Mode      string   `yaml:"mode"` // "maximize" or "minimize"
+	Threshold *float64 `yaml:"threshold"`
+	Patience  int      `yaml:"patience"`
+	MinDelta  float64  `yaml:"min_delta"`
+}
+
+// Default is a run at 32x32 with both tiny models. The demo's configuration is smaller.
+func Default() Config {
+	data := euler.Default()
+	data.Resolution, data.Snapshots = 32, 17
+	return Config{
+		Data:     Data{Families: euler.Families(), Trajectories: 32, Probes: 3, Euler: data},
+		Models:   []Model{{Name: "unet", Preset: "tiny-unet"}, {Name: "vit", Preset: "tiny-vit"}},
+		Training: Training{Epochs: 10, BatchSize: 16, LearningRate: 5e-4, WeightDecay: 1e-6, KeepCheckpoints: 2},
+		Audit: Audit{
+			EveryEpochs: 1, Groups: []Group{{Name: orbits.D4Name}, {Name: orbits.TranslationsName, Stride: 8}},
+			RelativeLambda: 1e-3, Tolerance: 1e-2, DType: "float64",
+		},
+	}
+}
+
+// ParseConfig reads YAML over the defaults. A list replaces the default's. An unknown key is an error that names its
+// line and the nearest key there is. The result is not yet validated.
+func ParseConfig(source []byte) (Config, error) {
+	config := Default()
+	decoder := yaml.NewDecoder(bytes.NewReader(source), yaml.Strict())
+	err := decoder.Decode(&config)
+	if err == nil || errors.Is(err, io.EOF) { // an empty document changes nothing
+		return config, nil
+	}
+	var unknown *yaml.UnknownFieldError
+	if errors.As(err, &unknown) {
+		key := unknown.GetToken().Value
+		return Config{}, fmt.Errorf("trainer: line %d: unknown key %q; did you mean %q?", unknown.GetToken().Position.Line, key, nearestKey(key))
+	}
+	var located yaml.Error
+	if errors.As(err, &located) && located.GetToken() != nil {
+		return Config{}, fmt.Errorf("trainer: line %d: %s", located.GetToken().Position.Line, located.GetMessage())
+	}
+	return Config{}, fmt.Errorf("trainer: %w", err)
+}
+
+func nearestKey(key string) string {
+	return slices.MinFunc(keys(reflect.TypeFor[Config]()), func(a, b string) int {
+		return levenshtein.ComputeDistance(key, a) - levenshtein.ComputeDistance(key, b)
+	})
+}
+
+// keys lists every key of a configuration type, in order.
+func keys(t reflect.Type) []string {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	var names []string
+	for i := range t.NumField() {
+		field := t.Field(i)
+		if name, _, _ := strings.Cut(field.Tag.Get("yaml"), ","); name != "" && name != "-" {
+			names = append(append(names, name), keys(field.Type)...)
+		}
+	}
+	return names
+}
+
+// Validate reports the first setting that cannot work, with its value and the remedy.
+func (c Config) Validate() error {
+	if err := c.Data.validate(); err != nil {
+		return err
+	}
+	if len(c.Models) == 0 {
+		return errors.New("trainer: models is empty; name at least one")
+	}
+	seen := make(map[string]bool)
+	size := c.Data.Euler.Resolution
+	for _, m := range c.Models {
+		if m.Name == "" || strings.ContainsAny(m.Name, "/\\ ") || strings.HasPrefix(m.Name, ".") {
+			return fmt.Errorf("trainer: a model's name %q cannot name a folder; use letters, digits and dashes", m.Name)
+		}
+		if seen[m.Name] {
+			return fmt.Errorf("trainer: two models are called %q; give each a name of its own", m.Name)
+		}
+		seen[m.Name] = true
+		if err := m.validate(size); err != nil {
+			return fmt.Errorf("trainer: model %q: %w", m.Name, err)
+		}
+	}
+	if err := c.Training.validate(); err != nil {
+		return err
+	}
+	return c.Audit.validate(size)
+}
+
+func (d Data) validate() error {
+	if len(d.Families) == 0 {
+		return errors.New("trainer: data.families is empty; name at least one")
+	}
+	for i, family := range d.Families {
+		if !slices.Contains(euler.Families(), family) {
+			return fmt.Errorf("trainer: unknown family %q; use some of %v", family, euler.Families())
+		}
+		if slices.Contains(d.Families[:i], family) {
+			return fmt.Errorf("trainer: family %q is listed twice", family)
+		}
+	}
+	if d.Trajectories < 1 || d.Probes < 1 {
+		return fmt.Errorf("trainer: data.trajectories is %d and data.probes is %d; both must be at least 1", d.Trajectories, d.Probes)
+	}
+	if err := d.Euler.Validate(); err != nil {
+		return fmt.Errorf("trainer: data.%w", err)
+	}
+	return nil
+}
+
+func (t Training) validate() error {
+	switch {
+	case t.Epochs < 1:
+		return fmt.Errorf("trainer: training.epochs is %d; it must be at least 1", t.Epochs)
+	case t.BatchSize < 1:
+		return fmt.Errorf("trainer: training.batch_size is %d; it must be at least 1", t.BatchSize)
+	case !(t.LearningRate > 0):
+		return fmt.Errorf("trainer: training.learning_rate is %g; it must be positive", t.LearningRate)
+	case t.WeightDecay < 0:
+		return fmt.Errorf("trainer: training.weight_decay is %g; it must not be negative", t.WeightDecay)
+	case t.KeepCheckpoints < 1:
+		return fmt.Errorf("trainer: training.keep_checkpoints is %d; it must be at least 1, for a killed run resumes from the latest", t.KeepCheckpoints)
+	}
+	return nil
+}
+
+func (a Audit) validate(size int) error {
+	switch {
+	case a.EveryEpochs < 1:
+		return fmt.Errorf("trainer: audit.every_epochs is %d; it must be at least 1", a.EveryEpochs)
+	case len(a.Groups) == 0:
+		return errors.New("trainer: audit.groups is empty; name at least one")
+	case !(a.RelativeLambda > 0):
+		return fmt.Errorf("trainer: audit.relative_lambda is %g; it must be positive", a.RelativeLambda)
+	case !(a.Tolerance > 0):
+		return fmt.Errorf("trainer: audit.tolerance is %g; it must be positive", a.Tolerance)
+	case a.MaxProducts < 0:
+		return fmt.Errorf("trainer: audit.max_products is %d; it must not be negative (0: 1000 for each right-hand side)", a.MaxProducts)
+	}
+	if _, err := a.dtype(); err != nil {
+		return err
+	}
+	for i, g := range a.Groups {
+		if slices.ContainsFunc(a.Groups[:i], func(other Group) bool { return other.Name == g.Name }) {
+			return fmt.Errorf("trainer: audit.groups: %q is listed twice", g.Name)
+		}
+		group, err := g.group()
+		if err == nil {
+			_, err = group.Elements(size, size)
+		}
+		if err != nil {
+			return fmt.Errorf("trainer: audit.groups: %w", err)
+		}
+	}
+	_, err := a.stopRules()
+	return err
+}
+
+func (g Group) group() (orbits.Group, error) { return orbits.Named(g.Name, g.Stride) }
+
+func (a Audit) dtype() (dtypes.DType, error) {
+	switch a.DType {
+	case "float64":
+		return dtypes.Float64, nil
+	case "float32":
+		return dtypes.Float32, nil
+	}
+	return dtypes.InvalidDType, fmt.Errorf("trainer: audit.dtype is %q; use float64 or float32", a.DType)
+}
+
+func (a Audit) stopRules() ([]hooks.StopRule, error) {
+	var rules []hooks.StopRule
+	for _, r := range a.Stop {
+		rule := hooks.StopRule{Monitor: r.Monitor, Threshold: r.Threshold, Patience: r.Patience, MinDelta: r.MinDelta}
+		switch r.Mode {
+		case "maximize":
+			rule.Mode = hooks.Maximize
+		case "minimize":
+			rule.Mode = hooks.Minimize
+		default:
+			return nil, fmt.Errorf("trainer: audit.stop: mode of %q is %q; use maximize or minimize", r.Monitor, r.Mode)
+		}
+		rules = append(rules, rule)
+	}
+	return rules, nil
+}
+
+// String is the configuration as YAML, every key written out.
+func (c Config) String() string {
+	text, err := yaml.Marshal(c)
+	if err != nil { // a struct of plain values always can be written
+		panic(err)
+	}
+	return string(text)
+}

@@ -1,0 +1,78 @@
+package trainer_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/symaudit/symaudit/configs"
+	"github.com/symaudit/symaudit/trainer"
+)
+
+func TestDemoConfigIsValid(t *testing.T) {
+	config, err := trainer.ParseConfig(configs.Demo)
+	require.NoError(t, err)
+	require.NoError(t, config.Validate())
+	require.Equal(t, 16, config.Data.Euler.Resolution)
+	require.Equal(t, trainer.Default().Data.Euler.Gamma, config.Data.Euler.Gamma, "what is left out keeps its default")
+}
+
+func TestConfigSurvivesItsOwnYAML(t *testing.T) {
+	for _, config := range []trainer.Config{trainer.Default(), parse(t, string(configs.Demo))} {
+		require.Empty(t, cmp.Diff(config, parse(t, config.String())))
+	}
+}
+
+func parse(t *testing.T, source string) trainer.Config {
+	t.Helper()
+	config, err := trainer.ParseConfig([]byte(source))
+	require.NoError(t, err)
+	return config
+}
+
+func TestParseConfigRefuses(t *testing.T) {
+	for name, test := range map[string]struct{ source, want string }{
+		"unknown key":    {"seed: 1\ntraining:\n  epoch: 3\n", `line 3: unknown key "epoch"; did you mean "epochs"?`},
+		"unknown nested": {"data:\n  euler:\n    resolutoin: 3\n", `line 3: unknown key "resolutoin"; did you mean "resolution"?`},
+		"type":           {"seed: many\n", "line 1: "},
+		"not yaml":       {"seed: [1\n", "line 1: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := trainer.ParseConfig([]byte(test.source))
+			require.ErrorContains(t, err, test.want)
+			require.NotContains(t, err.Error(), "\n", "one sentence")
+		})
+	}
+}
+
+func TestValidateRefuses(t *testing.T) {
+	for name, test := range map[string]struct{ source, want string }{
+		"family":         {"data: {families: [riemann, sod]}", `unknown family "sod"`},
+		"family twice":   {"data: {families: [riemann, riemann]}", `"riemann" is listed twice`},
+		"probes":         {"data: {probes: 0}", "data.probes is 0"},
+		"euler":          {"data: {euler: {cfl: 0.9}}", "cfl is 0.9"},
+		"no model":       {"models: []", "models is empty"},
+		"same name":      {"models: [{name: a, preset: tiny-vit}, {name: a, preset: tiny-unet}]", `two models are called "a"`},
+		"folder":         {"models: [{name: ../a, preset: tiny-vit}]", "cannot name a folder"},
+		"preset":         {"models: [{name: a, preset: huge}]", `unknown preset "huge"`},
+		"two kinds":      {"models: [{name: a, preset: tiny-vit, vit: {}}]", "exactly one of preset, unet and vit"},
+		"shape":          {"data: {euler: {resolution: 18}}", "18x18"},
+		"epochs":         {"training: {epochs: 0}", "training.epochs is 0"},
+		"learning rate":  {"training: {learning_rate: 0}", "training.learning_rate is 0"},
+		"checkpoints":    {"training: {keep_checkpoints: 0}", "training.keep_checkpoints is 0"},
+		"every":          {"audit: {every_epochs: 0}", "audit.every_epochs is 0"},
+		"group":          {"audit: {groups: [{name: d5}]}", `unknown group "d5"`},
+		"stride":         {"audit: {groups: [{name: translations, stride: 99}]}", "stride"},
+		"group twice":    {"audit: {groups: [{name: d4}, {name: d4}]}", `"d4" is listed twice`},
+		"lambda":         {"audit: {relative_lambda: 0}", "audit.relative_lambda is 0"},
+		"dtype":          {"audit: {dtype: float16}", `audit.dtype is "float16"`},
+		"mode of a stop": {"audit: {stop: [{monitor: d4/coherence, mode: up}]}", `is "up"; use maximize or minimize`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config, err := trainer.ParseConfig([]byte(test.source))
+			require.NoError(t, err)
+			require.ErrorContains(t, config.Validate(), test.want)
+		})
+	}
+}
