@@ -1,0 +1,81 @@
+package bench
+
+import (
+	"testing"
+	"time"
+
+	"github.com/gomlx/compute/dtypes"
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/models"
+	"github.com/symaudit/symaudit/solver"
+)
+
+// mostGradients is the claim for a metric product J^T (J v) on XLA, in gradients of the same batch.
+const mostGradients = 1.7
+
+// BenchmarkProduct reports the cost of a metric product in gradients: the ratio of the shortest times of the two, run in
+// turns. The shortest, because what else the machine does only ever adds.
+func BenchmarkProduct(b *testing.B) {
+	const resolution, batch = 32, 4
+	architectures := map[string]func(models.Normalization) models.Fn{
+		"unet-tiny":   unet(models.TinyUNet()),
+		"vit-tiny":    vit(models.TinyViT()),
+		"unet-medium": unet(models.UNet{Widths: []int{16, 32, 64}, Blocks: 1, Groups: 8}),
+		"vit-medium":  vit(models.ViT{Patch: 4, Width: 64, Layers: 4, Heads: 4, Expansion: 4}),
+	}
+	for name, on := range backends(b) {
+		before, after := flow(b, on, resolution, 1)
+		size := resolution * resolution * 4
+		for architecture, build := range architectures {
+			b.Run(architecture+"/"+name, func(b *testing.B) {
+				trainer, fn := trained(b, on, build, before[:batch*size], after[:batch*size], resolution, 1)
+				network, err := solver.NewNetwork(on, fn, audit.Loss, dtypes.Float32)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer network.Close()
+				if err := network.Load(trainer.Store()); err != nil {
+					b.Fatal(err)
+				}
+				x, y := states(before[:batch*size], resolution), states(after[:batch*size], resolution)
+				metric := network.Metric(x, 1)
+				v, image := mat.NewDense(1, network.Dim(), nil), mat.NewDense(1, network.Dim(), nil)
+				for i := range network.Dim() {
+					v.Set(0, i, float64(i%7-3))
+				}
+				gradient := func() time.Duration {
+					start := time.Now()
+					if _, err := network.Gradient(image.RawRowView(0), x, y); err != nil {
+						b.Fatal(err)
+					}
+					return time.Since(start)
+				}
+				product := func() time.Duration {
+					start := time.Now()
+					if err := metric.Apply(image, v); err != nil {
+						b.Fatal(err)
+					}
+					return time.Since(start)
+				}
+				for range 3 { // compiled and warm
+					gradient()
+					product()
+				}
+				oneGradient, oneProduct := time.Hour, time.Hour
+				b.ResetTimer()
+				for range max(b.N, 40) {
+					oneGradient = min(oneGradient, gradient())
+					oneProduct = min(oneProduct, product())
+				}
+				ratio := float64(oneProduct) / float64(oneGradient)
+				b.ReportMetric(ratio, "gradients/product")
+				b.ReportMetric(0, "ns/op") // of no meaning on a shared machine
+				if name == "xla:cpu" && ratio > mostGradients {
+					b.Errorf("a product costs %.2f gradients, more than %.1f", ratio, mostGradients)
+				}
+			})
+		}
+	}
+}
