@@ -166,7 +166,7 @@ func TestLoadFollowsTheWeights(t *testing.T) {
 func TestNetworkRefuses(t *testing.T) {
 	b := backendtest.Go(t)
 	fixed := func(scope *model.Scope, x *graph.Node) *graph.Node {
-		return graph.Mul(graph.ConvertDType(x, dtypes.Float32), scope.VariableWithValue("w", []float32{1, 2}).NodeValue(x))
+		return graph.Mul(graph.ConvertDType(x, dtypes.Float32), scope.VariableWithValue("w", [][]float32{{1, 2}}).NodeValue(x))
 	}
 	double, _ := loaded(t, b, fixed, [][]float32{{1, 2}}, dtypes.Float64)
 	_, err := double.Predict(tensors.FromValue([][]float64{{1, 2}}))
