@@ -92,6 +92,21 @@ func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 	return nil
 }
 
+// replay shows the rules the audits of an earlier process.
+func (h *Hook) replay(history []audit.CoherenceRow) error {
+	for len(history) > 0 {
+		n := 1
+		for n < len(history) && history[n].Step == history[0].Step {
+			n++
+		}
+		if err := h.applyRules(history[0].Moment, readings(&audit.Records{Coherence: history[:n]})); err != nil {
+			return err
+		}
+		history = history[n:]
+	}
+	return nil
+}
+
 func names(found []reading) string {
 	var all []string
 	for _, r := range found {

@@ -25,6 +25,7 @@ type Builder struct {
 	schedule      Schedule
 	initial       bool
 	rules         []StopRule
+	history       []audit.CoherenceRow
 	model         string
 	seed          int64
 	stepsPerEpoch *int
@@ -52,6 +53,10 @@ func (b *Builder) WithInitialAudit() *Builder { b.initial = true; return b }
 
 // WithStopRules ends the training when one of the rules is met.
 func (b *Builder) WithStopRules(rules ...StopRule) *Builder { b.rules = rules; return b }
+
+// WithHistory shows the stop rules the audits that a resumed training has behind it, oldest first, so that it stops
+// where it would have stopped uninterrupted. If they have met a rule already, Hook.Stopped says so after Attach.
+func (b *Builder) WithHistory(rows []audit.CoherenceRow) *Builder { b.history = rows; return b }
 
 // WithModel names the model and the seed of its training in the records. The default is "model", 0.
 func (b *Builder) WithModel(name string, seed int64) *Builder { b.model, b.seed = name, seed; return b }
@@ -94,13 +99,16 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	}
 	h := &Hook{config: *b, auditedStep: -1}
 	for _, rule := range b.rules {
-		if err := rule.validate(); err != nil {
+		if err := rule.Validate(); err != nil {
 			return nil, err
 		}
 		h.rules = append(h.rules, &progress{StopRule: rule})
 	}
 	if b.stepsPerEpoch != nil {
 		h.clock.length = *b.stepsPerEpoch
+	}
+	if err := h.replay(b.history); err != nil {
+		return nil, err
 	}
 	const name = "symaudit"
 	loop.OnStart(name, auditPriority, h.onStart)

@@ -46,6 +46,7 @@ type Hook struct {
 }
 
 // Stopped reports whether a stop rule ended the latest run, and which one, with its value, threshold, step and epoch.
+// Before the first run it speaks of the history; see Builder.WithHistory.
 func (h *Hook) Stopped() (reason string, stopped bool) { return h.reason, h.reason != "" }
 
 // Close writes the training steps recorded since the last audit, those of a run that ended with an error for instance.

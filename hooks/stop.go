@@ -65,7 +65,8 @@ var quantities = []quantity{
 	{"commutator_error", func(row *audit.CoherenceRow) *float64 { return &row.MedianCommutatorError }},
 }
 
-func (r StopRule) validate() error {
+// Validate reports the first setting that cannot work. Whether the group is audited, the first audit tells.
+func (r StopRule) Validate() error {
 	slash := strings.LastIndex(r.Monitor, "/")
 	known := slices.ContainsFunc(quantities, func(q quantity) bool { return q.name == r.Monitor[slash+1:] })
 	if slash < 1 || !known {

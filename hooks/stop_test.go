@@ -148,6 +148,47 @@ func TestAnotherRunAfterAStop(t *testing.T) {
 	require.False(t, stopped)
 }
 
+func TestHistoryOfAResumedTraining(t *testing.T) {
+	coherence := []float64{0.3, 0.5, 0.4, 0.4, 0.4, 0.4}
+	rule := hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 3}
+	sink := &memory{}
+	attachAt := func(audits int, rows []audit.CoherenceRow) (*train.Loop, *script, *hooks.Hook) {
+		loop, auditor := newLoop(t), &script{coherence: coherence[audits:]}
+		hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithSink(sink).WithStopRules(rule).WithHistory(rows), loop)
+		return loop, auditor, hook
+	}
+	rows := func() (rows []audit.CoherenceRow) {
+		for _, records := range sink.writes {
+			rows = append(rows, records.Coherence...)
+		}
+		return rows
+	}
+	loop, _, hook := attachAt(0, nil)
+	_, err := loop.RunSteps(endless(2), 3)
+	require.NoError(t, err)
+	_, stopped := hook.Stopped()
+	require.False(t, stopped)
+
+	loop, auditor, hook := attachAt(3, rows())
+	_, err = loop.RunSteps(endless(2), 9)
+	require.NoError(t, err)
+	require.Len(t, auditor.moments, 2, "one audit without an improvement lies before the resume")
+	reason, _ := hook.Stopped()
+	require.Contains(t, reason, "has not improved on 0.5 by more than 0 (maximize) in 3 audits")
+
+	sink.writes = sink.writes[:3]
+	all := rows()
+	for i := range all {
+		all[i].Step, all[i].Median = int64(i/2), ptr(0.5) // two rows an audit
+	}
+	_, _, hook = attachAt(0, append(all, audit.CoherenceRow{
+		Moment: audit.Moment{Step: 3}, GroupName: "d4", Element: audit.AllElements, Median: ptr(0.4),
+	}))
+	reason, stopped = hook.Stopped()
+	require.True(t, stopped, "the history has met the rule")
+	require.Contains(t, reason, "at step 3")
+}
+
 func TestUnknownMonitorIsFoundByTheFirstAudit(t *testing.T) {
 	loop, sink := newLoop(t), &memory{}
 	attach(t, hooks.New(&script{}).WithSchedule(hooks.EverySteps(2)).WithSink(sink).

@@ -22,7 +22,39 @@ type checkpoints struct {
 	keep int
 }
 
-const checkpointPrefix = "step-"
+const (
+	checkpointPrefix = "step-"
+	endName          = "finished" // file beside the checkpoints; holds the reason where a stop rule ended the training
+)
+
+func newCheckpoints(config Config, runDir, model string) checkpoints {
+	return checkpoints{dir: filepath.Join(runDir, "checkpoints", model), keep: config.Training.KeepCheckpoints}
+}
+
+// finish marks the model's training as ended, so that a resume leaves it alone. The reason is a stop rule's, or "".
+func (c checkpoints) finish(reason string) error {
+	work := filepath.Join(c.dir, "."+endName+".inprogress")
+	err := os.WriteFile(work, []byte(reason), 0o666)
+	if err == nil {
+		err = publish(work, filepath.Join(c.dir, endName))
+	}
+	if err != nil {
+		return fmt.Errorf("trainer: %w", err)
+	}
+	return nil
+}
+
+// finished reports whether the model's training has ended, and why if a stop rule ended it.
+func (c checkpoints) finished() (reason string, finished bool, err error) {
+	text, err := os.ReadFile(filepath.Join(c.dir, endName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("trainer: %w", err)
+	}
+	return string(text), true, nil
+}
 
 // save writes the store's variables, the optimizer's included, as the checkpoint of its global step.
 func (c checkpoints) save(store *model.Store) error {

@@ -320,6 +320,13 @@ func (a Audit) stopRules() ([]hooks.StopRule, error) {
 		default:
 			return nil, fmt.Errorf("trainer: audit.stop: mode of %q is %q; use maximize or minimize", r.Monitor, r.Mode)
 		}
+		if err := rule.Validate(); err != nil {
+			return nil, fmt.Errorf("trainer: audit.stop: %w", err)
+		}
+		group := r.Monitor[:strings.LastIndex(r.Monitor, "/")]
+		if !slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Name == group }) {
+			return nil, fmt.Errorf("trainer: audit.stop: %q needs group %q, which audit.groups does not list", r.Monitor, group)
+		}
 		rules = append(rules, rule)
 	}
 	return rules, nil

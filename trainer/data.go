@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/gomlx/compute"
@@ -159,6 +160,9 @@ func publish(work, final string) error {
 }
 
 func syncPath(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // neither folders nor files opened for reading can be synced there
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package writers
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,25 +83,21 @@ func (b *Builder) open(lock *flock.Flock) (*Run, error) {
 		return nil, err
 	}
 	run := &Run{directory: directory{path: b.dir, disk: b.disk}, lock: lock}
+	for _, info := range earlier {
+		run.probeHash = cmp.Or(run.probeHash, info.ProbeHash)
+	}
 	if run.next, err = run.directory.repair(); err != nil {
 		return nil, err
 	}
 	runID, attempt := "", int32(1)
 	if len(earlier) > 0 {
-		first := earlier[0]
-		if b.info.ProbeHash != "" && first.ProbeHash != "" && b.info.ProbeHash != first.ProbeHash {
-			return nil, fmt.Errorf("writers: %s was audited on probes %s, not %s; resume it with the same probes, or choose another directory",
-				b.dir, first.ProbeHash, b.info.ProbeHash)
-		}
-		runID, attempt = first.RunID, earlier[len(earlier)-1].Attempt+1
+		runID, attempt = earlier[0].RunID, earlier[len(earlier)-1].Attempt+1
+	}
+	if err := run.checkProbes(b.info.ProbeHash); err != nil {
+		return nil, err
 	}
 	run.info = b.info.complete(runID, attempt)
-	text, err := json.MarshalIndent(run.info, "", "  ")
-	if err != nil {
-		return nil, fmt.Errorf("writers: cannot describe the run: %w", err)
-	}
-	path := filepath.Join(b.dir, infoName(attempt))
-	if err := writeAtomically(b.disk, path, append(text, '\n')); err != nil {
+	if err := run.describe(); err != nil {
 		return nil, err
 	}
 	return run, nil
@@ -140,10 +137,11 @@ func (b *Builder) checkOccupied() error {
 // Run is a run open for writing. It is an audit.Sink, safe for concurrent use.
 type Run struct {
 	directory directory
-	info      Info
 	lock      *flock.Flock
+	probeHash string // of the attempts before this one; "" where none has said
 
 	mu     sync.Mutex
+	info   Info
 	next   int   // number of the next part; never one that was tried before
 	closed error // why no more can be written
 }
@@ -158,7 +156,43 @@ func (r *Run) ID() string { return r.info.RunID }
 func (r *Run) Attempt() int32 { return r.info.Attempt }
 
 // Info returns the description of this attempt.
-func (r *Run) Info() Info { return r.info }
+func (r *Run) Info() Info {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.info
+}
+
+// SetProbeHash adds the hash of the probes to the run's description, for a run that is opened before its probes are
+// there. Like Done it refuses probes other than those of the attempts before.
+func (r *Run) SetProbeHash(hash string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.checkProbes(hash); err != nil {
+		return err
+	}
+	if hash == r.info.ProbeHash {
+		return nil
+	}
+	r.info.ProbeHash = hash
+	return r.describe()
+}
+
+func (r *Run) checkProbes(hash string) error {
+	if hash != "" && r.probeHash != "" && hash != r.probeHash {
+		return fmt.Errorf("writers: %s was audited on probes %s, not %s; resume it with the same probes, or choose another directory",
+			r.Dir(), r.probeHash, hash)
+	}
+	return nil
+}
+
+// describe writes the attempt's description.
+func (r *Run) describe() error {
+	text, err := json.MarshalIndent(r.info, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writers: cannot describe the run: %w", err)
+	}
+	return writeAtomically(r.directory.disk, filepath.Join(r.Dir(), infoName(r.info.Attempt)), append(text, '\n'))
+}
 
 // Write appends records as one part; nothing is written where there are none. After it has returned nil they survive a
 // power failure. After an error nothing of them is visible and the run can be written to again, unless the error says

@@ -141,6 +141,23 @@ func TestResumeOnOtherProbesIsRefused(t *testing.T) {
 	require.Equal(t, int32(2), resumeRun(t, dir).Attempt(), "a refused resume must leave the run unlocked and uncounted")
 }
 
+func TestProbesThatAreKnownLater(t *testing.T) {
+	dir := t.TempDir()
+	run := openRun(t, dir)
+	require.NoError(t, run.SetProbeHash("abc"))
+	require.Equal(t, "abc", run.Info().ProbeHash)
+	contents, err := Read(dir)
+	require.NoError(t, err)
+	require.Equal(t, run.Info(), contents.Info, "they are in the description")
+	require.NoError(t, run.Close())
+
+	require.NoError(t, resumeRun(t, dir).Close()) // killed before it knew its probes
+	resumed := resumeRun(t, dir)
+	require.ErrorContains(t, resumed.SetProbeHash("def"), "probes abc, not def")
+	require.Empty(t, resumed.Info().ProbeHash)
+	require.NoError(t, resumed.SetProbeHash("abc"))
+}
+
 func TestOfARepeatedStepTheHighestAttemptIsRead(t *testing.T) {
 	dir := t.TempDir()
 	first := resumeRun(t, dir) // nothing there yet: begins the run

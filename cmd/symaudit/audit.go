@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/symaudit/symaudit/trainer"
-	"github.com/symaudit/symaudit/writers"
 )
 
 func newAudit(s *settings) *cobra.Command {
@@ -21,11 +20,11 @@ func newAudit(s *settings) *cobra.Command {
 directory of its own. Without flags the audit is the one that the training made; the flags change its damping and its
 precision.`,
 		Args: oneArgument("a run directory"),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if name == "" || out == "" {
 				return usageError{errors.New("--model and --out are needed: the model to audit and the directory to write")}
 			}
-			config, err := trainer.RunConfig(args[0])
+			config, err := s.openedBy(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -38,42 +37,34 @@ precision.`,
 			if cmd.Flags().Changed("dtype") {
 				config.Audit.DType = dtype
 			}
-			if err := config.Validate(); err != nil {
-				return err
-			}
 			choice, log, err := s.open(cmd)
 			if err != nil {
 				return err
 			}
-			run, err := writers.Parquet(out).WithInfo(writers.Info{
-				Command: os.Args, Config: config.String(), Seeds: []int64{config.Seed},
-				Backend: choice.Config, BackendReason: choice.Reason,
-			}).Done()
-			if err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, run.Close()) }()
-			progress := newProgress(config, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			progress := newProgress(oneAudit(config, name), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			records, err := trainer.AuditCheckpoint(cmd.Context(), config, trainer.Options{
-				Backend: choice, Dir: args[0], Log: log, Watcher: progress.watcher(),
-			}, name)
+				Backend: choice, Dir: args[0], Command: os.Args, Log: log, Watcher: progress.watcher(),
+			}, name, out)
+			progress.end()
 			if err != nil {
-				progress.end()
-				return err
-			}
-			if err := run.Write(records); err != nil {
 				return err
 			}
 			progress.audited(name, records)
-			progress.end()
 			fmt.Fprintf(cmd.OutOrStdout(), "audit: %s\n", out)
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&name, "model", "", "name of the model in the run's configuration")
-	cmd.Flags().StringVar(&out, "out", "", "run directory to write; it must not exist")
-	cmd.Flags().Float64Var(&relativeLambda, "relative-lambda", 0, "lambda / lambda_max of the metric (default: the run's)")
-	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "relative residual of each solve (default: the run's)")
-	cmd.Flags().StringVar(&dtype, "dtype", "", "float64 or float32, of the audit (default: the run's)")
+	cmd.Flags().StringVar(&name, "model", "", "`name` of the model in the run's configuration")
+	cmd.Flags().StringVar(&out, "out", "", "run `directory` to write; it must not exist")
+	cmd.Flags().Float64Var(&relativeLambda, "relative-lambda", 0, "lambda / lambda_max of the metric (default the run's)")
+	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "relative residual of each solve (default the run's)")
+	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers, float64 or float32 (default the run's)")
 	return cmd
+}
+
+// oneAudit is the part of a configuration that a single audit of a model gets through, for the time it will take.
+func oneAudit(config trainer.Config, name string) trainer.Config {
+	config.Models = []trainer.Model{{Name: name}}
+	config.Training.Epochs, config.Audit.EveryEpochs = 1, 1
+	return config
 }

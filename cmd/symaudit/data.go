@@ -62,7 +62,7 @@ them with data.directory. Without --config, the defaults.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "", "YAML configuration, of which the data section and the seed count")
-	cmd.Flags().StringVar(&out, "out", "", "directory to write; it must not exist")
+	cmd.Flags().StringVar(&file, "config", "", "YAML configuration `file`, of which the data section and the seed count")
+	cmd.Flags().StringVar(&out, "out", "", "`directory` to write; it must not exist")
 	return cmd
 }

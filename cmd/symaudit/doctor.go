@@ -100,23 +100,28 @@ a model of your own with solver.Network.CheckGradient.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringSliceVar(&names, "model", defaultCheckups, "models to test: "+strings.Join(known, ", "))
+	cmd.Flags().StringSliceVar(&names, "model", defaultCheckups, "`names` of models to test: "+strings.Join(known, ", "))
 	return cmd
 }
 
-func printVersions(cmd *cobra.Command) {
+// versions are those of the program and of what computes its results.
+func versions() []string {
 	build, ok := debug.ReadBuildInfo()
 	if !ok {
-		return
+		return []string{"symaudit of an unknown version"}
 	}
-	versions := []string{"symaudit " + build.Main.Version, build.GoVersion}
+	all := []string{"symaudit " + build.Main.Version, build.GoVersion}
 	for _, module := range build.Deps {
 		switch module.Path {
 		case "github.com/gomlx/gomlx", "github.com/gomlx/go-xla", "github.com/gomlx/compute":
-			versions = append(versions, module.Path[len("github.com/gomlx/"):]+" "+module.Version)
+			all = append(all, module.Path[len("github.com/gomlx/"):]+" "+module.Version)
 		}
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "versions: %s\n", strings.Join(versions, ", "))
+	return all
+}
+
+func printVersions(cmd *cobra.Command) {
+	fmt.Fprintf(cmd.OutOrStdout(), "versions: %s\n", strings.Join(versions(), ", "))
 	for _, name := range []string{"GOMLX_BACKEND", "PJRT_PLUGIN_LIBRARY_PATH", "GOMLX_FUSION"} {
 		if value := os.Getenv(name); value != "" {
 			fmt.Fprintf(cmd.OutOrStdout(), "environment: %s=%s\n", name, value)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -41,7 +42,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	go func() {
 		received := <-signals
 		signal.Stop(signals)
-		cancel(fmt.Errorf("interrupted (%v)", received))
+		cause := errors.New("interrupted")
+		if received == syscall.SIGTERM {
+			cause = errors.New("terminated")
+		}
+		fmt.Fprintf(stderr, "\nsymaudit: %v, ending after the part under way; a second time ends at once\n", cause)
+		cancel(cause)
 	}()
 
 	root := newRoot()
@@ -70,8 +76,9 @@ func (e usageError) Unwrap() error { return e.error }
 
 // settings are the flags of every command.
 type settings struct {
-	backend  string
-	logLevel string
+	backend     string
+	sameBackend bool // as the run at hand began on
+	logLevel    string
 }
 
 func newRoot() *cobra.Command {
@@ -81,18 +88,21 @@ func newRoot() *cobra.Command {
 		Short: "audit the symmetries of a model while it trains",
 		Long: `symaudit audits a model while it trains: does it respect the symmetries of its physics, and does learning
 from a state also teach it the rotated, reflected or shifted state? Start with: symaudit demo`,
+		Version:       strings.Join(versions(), ", "),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArguments,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
-	root.PersistentFlags().StringVar(&s.backend, "backend", backend.Auto, "auto, go, xla, xla:cpu or xla:cuda; auto takes XLA where a plugin is found")
-	root.PersistentFlags().StringVar(&s.logLevel, "log-level", "warn", "debug, info, warn or error; logs go to standard error")
+	root.PersistentFlags().StringVar(&s.backend, "backend", backend.Auto, "`name` of what computes: auto, go, xla, xla:cpu or xla:cuda; auto takes XLA where a plugin is found")
+	root.PersistentFlags().StringVar(&s.logLevel, "log-level", "warn", "`level` of the logs on standard error: debug, info, warn or error")
 	root.AddCommand(newDemo(s), newTrain(s), newAudit(s), newReport(), newData(s), newDoctor(s))
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SuggestionsMinimumDistance = 2
 	return root
 }
 
@@ -109,8 +119,15 @@ func (s *settings) logger(stderr io.Writer) (zerolog.Logger, error) {
 }
 
 func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && cmd.HasSubCommands() {
+		remedy := "see " + cmd.CommandPath() + " --help"
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			remedy = "did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return usageError{fmt.Errorf("no command %q; %s", args[0], remedy)}
+	}
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("%s takes no argument, got %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())}
+		return usageError{fmt.Errorf("%s takes no argument, got %q; see %s --help", cmd.Name(), args[0], cmd.CommandPath())}
 	}
 	return nil
 }
@@ -119,7 +136,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 func oneArgument(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return usageError{fmt.Errorf("%s takes one argument, %s, got %d; see %s --help", cmd.CommandPath(), what, len(args), cmd.CommandPath())}
+			return usageError{fmt.Errorf("%s takes one argument, %s, got %d; see %s --help", cmd.Name(), what, len(args), cmd.CommandPath())}
 		}
 		return nil
 	}

@@ -137,7 +137,8 @@ func (p *progress) clear() {
 
 func (p *progress) end() { p.clear() }
 
-// audited prints one line: per group the median cosine and errors of its non-identity elements.
+// audited prints one line: per group the median cosine and errors of its non-identity elements, and how long the solves
+// took.
 func (p *progress) audited(model string, records *audit.Records) {
 	p.clear()
 	if !p.header {
@@ -147,17 +148,17 @@ func (p *progress) audited(model string, records *audit.Records) {
 	fmt.Fprintln(p.out, p.line(model, records))
 }
 
-const groupWidth = 37
+const groupWidth = 29 // of the three columns of a group
 
 func (p *progress) heading() string {
 	var top, bottom strings.Builder
-	fmt.Fprintf(&top, "%-8s %6s %10s", "", "", "training")
-	fmt.Fprintf(&bottom, "%-8s %6s %10s", "model", "epoch", "loss")
+	fmt.Fprintf(&top, "%-6s %6s %8s", "", "", "training")
+	fmt.Fprintf(&bottom, "%-6s %6s %8s", "model", "epoch", "loss")
 	for _, g := range p.config.Audit.Groups {
 		fmt.Fprintf(&top, "   %-*s", groupWidth, g.Name)
-		fmt.Fprintf(&bottom, "   %10s %12s %13s", "coherence", "target err.", "commut. err.")
+		fmt.Fprintf(&bottom, "   %9s %8s %10s", "coherence", "target", "commutator")
 	}
-	fmt.Fprintf(&bottom, " %9s %8s", "products", "seconds")
+	fmt.Fprintf(&bottom, "  %7s", "seconds")
 	return strings.TrimRight(top.String(), " ") + "\n" + bottom.String()
 }
 
@@ -165,7 +166,7 @@ func (p *progress) line(model string, records *audit.Records) string {
 	var b strings.Builder
 	epoch, loss := 0.0, "-"
 	if n := len(records.Training); n > 0 {
-		loss = fmt.Sprintf("%.3e", records.Training[n-1].Loss)
+		loss = fmt.Sprintf("%.2e", records.Training[n-1].Loss)
 	}
 	var groups strings.Builder
 	for _, row := range records.Coherence {
@@ -177,17 +178,16 @@ func (p *progress) line(model string, records *audit.Records) string {
 		if row.Median != nil {
 			coherence = fmt.Sprintf("%.3f", *row.Median)
 		}
-		fmt.Fprintf(&groups, "   %10s %12.3e %13.3e", coherence, row.MedianTargetError, row.MedianCommutatorError)
+		fmt.Fprintf(&groups, "   %9s %8.2e %10.2e", coherence, row.MedianTargetError, row.MedianCommutatorError)
 	}
-	products, seconds := int64(0), 0.0
+	seconds := 0.0
 	for _, solve := range records.Solves {
-		products += solve.Products + solve.SetupProducts
 		seconds += solve.Seconds
 	}
-	fmt.Fprintf(&b, "%-8s %6.2f %10s%s %9d %8.1f", model, epoch, loss, groups.String(), products, seconds)
+	fmt.Fprintf(&b, "%-6s %6.2f %8s%s  %7.1f", model, epoch, loss, groups.String(), seconds)
 	for _, solve := range records.Solves {
 		if solve.Status != "converged" {
-			fmt.Fprintf(&b, "\n         %s, batch %d: %s", solve.GroupName, solve.Batch, solve.Status)
+			fmt.Fprintf(&b, "\n       %s, batch %d: %s", solve.GroupName, solve.Batch, solve.Status)
 		}
 	}
 	return b.String()

@@ -36,7 +36,7 @@ It needs nothing installed and takes a few minutes on two cores. Its configurati
 			return train(cmd, s, config, dir, false, false)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "run directory (default runs/demo, or the first of runs/demo-2, ... that is free)")
+	cmd.Flags().StringVar(&dir, "dir", "", "run `directory` (default runs/demo, or the first of runs/demo-2, ... that is free)")
 	return cmd
 }
 
@@ -59,7 +59,7 @@ interrupted run goes on with --resume, from the last finished epoch and with the
 			case resume && file != "":
 				return usageError{errors.New("--config and --resume exclude each other; a run is resumed with its own configuration")}
 			case resume:
-				config, err = trainer.RunConfig(dir)
+				config, err = s.openedBy(cmd, dir)
 			case file != "":
 				config, err = readConfig(file)
 			default:
@@ -71,8 +71,8 @@ interrupted run goes on with --resume, from the last finished epoch and with the
 			return train(cmd, s, config, dir, resume, failOnStop)
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", "", "YAML configuration")
-	cmd.Flags().StringVar(&dir, "dir", "", "run directory; it must not hold a run unless --resume is given")
+	cmd.Flags().StringVar(&file, "config", "", "YAML configuration `file`")
+	cmd.Flags().StringVar(&dir, "dir", "", "run `directory`; it must not hold a run unless --resume is given")
 	cmd.Flags().BoolVar(&resume, "resume", false, "go on with the run in --dir")
 	cmd.Flags().BoolVar(&failOnStop, "fail-on-stop", false, "exit with code 3 when a stop rule ended the training")
 	return cmd
@@ -103,6 +103,9 @@ func train(cmd *cobra.Command, s *settings, config trainer.Config, dir string, r
 		Backend: choice, Dir: dir, Command: os.Args, Resume: resume, Log: log, Watcher: progress.watcher(),
 	})
 	progress.end()
+	if err != nil && cmd.Context().Err() != nil {
+		return fmt.Errorf("%w; finished epochs and audits are kept, go on with: symaudit train --resume --dir %s", err, dir)
+	}
 	if err != nil {
 		return err
 	}
@@ -125,15 +128,28 @@ func (s *settings) open(cmd *cobra.Command) (backend.Choice, zerolog.Logger, err
 	if err != nil {
 		return backend.Choice{}, log, err
 	}
+	if s.sameBackend {
+		choice.Reason = "the run's own"
+	}
 	fmt.Fprintf(cmd.OutOrStdout(), "backend: %s (%s)\n", choice.Config, choice.Reason)
 	return choice, log, nil
+}
+
+// openedBy reads the configuration of a run. Unless another is asked for, the backend is the run's too: on another its
+// data may differ by rounding.
+func (s *settings) openedBy(cmd *cobra.Command, dir string) (trainer.Config, error) {
+	config, backend, err := trainer.RunConfig(dir)
+	if err == nil && backend != "" && !cmd.Flags().Changed("backend") {
+		s.backend, s.sameBackend = backend, true
+	}
+	return config, err
 }
 
 func newReport() *cobra.Command {
 	return &cobra.Command{
 		Use:   "report <run directory>",
 		Short: "draw the figures and the page of a run",
-		Long:  "report writes figures/*.svg and report.html, a page that needs no network, into a run directory. It may be called while the run goes on.",
+		Long:  "report writes figures/*.svg and report.html, a page that needs no network, into a run directory.\nIt may be called while the run goes on.",
 		Args:  oneArgument("a run directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return drawReport(cmd.OutOrStdout(), args[0])

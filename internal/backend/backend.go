@@ -78,11 +78,11 @@ func missing(kind string) string {
 		return "this build has no XLA (it was built without a C compiler)"
 	}
 	if kind == "" {
-		return "no PJRT plugin was found"
+		return "no working PJRT plugin was found"
 	}
 	found := slices.Sorted(maps.Keys(Plugins()))
 	if len(found) == 0 {
-		return fmt.Sprintf("no PJRT plugin %q was found", kind)
+		return fmt.Sprintf("no working PJRT plugin %q was found", kind)
 	}
-	return fmt.Sprintf("no PJRT plugin %q was found (found: %s)", kind, strings.Join(found, ", "))
+	return fmt.Sprintf("no working PJRT plugin %q was found (found: %s)", kind, strings.Join(found, ", "))
 }

@@ -1,0 +1,237 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
+	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/hooks"
+	"github.com/symaudit/symaudit/models"
+	"github.com/symaudit/symaudit/writers"
+)
+
+// session is the training of one model.
+type session struct {
+	config      Config
+	options     Options
+	data        *states
+	model       Model
+	checkpoints checkpoints
+
+	store   *model.Store
+	modelFn models.Fn
+	trainer *train.Trainer
+}
+
+// open builds the model and its trainer, from the latest checkpoint where there is one.
+func (s *session) open() (found bool, err error) {
+	s.store = model.NewStore()
+	s.store.SetParam(model.ParamInitialSeed, s.config.Seed+1) // zero would be a seed that differs each time
+	if found, err = s.checkpoints.loadLatest(s.store); err != nil {
+		return false, err
+	}
+	normalization, err := s.data.normalization()
+	if err != nil {
+		return false, err
+	}
+	s.modelFn = s.model.fn(normalization)
+	err = exceptions.TryCatch[error](func() {
+		adam := optimizer.Adam().LearningRate(s.config.Training.LearningRate).WeightDecay(s.config.Training.WeightDecay).Done()
+		s.trainer = train.NewTrainer(s.options.Backend.Backend, s.store, s.modelFn, audit.Loss, adam, nil, nil)
+	})
+	if err != nil {
+		return false, fmt.Errorf("trainer: %w", err)
+	}
+	return found, nil
+}
+
+// newAuditor also notes in the run which probes it audits.
+func (s *session) newAuditor(run *writers.Run) (*audit.Auditor, error) {
+	dtype, err := s.config.Audit.dtype()
+	if err != nil {
+		return nil, err
+	}
+	builder := audit.New(s.trainer, s.modelFn, audit.Loss).
+		WithDType(dtype).
+		WithRelativeLambda(s.config.Audit.RelativeLambda).
+		WithTolerance(s.config.Audit.Tolerance).
+		WithMaxProducts(s.config.Audit.MaxProducts).
+		WithLogger(s.options.Log).
+		WithProgress(func(done, total int) {
+			if report := s.options.Watcher.AuditPart; report != nil {
+				report(s.model.Name, done, total)
+			}
+		})
+	for _, g := range s.config.Audit.Groups {
+		group, err := g.group()
+		if err != nil {
+			return nil, fmt.Errorf("trainer: %w", err)
+		}
+		builder.WithGroup(group, s.data.probesFor(group))
+	}
+	auditor, err := builder.Done()
+	if err != nil {
+		return nil, err
+	}
+	if err := run.SetProbeHash(auditor.ProbeHash()); err != nil {
+		auditor.Close()
+		return nil, fmt.Errorf("%w (data generated on another backend may differ: use the first attempt's)", err)
+	}
+	return auditor, nil
+}
+
+// train runs the epochs that are left. The reason is a stop rule's, if one ended them early. history are the audits of
+// earlier attempts.
+func (s *session) train(ctx context.Context, run *writers.Run, history []audit.CoherenceRow) (reason string, err error) {
+	resumed, err := s.open()
+	if err != nil {
+		return "", err
+	}
+	defer s.store.Finalize()
+	auditor, err := s.newAuditor(run)
+	if err != nil {
+		return "", err
+	}
+	defer auditor.Close()
+	loop := train.NewLoop(s.trainer)
+	hook, err := s.attach(ctx, loop, auditor, run, history)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, hook.Close()) }()
+
+	dataset := s.data.dataset(s.config, 0)
+	epochs, perEpoch := s.config.Training.Epochs, dataset.stepsPerEpoch()
+	dataset.epoch = loop.LoopStep / perEpoch // checkpoints are of whole epochs
+	if resumed {
+		s.options.Log.Info().Str("model", s.model.Name).Int("epoch", dataset.epoch).Msg("resuming from a checkpoint")
+	}
+	s.keepCheckpoints(ctx, loop, perEpoch*epochs)
+	_, stopped := hook.Stopped() // in an earlier attempt that was killed before it could finish
+	if !stopped && dataset.epoch < epochs {
+		_, err := loop.RunEpochs(hook.Dataset(dataset), epochs-dataset.epoch)
+		if err = cause(err); err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return "", fmt.Errorf("trainer: stopped at step %d of %d: %w", s.trainer.GlobalStep(), perEpoch*epochs, err)
+		}
+	}
+	if s.trainer.GlobalStep() == int64(perEpoch*epochs) {
+		return "", nil // a rule met by the last audit has stopped nothing
+	}
+	reason, _ = hook.Stopped()
+	if report := s.options.Watcher.Stopped; report != nil {
+		report(s.model.Name, reason)
+	}
+	return reason, nil
+}
+
+func (s *session) attach(ctx context.Context, loop *train.Loop, auditor *audit.Auditor, run *writers.Run, history []audit.CoherenceRow) (*hooks.Hook, error) {
+	rules, err := s.config.Audit.stopRules()
+	if err != nil {
+		return nil, err
+	}
+	var seen []audit.CoherenceRow // those after the checkpoint will be measured again
+	for _, row := range history {
+		if row.Model == s.model.Name && row.Step <= int64(loop.LoopStep) {
+			seen = append(seen, row)
+		}
+	}
+	return hooks.New(auditor).
+		WithSink(run).
+		WithModel(s.model.Name, s.config.Seed).
+		WithStepsPerEpoch(s.data.dataset(s.config, 0).stepsPerEpoch()).
+		WithSchedule(hooks.EveryEpochs(s.config.Audit.EveryEpochs)).
+		WithStopRules(rules...).
+		WithHistory(seen).
+		WithLogger(s.options.Log).
+		WithContext(ctx).
+		WithOnAudit(func(records *audit.Records) {
+			if report := s.options.Watcher.Audited; report != nil {
+				report(s.model.Name, records)
+			}
+		}).
+		Attach(loop)
+}
+
+// keepCheckpoints saves one after each epoch, and after its audit: an epoch whose audit was given up, or is still to
+// come as the last one's may be, is trained again on resuming.
+func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, total int) {
+	const afterAudit = 100
+	perEpoch := total / s.config.Training.Epochs
+	save := func() error {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return s.checkpoints.save(s.store)
+	}
+	loop.OnStep("symaudit checkpoint", afterAudit, func(*train.Loop, []*tensors.Tensor) error {
+		step := int(s.trainer.GlobalStep())
+		if report := s.options.Watcher.Step; report != nil {
+			report(s.model.Name, step, total)
+		}
+		if step%perEpoch != 0 || step == total {
+			return nil
+		}
+		return save()
+	})
+	loop.OnEnd("symaudit checkpoint", afterAudit, func(*train.Loop, []*tensors.Tensor) error {
+		if int(s.trainer.GlobalStep()) != total {
+			return nil
+		}
+		return save()
+	})
+}
+
+// cause strips what GoMLX's loop wraps around an error, for it calls every one a failure to read the dataset.
+func cause(err error) error {
+	for {
+		wrapped, ok := err.(interface{ Cause() error })
+		if !ok {
+			return err
+		}
+		err = wrapped.Cause()
+	}
+}
+
+// auditCheckpoint audits the weights of the latest checkpoint.
+func (s *session) auditCheckpoint(ctx context.Context, run *writers.Run) (*audit.Records, error) {
+	found, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	defer s.store.Finalize()
+	if !found {
+		return nil, fmt.Errorf("trainer: %s has no checkpoint of model %q; train it for at least one epoch", s.options.Dir, s.model.Name)
+	}
+	// The model's variables, and only they, are read from the checkpoint when the model is first run.
+	x, _ := s.data.batch([]transition{{}})
+	err = exceptions.TryCatch[error](func() {
+		model.MustNewExec(s.options.Backend.Backend, s.store, s.modelFn).MustCall(x)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("trainer: %w", err)
+	}
+	auditor, err := s.newAuditor(run)
+	if err != nil {
+		return nil, err
+	}
+	defer auditor.Close()
+	step := s.trainer.GlobalStep()
+	perEpoch := s.data.dataset(s.config, 0).stepsPerEpoch()
+	records, err := auditor.Audit(ctx, audit.Moment{
+		Model: s.model.Name, Seed: s.config.Seed, Step: step, Epoch: float64(step) / float64(perEpoch),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return records, run.Write(records)
+}

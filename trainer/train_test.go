@@ -1,0 +1,190 @@
+package trainer_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/stretchr/testify/require"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/backend"
+	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/trainer"
+	"github.com/symaudit/symaudit/writers"
+)
+
+// tinySource is a run of seconds: two models, three epochs of three steps, an audit after each epoch.
+const tinySource = `
+seed: 5
+data:
+  families: [riemann, curved-riemann]
+  trajectories: 2
+  probes: 1
+  euler: {resolution: 8, refinement: 1, snapshots: 4}
+models:
+  - name: unet
+    unet: {widths: [2, 2], blocks: 1, groups: 1}
+  - name: vit
+    vit: {patch: 4, width: 4, layers: 1, heads: 2, expansion: 1}
+training: {epochs: 3, batch_size: 5, learning_rate: 0.01}
+audit:
+  groups: [{name: d4}, {name: translations, stride: 4}]
+  relative_lambda: 0.1
+  tolerance: 0.3
+`
+
+const tinyEpoch, tinyEpochs = 3, 3 // steps of an epoch: 12 transitions in batches of 5; epochs
+
+func optionsFor(b compute.Backend, dir string) trainer.Options {
+	return trainer.Options{
+		Backend: backend.Choice{Backend: b, Config: "test", Reason: "of a test"},
+		Dir:     dir, Command: []string{"a", "test"},
+	}
+}
+
+// trainTiny runs the configuration to its end.
+func trainTiny(t *testing.T, config trainer.Config, options trainer.Options) *writers.Contents {
+	t.Helper()
+	_, err := trainer.Train(context.Background(), config, options)
+	require.NoError(t, err)
+	return read(t, options.Dir)
+}
+
+func read(t *testing.T, dir string) *writers.Contents {
+	t.Helper()
+	contents, err := writers.Read(dir)
+	require.NoError(t, err)
+	return contents
+}
+
+// requireWhole checks that the run holds every training step and every audit of both models once.
+func requireWhole(t *testing.T, records audit.Records) {
+	t.Helper()
+	type count struct{ training, errors, influence, solves, coherence int }
+	type moment struct {
+		model string
+		step  int64
+	}
+	want, got := map[moment]count{}, map[moment]count{}
+	for _, model := range []string{"unet", "vit"} {
+		for step := int64(1); step <= tinyEpoch*tinyEpochs; step++ {
+			c := count{training: 1}
+			if step%tinyEpoch == 0 {
+				// D4 has 8 elements, shifts by half the grid and the identity are 3; a batch is a sample of each family.
+				c.errors, c.influence, c.solves, c.coherence = (8+3)*2, (8+3)*2*2, 2, 8+3+2
+			}
+			want[moment{model, step}] = c
+		}
+	}
+	at := func(m audit.Moment, add func(*count)) {
+		require.EqualValues(t, 5, m.Seed)
+		require.InDelta(t, float64(m.Step)/tinyEpoch, m.Epoch, 1e-12)
+		c := got[moment{m.Model, m.Step}]
+		add(&c)
+		got[moment{m.Model, m.Step}] = c
+	}
+	for _, row := range records.Training {
+		at(row.Moment, func(c *count) { c.training++ })
+	}
+	for _, row := range records.Errors {
+		at(row.Moment, func(c *count) { c.errors++ })
+	}
+	for _, row := range records.Influence {
+		at(row.Moment, func(c *count) { c.influence++ })
+	}
+	for _, row := range records.Solves {
+		at(row.Moment, func(c *count) { c.solves++ })
+	}
+	for _, row := range records.Coherence {
+		at(row.Moment, func(c *count) { c.coherence++ })
+	}
+	require.Equal(t, want, got)
+}
+
+func TestTrain(t *testing.T) {
+	config, dir, b := parse(t, tinySource), filepath.Join(t.TempDir(), "run"), backendtest.Go(t)
+	options := optionsFor(b, dir)
+	steps, parts, generated := map[string]int{}, 0, 0
+	var audited []string
+	options.Watcher = trainer.Watcher{
+		Generating: func(done, total int) {
+			require.Equal(t, 6, total)
+			require.Equal(t, generated+1, done)
+			generated = done
+		},
+		Step: func(model string, done, total int) {
+			require.Equal(t, tinyEpoch*tinyEpochs, total)
+			require.Equal(t, steps[model]+1, done)
+			steps[model] = done
+		},
+		AuditPart: func(_ string, done, total int) {
+			require.Equal(t, 4, total, "the errors and a solve of each group")
+			require.Equal(t, parts%4+1, done)
+			parts++
+		},
+		Audited: func(model string, records *audit.Records) {
+			require.Len(t, records.Training, tinyEpoch)
+			audited = append(audited, model)
+		},
+		Stopped: func(string, string) { t.Error("there is no rule") },
+	}
+	contents := trainTiny(t, config, options)
+	requireWhole(t, contents.Records)
+	require.Equal(t, 6, generated)
+	require.Equal(t, map[string]int{"unet": 9, "vit": 9}, steps)
+	require.Equal(t, 6*4, parts)
+	require.Equal(t, "unet unet unet vit vit vit", strings.Join(audited, " "))
+
+	require.Empty(t, contents.Resumes)
+	info := contents.Info
+	require.Equal(t, config.String(), info.Config)
+	require.Equal(t, []string{"a", "test"}, info.Command)
+	require.Equal(t, "test", info.Backend)
+	require.Equal(t, "of a test", info.BackendReason)
+	require.Equal(t, []int64{5}, info.Seeds)
+	require.Len(t, info.ProbeHash, 64, "SHA-256")
+	again, backend, err := trainer.RunConfig(dir)
+	require.NoError(t, err)
+	require.Equal(t, config.String(), again.String())
+	require.Equal(t, "test", backend)
+
+	// The latest checkpoint, audited once more, shows what the last audit showed.
+	options.Watcher = trainer.Watcher{}
+	records, err := trainer.AuditCheckpoint(context.Background(), config, options, "vit", filepath.Join(t.TempDir(), "again"))
+	require.NoError(t, err)
+	last := func(rows []audit.CoherenceRow) audit.CoherenceRow {
+		row := rows[len(rows)-1]
+		row.RunID, row.Attempt = "", 0
+		return row
+	}
+	require.Equal(t, last(contents.Records.Coherence), last(records.Coherence))
+}
+
+func TestTrainRefuses(t *testing.T) {
+	b, config := backendtest.Go(t), parse(t, tinySource)
+	for name, test := range map[string]struct {
+		edit func(*trainer.Config)
+		want string
+	}{
+		"invalid":  {func(c *trainer.Config) { c.Training.Epochs = 0 }, "training.epochs is 0"},
+		"no data":  {func(c *trainer.Config) { c.Data.Directory = "none" }, "data.directory none holds no data"},
+		"diverges": {func(c *trainer.Config) { c.Training.LearningRate = 1e30 }, "of 9: batch loss is "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			edited, dir := config, filepath.Join(t.TempDir(), "run")
+			test.edit(&edited)
+			_, err := trainer.Train(context.Background(), edited, optionsFor(b, dir))
+			require.ErrorContains(t, err, test.want)
+			require.NotContains(t, err.Error(), "\n", "one sentence")
+			require.NotContains(t, err.Error(), "reading from Dataset")
+		})
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o666))
+	_, err := trainer.Train(context.Background(), config, optionsFor(b, dir))
+	require.ErrorContains(t, err, "choose another directory")
+}
