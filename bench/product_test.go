@@ -18,18 +18,23 @@ const mostGradients = 1.7
 // BenchmarkProduct reports the cost of a metric product in gradients: the ratio of the shortest times of the two, run in
 // turns. The shortest, because what else the machine does only ever adds.
 func BenchmarkProduct(b *testing.B) {
-	const resolution, batch = 32, 4
-	architectures := map[string]func(models.Normalization) models.Fn{
-		"unet-tiny":   unet(models.TinyUNet()),
-		"vit-tiny":    vit(models.TinyViT()),
-		"unet-medium": unet(models.UNet{Widths: []int{16, 32, 64}, Blocks: 1, Groups: 8}),
-		"vit-medium":  vit(models.ViT{Patch: 4, Width: 64, Layers: 4, Heads: 4, Expansion: 4}),
+	const batch = 4
+	architectures := []struct {
+		name       string
+		resolution int
+		build      func(models.Normalization) models.Fn
+	}{
+		{"unet-tiny", 32, unet(models.TinyUNet())},
+		{"vit-tiny", 32, vit(models.TinyViT())},
+		{"unet-medium", 64, unet(models.UNet{Widths: []int{24, 48, 96}, Blocks: 1, Groups: 8})},
+		{"vit-medium", 64, vit(models.ViT{Patch: 4, Width: 64, Layers: 4, Heads: 4, Expansion: 4})},
 	}
 	for name, on := range backends(b) {
-		before, after := flow(b, on, resolution, 1)
-		size := resolution * resolution * 4
-		for architecture, build := range architectures {
-			b.Run(architecture+"/"+name, func(b *testing.B) {
+		for _, architecture := range architectures {
+			b.Run(architecture.name+"/"+name, func(b *testing.B) {
+				resolution, build := architecture.resolution, architecture.build
+				before, after := flow(b, on, resolution, 1)
+				size := resolution * resolution * 4
 				trainer, fn := trained(b, on, build, before[:batch*size], after[:batch*size], resolution, 1)
 				network, err := solver.NewNetwork(on, fn, audit.Loss, dtypes.Float32)
 				if err != nil {

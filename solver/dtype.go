@@ -8,17 +8,13 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-func shapeOf(dtype dtypes.DType, dimensions ...int) shapes.Shape {
-	return shapes.Make(dtype, dimensions...)
-}
-
 // ConvertDType returns a copy of t in another precision; between Float32 and Float64, or a plain copy.
 func ConvertDType(t *tensors.Tensor, to dtypes.DType) (*tensors.Tensor, error) {
 	from := t.DType()
 	if from == to {
 		return t.LocalClone()
 	}
-	converted := tensors.FromShape(shapeOf(to, t.Shape().Dimensions...))
+	converted := tensors.FromShape(shapes.Make(to, t.Shape().Dimensions...))
 	var err error
 	switch {
 	case from == dtypes.Float32 && to == dtypes.Float64:
@@ -46,11 +42,13 @@ func (n *Network) vector(values []float64) *tensors.Tensor {
 	if n.dtype == dtypes.Float64 {
 		return tensors.FromFlatDataAndDimensions(values, len(values))
 	}
-	narrow := make([]float32, len(values))
-	for i, value := range values {
-		narrow[i] = float32(value)
-	}
-	return tensors.FromFlatDataAndDimensions(narrow, len(narrow))
+	narrow := tensors.FromShape(shapes.Make(dtypes.Float32, len(values)))
+	tensors.MustMutableFlatData(narrow, func(flat []float32) {
+		for i, value := range values {
+			flat[i] = float32(value)
+		}
+	})
+	return narrow
 }
 
 // drain copies a result to dst and frees it at once: left to the garbage collector, results pile up on the device and

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -238,7 +239,7 @@ func (n *Network) flatGradient(scalar *graph.Node) *graph.Node {
 		}
 	}
 	if len(nodes) == 0 {
-		return graph.Zeros(g, shapeOf(n.dtype, n.dim))
+		return graph.Zeros(g, shapes.Make(n.dtype, n.dim))
 	}
 	gradients := graph.Gradient(scalar, nodes...)
 	flat := make([]*graph.Node, 0, len(n.params))
@@ -248,7 +249,7 @@ func (n *Network) flatGradient(scalar *graph.Node) *graph.Node {
 			flat = append(flat, graph.Reshape(gradients[0], size))
 			gradients = gradients[1:]
 		} else {
-			flat = append(flat, graph.Zeros(g, shapeOf(n.dtype, size)))
+			flat = append(flat, graph.Zeros(g, shapes.Make(n.dtype, size)))
 		}
 	}
 	return graph.Concatenate(flat, 0)

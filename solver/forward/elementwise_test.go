@@ -97,7 +97,8 @@ func TestBinary(t *testing.T) {
 				ofTwo(name+" of its first input", func(a, b node) node { return left(a, wave(a.Graph(), a.DType(), 2, 3, 4)) }),
 				ofTwo(name+" of its second input", func(a, b node) node { return right(wave(a.Graph(), a.DType(), 2, 3, 4), b) }),
 			}
-			if name != "Where" {
+			// XLA compiles these slowly; how operands broadcast does not depend on the operation.
+			if name != "Where" && (b == backendtest.Go(t) || name == "Sub" || name == "Div" || name == "Min") {
 				both = append(both,
 					ofTwo(name+" with a scalar first", f).at(nil, []int{3, 4}),
 					ofTwo(name+" with a scalar second", f).at([]int{3, 4}, nil),

@@ -2,7 +2,9 @@ package forward_test
 
 import (
 	"errors"
+	"flag"
 	"math"
+	"os"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -16,6 +18,17 @@ import (
 	"github.com/symaudit/symaudit/internal/backendtest"
 	"github.com/symaudit/symaudit/solver/forward"
 )
+
+// TestMain has XLA compile without optimising, which takes half the time; benchmarks are compiled as usual.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.bench").Value.String() == "" && os.Getenv("XLA_FLAGS") == "" {
+		if err := os.Setenv("XLA_FLAGS", "--xla_backend_optimization_level=0"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 type node = *graph.Node
 

@@ -91,13 +91,11 @@ func clamp(node *graph.Node, inputs, t []*graph.Node) *graph.Node {
 	return choose(graph.LessThan(x, low), t[0], inside, node)
 }
 
-// choose is graph.Where of tangents, nil being zero; the condition broadcasts as the operands of node do.
+// choose is graph.Where of tangents, nil being zero, which broadcast as the operands of node do; the condition has the
+// shape of node.
 func choose(condition, ifTrue, ifFalse, node *graph.Node) *graph.Node {
 	if ifTrue == nil && ifFalse == nil {
 		return nil
-	}
-	if !condition.Shape().EqualDimensions(node.Shape()) {
-		condition = graph.BroadcastToShape(condition, node.Shape())
 	}
 	side := func(t *graph.Node) *graph.Node {
 		if t == nil {

@@ -45,9 +45,6 @@ func reduceProduct(node *graph.Node, inputs, t []*graph.Node) *graph.Node {
 		order = append(order, axis)
 		length *= x.Shape().Dimensions[axis]
 	}
-	if length == 0 {
-		return nil
-	}
 	flat := func(x *graph.Node) *graph.Node {
 		if x.Rank() > 0 {
 			x = graph.TransposeAllAxes(x, order...)
@@ -76,14 +73,10 @@ func reduceProduct(node *graph.Node, inputs, t []*graph.Node) *graph.Node {
 // each window, in row-major order, that attains it.
 func reduceWindow(node *graph.Node, inputs, t []*graph.Node) *graph.Node {
 	x := inputs[0]
-	var padding float64
 	switch strings.TrimPrefix(setting(node, "reductionType"), "ReduceOp") {
 	case "Sum":
 		return node.CloneWithInputs(t[0])
-	case "Max":
-		padding = math.Inf(-1)
-	case "Min":
-		padding = math.Inf(1)
+	case "Max", "Min":
 	default:
 		unsupported(node, "only sums, maxima and minima of windows have one")
 	}
@@ -104,7 +97,7 @@ func reduceWindow(node *graph.Node, inputs, t []*graph.Node) *graph.Node {
 		}
 		return graph.Pad(x, graph.Scalar(x.Graph(), x.DType(), fill), axes...)
 	}
-	values, tangents := pad(x, padding), pad(t[0], 0)
+	values, tangents := pad(x, math.NaN()), pad(t[0], 0) // padding attains nothing
 
 	// One strided slice for each place in the window, from the last to the first, which overrides those after it.
 	places := 1
