@@ -17,8 +17,8 @@ import (
 // It must not break a symmetry that the model is audited for: the components of a vector need a zero mean and one
 // common scale. FitNormalization makes such a one; Validate checks it.
 type Normalization struct {
-	Mean  []float64 `yaml:"mean"`  // one per channel, in the state's units; empty: zeros
-	Scale []float64 `yaml:"scale"` // one per channel, in the state's units, positive; empty: ones
+	Mean  []float64 // one per channel, in the state's units; empty: zeros
+	Scale []float64 // one per channel, in the state's units, positive; empty: ones
 }
 
 // Validate returns an error unless n suits the field: one mean and one positive scale per channel, and for each vector

@@ -22,8 +22,8 @@ type UNet struct {
 	Heads int `yaml:"heads"`
 	// Direct predicts the next state itself. By default the increment is predicted: x + f(x).
 	Direct bool `yaml:"direct"`
-	// Normalization of the states; by default none.
-	Normalization Normalization `yaml:"normalization"`
+	// Normalization of the states; by default none. It is fitted to data, not configured.
+	Normalization Normalization `yaml:"-"`
 }
 
 // TinyUNet has 5,456 parameters for four channels and is for grids whose sizes are multiples of 4, such as 16x16.

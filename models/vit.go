@@ -21,8 +21,8 @@ type ViT struct {
 	NoPosition bool `yaml:"no_position"`
 	// Direct predicts the next state itself. By default the increment is predicted: x + f(x).
 	Direct bool `yaml:"direct"`
-	// Normalization of the states; by default none.
-	Normalization Normalization `yaml:"normalization"`
+	// Normalization of the states; by default none. It is fitted to data, not configured.
+	Normalization Normalization `yaml:"-"`
 }
 
 // TinyViT has 6,864 parameters for four channels on a 16x16 grid (16 tokens) and 7,632 on 32x32.
