@@ -92,7 +92,7 @@ func TestHessianProduct(t *testing.T) {
 	})
 }
 
-func TestJVPInFloat32OfConvolutionMatchesItsDType(t *testing.T) {
+func TestTangentHasTheDTypeOfItsNode(t *testing.T) {
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 		run(t, b, func(g *graph.Graph) node {
 			x := wave(g, dtypes.Float32, 1, 1, 5, 5, 2)

@@ -6,7 +6,7 @@
 // JVP walks the nodes between some inputs and some outputs in the order of the graph and gives each a tangent by the rule
 // of its operation. It uses GoMLX's public API only: an operation that is linear in an input is cloned with the tangent in
 // that input's place, a bilinear one is cloned twice, an elementwise one is multiplied by its derivative. The tangents
-// share the graph of the primal values with each other and with a reverse pass, so J^T(J v) costs about 1.6 gradients.
+// share the graph of the primal values with each other and with a reverse pass, so J^T(J v) costs about 1.5 gradients.
 // A zero tangent is not computed with.
 //
 // Every operation of GoMLX has a rule, has a derivative that is zero wherever it exists, or is refused: JVP then panics

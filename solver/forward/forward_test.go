@@ -63,11 +63,10 @@ func TestZeroTangentsCostNothing(t *testing.T) {
 		x, w := wave(g, f64, 1, 4, 3), wave(g, f64, 2, 3, 2)
 		constant := graph.Exp(graph.Sin(wave(g, f64, 3, 4, 2)))
 		y := graph.Add(graph.Mul(graph.MatMul(x, w), constant), constant)
-		before := int(g.LastNode().Id())
 		tangent := wave(g, f64, 4, 3, 2)
-		built := int(g.LastNode().Id())
+		before := int(g.LastNode().Id())
 		dy := forward.JVP([]node{y}, []node{w}, []node{tangent})[0]
-		require.LessOrEqual(t, int(g.LastNode().Id())-built, 3, "nodes added after %d: a product and a factor", before)
+		require.LessOrEqual(t, int(g.LastNode().Id())-before, 2, "a product and a factor")
 		return dy
 	})
 }
@@ -136,8 +135,9 @@ func TestRefusals(t *testing.T) {
 
 		// What no tangent reaches is not refused.
 		require.InDeltaSlice(t, []float64{10}, run(t, b, func(g *graph.Graph) node {
+			before := branch(graph.Const(g, 1.0)) // is 1, and cannot have read x
 			x, constant := graph.Const(g, 3.0), graph.Const(g, 9.5)
-			y := graph.Add(graph.Mul(x, loop(constant)), graph.StopGradient(branch(x)))
+			y := graph.Add(graph.Mul(graph.Mul(x, before), loop(constant)), graph.StopGradient(branch(x)))
 			return forward.JVP([]node{y}, []node{x}, []node{graph.DivScalar(graph.ScalarOne(g, f64), 1.05)})[0]
 		}), 1e-12)
 		require.Equal(t, []float64{0}, run(t, b, func(g *graph.Graph) node {

@@ -97,7 +97,7 @@ func reduceWindow(node *graph.Node, inputs, t []*graph.Node) *graph.Node {
 		}
 		return graph.Pad(x, graph.Scalar(x.Graph(), x.DType(), fill), axes...)
 	}
-	values, tangents := pad(x, 0*math.Sqrt(0.25)), pad(t[0], 0) // padding attains nothing
+	values, tangents := pad(x, math.NaN()), pad(t[0], 0) // padding attains nothing
 
 	// One strided slice for each place in the window, from the last to the first, which overrides those after it.
 	places := 1
