@@ -21,7 +21,7 @@ const Auto = "auto"
 type Choice struct {
 	// Backend is no embedded field, lest a Choice be passed as a backend: GoMLX compares backends by identity.
 	Backend compute.Backend
-	Config  string // as GoMLX's GOMLX_BACKEND would name it: "go", "xla:cpu", "xla:cuda,tf32=false,preallocate=false"
+	Config  string // as GoMLX's GOMLX_BACKEND would name it: "go:ops_sequential", "xla:cpu", "xla:cuda,tf32=false,preallocate=false"
 	Reason  string // a clause for people: "no PJRT plugin found"
 }
 
@@ -29,6 +29,10 @@ type Choice struct {
 func (c Choice) IsXLA() bool { return strings.HasPrefix(c.Config, "xla") }
 
 // Open opens the backend called name: "", Auto, "go", "xla", "xla:cpu", "xla:cuda" or any GoMLX configuration of these.
+//
+// "go" is opened as "go:ops_sequential". With compute v0.1.4 independent large matrix products that start together wait
+// for one another's workers and never end (16 products of 256 x 256 do); one operation at a time is also as fast where
+// each uses all processors.
 //
 // On CUDA it turns TF32 off, whose ten-bit mantissa would leave three digits in a metric product, and preallocation
 // off, so that a training process keeps its memory.
@@ -48,7 +52,9 @@ func Open(name string) (Choice, error) {
 		if kind == "cuda" && !strings.Contains(plugin, ",") {
 			config += ",tf32=false,preallocate=false"
 		}
-	} else if config != "go" && !strings.HasPrefix(config, "go:") {
+	} else if config == "go" {
+		config = "go:ops_sequential"
+	} else if !strings.HasPrefix(config, "go:") {
 		return Choice{}, fmt.Errorf("backend: unknown backend %q; use auto, go, xla, xla:cpu or xla:cuda", name)
 	}
 	opened, err := compute.NewWithConfig(config)
