@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
@@ -287,6 +288,19 @@ type source struct {
 func (s source) Backend() compute.Backend { return s.backend }
 func (s source) Store() *model.Store      { return s.store }
 
+func TestWrongGradientIsRefused(t *testing.T) {
+	fn := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		y := layers.Convolution(scope.In("stem"), x).Channels(2).KernelSize(3).PadSame().Done()
+		return layers.Convolution(scope.In("even"), graph.Tanh(y)).Channels(4).KernelSize(2).PadSame().Done()
+	}
+	auditor, err := audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithGroup(orbits.D4(), probes(2, 0)).Done()
+	require.NoError(t, err)
+	defer auditor.Close()
+	_, err = auditor.Audit(context.Background(), audit.Moment{})
+	require.ErrorContains(t, err, "the model's gradient is wrong")
+	require.ErrorContains(t, err, "ConvGeneral in layer /even")
+}
+
 func TestVanishingGradientHasNoCosine(t *testing.T) {
 	fn := smallUNet.Fn()
 	b := backendtest.Go(t)
@@ -372,14 +386,16 @@ func TestBuilderRefuses(t *testing.T) {
 }
 
 func ExampleNew() {
-	// backend, modelFn, trainer and probes are the training's own; here a model that is not trained at all.
+	// In a training the source is its *train.Trainer, and the states are held-out transitions; here random numbers and a
+	// model that returns what it is given.
 	backend := exampleBackend()
+	before, after := batch(flow(1, 2)), batch(flow(2, 2))
 	store := model.NewStore()
 	identity := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
 
 	auditor, err := audit.New(source{backend, store}, identity, nil).
 		WithField(orbits.EulerField()).
-		WithGroup(orbits.D4(), probes(2, 2)).
+		WithGroup(orbits.D4(), audit.Probes{Inputs: before, Targets: after}).
 		WithForwardOnly().
 		Done()
 	if err != nil {

@@ -26,7 +26,7 @@ type Sample struct {
 // Probes are held-out transitions, chosen once: the state after a step is the target of the state before it.
 type Probes struct {
 	Inputs, Targets *tensors.Tensor // [n, y, x, channel], float32 or float64
-	Samples         []Sample        // of length n
+	Samples         []Sample        // of length n; nil numbers them as trajectories of a class without a name
 	// BatchSize samples, in order, share one metric eta; influence is measured between samples of a batch. It divides
 	// n. Zero means one batch of all.
 	BatchSize int
@@ -44,8 +44,8 @@ func (p Probes) validate(field orbits.Field) error {
 	if dimensions[3] != len(field.Channels) {
 		return fmt.Errorf("audit: probes %s have %d channels, the field has %d (%v); declare the field of these states", shape, dimensions[3], len(field.Channels), field.Channels)
 	}
-	if len(p.Samples) != dimensions[0] {
-		return fmt.Errorf("audit: %d samples are described and %d probes are given", len(p.Samples), dimensions[0])
+	if p.Samples != nil && len(p.Samples) != dimensions[0] {
+		return fmt.Errorf("audit: Probes.Samples describes %d samples of %d; give one for each, or none", len(p.Samples), dimensions[0])
 	}
 	if p.BatchSize < 0 || p.BatchSize > dimensions[0] || p.BatchSize > 0 && dimensions[0]%p.BatchSize != 0 {
 		return fmt.Errorf("audit: a batch size of %d does not divide %d probes", p.BatchSize, dimensions[0])
@@ -88,6 +88,12 @@ func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, p
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	o := &orbit{group: group, elements: elements, samples: probes.Samples, batchSize: probes.BatchSize}
+	if o.samples == nil {
+		o.samples = make([]Sample, dimensions[0])
+		for i := range o.samples {
+			o.samples[i].Trajectory = int64(i)
+		}
+	}
 	if o.batchSize == 0 {
 		o.batchSize = len(o.samples)
 	}

@@ -142,7 +142,7 @@ func (cg *conjugateGradient) run(ctx context.Context, open []int) error {
 			floats.AddScaled(image.RawRowView(at), cg.lambda, block.RawRowView(at))
 			curvature := floats.Dot(block.RawRowView(at), image.RawRowView(at))
 			if !(curvature > 0) || math.IsInf(curvature, 0) {
-				return fmt.Errorf("solver: a direction has curvature %g after %d products; the metric's products are not finite or not positive", curvature, cg.products)
+				return fmt.Errorf("solver: a direction has curvature %g after %d products; the metric's products are not finite or not positive: have the weights diverged, or is the gradient wrong (Network.CheckGradient)?", curvature, cg.products)
 			}
 			step := cg.squared[i] / curvature
 			floats.AddScaled(cg.x.RawRowView(i), step, block.RawRowView(at))

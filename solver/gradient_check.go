@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
@@ -25,6 +26,18 @@ type GradientReport struct {
 // OK reports whether the model's gradient can be trusted.
 func (r GradientReport) OK() bool { return r.Error <= r.Limit }
 
+// FaultsString names the operations at fault in one line.
+func (r GradientReport) FaultsString() string {
+	if len(r.Faults) == 0 {
+		return "no single operation is at fault"
+	}
+	faults := make([]string, len(r.Faults))
+	for i, fault := range r.Faults {
+		faults[i] = fault.String()
+	}
+	return strings.Join(faults, "; ")
+}
+
 // GradientFault is an operation whose reverse-mode gradient is not the adjoint of its derivative.
 type GradientFault struct {
 	Layer     string  // scope of the variables that enter the operation, "" if none is near
@@ -40,10 +53,15 @@ func (f GradientFault) String() string {
 	return fmt.Sprintf("%s in layer %s, off by %.2g", f.Operation, layer, f.Error)
 }
 
-// CheckGradient tests the gradient of the model on a batch x, for the price of two products; if it fails, each operation
-// is tested alone to find the layer at fault. Reverse mode is known to be wrong, without any error, for convolutions
-// with an even kernel in GoMLX v0.28.
+// CheckGradient tests the gradient of the model on a batch x, float32 or float64, for the price of two products; if it
+// fails, each operation is tested alone to find the layer at fault. Reverse mode is known to be wrong, without any error,
+// for convolutions with an even kernel in GoMLX v0.28 whose input depends on parameters.
 func (n *Network) CheckGradient(x *tensors.Tensor) (GradientReport, error) {
+	x, err := ConvertDType(x, n.dtype)
+	if err != nil {
+		return GradientReport{}, err
+	}
+	defer x.FinalizeAll() //nolint:errcheck // frees a copy
 	report := GradientReport{Limit: 1e-9}
 	if n.dtype == dtypes.Float32 {
 		report.Limit = 1e-3

@@ -275,7 +275,7 @@ func (n *Network) run(exec *model.Exec, args ...any) (outputs []*tensors.Tensor,
 		err = panicked
 	}
 	if err != nil && n.dtype == dtypes.Float64 && strings.Contains(err.Error(), dtypes.Float32.String()) {
-		err = fmt.Errorf("%w; if the model does not follow the dtype of its input, use float32", err)
+		err = fmt.Errorf("%w; if the model does not follow the dtype of its input, audit it in float32 (audit.Builder.WithDType)", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("solver: %w", err)

@@ -104,23 +104,9 @@ func SaveData(dir string, config Config, backend string, all []Trajectories) err
 // LoadData reads the families that a configuration names from its data directory.
 func LoadData(config Config) ([]Trajectories, error) {
 	dir := config.Data.Directory
-	text, err := os.ReadFile(filepath.Join(dir, dataInfoName))
+	info, err := readDataInfo(config)
 	if err != nil {
-		return nil, fmt.Errorf("trainer: data.directory %s holds no data: %w; make some with `symaudit data generate`", dir, err)
-	}
-	var info dataInfo
-	if err := json.Unmarshal(text, &info); err != nil {
-		return nil, fmt.Errorf("trainer: %s: %w", filepath.Join(dir, dataInfoName), err)
-	}
-	want := config.Data.Euler
-	switch need := config.Data.Trajectories + config.Data.Probes; {
-	case info.SchemaVersion > dataSchemaVersion:
-		return nil, fmt.Errorf("trainer: %s has schema version %d, newer than this program's %d; use a newer symaudit", dir, info.SchemaVersion, dataSchemaVersion)
-	case info.Euler.Resolution != want.Resolution || info.Euler.Snapshots != want.Snapshots:
-		return nil, fmt.Errorf("trainer: the data in %s are %d snapshots at %dx%d, the configuration says %d at %dx%d; change data.euler or data.directory",
-			dir, info.Euler.Snapshots, info.Euler.Resolution, info.Euler.Resolution, want.Snapshots, want.Resolution, want.Resolution)
-	case info.Trajectories < need:
-		return nil, fmt.Errorf("trainer: %s has %d trajectories of each family, data.trajectories and data.probes ask for %d", dir, info.Trajectories, need)
+		return nil, err
 	}
 	var all []Trajectories
 	for _, family := range config.Data.Families {
@@ -140,6 +126,29 @@ func LoadData(config Config) ([]Trajectories, error) {
 		all = append(all, Trajectories{Family: family, States: states})
 	}
 	return all, nil
+}
+
+// readDataInfo reads the description of a configuration's data directory and checks that it suits.
+func readDataInfo(config Config) (info dataInfo, err error) {
+	dir := config.Data.Directory
+	text, err := os.ReadFile(filepath.Join(dir, dataInfoName))
+	if err != nil {
+		return info, fmt.Errorf("trainer: data.directory %s holds no data: %w; make some with `symaudit data generate`", dir, err)
+	}
+	if err := json.Unmarshal(text, &info); err != nil {
+		return info, fmt.Errorf("trainer: %s: %w", filepath.Join(dir, dataInfoName), err)
+	}
+	want := config.Data.Euler
+	switch need := config.Data.Trajectories + config.Data.Probes; {
+	case info.SchemaVersion > dataSchemaVersion:
+		return info, fmt.Errorf("trainer: %s has schema version %d, newer than this program's %d; use a newer symaudit", dir, info.SchemaVersion, dataSchemaVersion)
+	case info.Euler.Resolution != want.Resolution || info.Euler.Snapshots != want.Snapshots:
+		return info, fmt.Errorf("trainer: the data in %s are %d snapshots at %dx%d, the configuration says %d at %dx%d; change data.euler or data.directory",
+			dir, info.Euler.Snapshots, info.Euler.Resolution, info.Euler.Resolution, want.Snapshots, want.Resolution, want.Resolution)
+	case info.Trajectories < need:
+		return info, fmt.Errorf("trainer: %s has %d trajectories of each family, data.trajectories and data.probes ask for %d", dir, info.Trajectories, need)
+	}
+	return info, nil
 }
 
 // publish makes a finished folder visible under its name and safe from a power failure.

@@ -53,6 +53,11 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 	if err := config.Validate(); err != nil {
 		return result, err
 	}
+	if config.Data.Directory != "" { // before a run is begun that could not be started
+		if _, err := readDataInfo(config); err != nil {
+			return result, err
+		}
+	}
 	// Opened before anything slow: a directory that cannot be used is found out at once.
 	builder := writers.Parquet(options.Dir).WithInfo(options.info(config))
 	if options.Resume {
@@ -100,6 +105,9 @@ func RunConfig(dir string) (config Config, backend string, err error) {
 	contents, err := writers.Read(dir)
 	if err != nil {
 		return Config{}, "", err
+	}
+	if contents.Info.Config == "" {
+		return Config{}, "", fmt.Errorf("trainer: %s was not written by symaudit train: it has no configuration", dir)
 	}
 	config, err = ParseConfig([]byte(contents.Info.Config))
 	return config, contents.Info.Backend, err

@@ -76,9 +76,9 @@ type Config struct {
 	CFL        float64 `yaml:"cfl"`        // time step over the shortest crossing time of a cell in either direction; at most 0.5, the limit of stability
 	DType      string  `yaml:"dtype"`      // of the computation: "float64" or "float32"; what is stored is always float32
 
-	MaxSubsteps  int `yaml:"max_substeps"` // time steps allowed in one interval before the trajectory counts as failed
-	Trajectories int `yaml:"trajectories"` // trajectories computed together by each worker: 1 suits processors, more an accelerator; never changes a value
-	Workers      int `yaml:"workers"`      // batches computed at once; 0: one for each processor
+	MaxSubsteps  int `yaml:"max_substeps"`         // time steps allowed in one interval before the trajectory counts as failed
+	Trajectories int `yaml:"trajectories_at_once"` // trajectories computed together by each worker: 1 suits processors, more an accelerator; never changes a value
+	Workers      int `yaml:"workers"`              // batches computed at once; 0: one for each processor
 
 	Riemann          InitialState `yaml:"riemann"`
 	CurvedRiemann    InitialState `yaml:"curved_riemann"`
@@ -112,7 +112,7 @@ func (c Config) Validate() error {
 		atLeast("refinement", c.Refinement, 1),
 		atLeast("snapshots", c.Snapshots, 2),
 		atLeast("max_substeps", c.MaxSubsteps, 1),
-		atLeast("trajectories", c.Trajectories, 1),
+		atLeast("trajectories_at_once", c.Trajectories, 1),
 		atLeast("workers", c.Workers, 0),
 		positive("interval", c.Interval),
 		positive("cfl", c.CFL),

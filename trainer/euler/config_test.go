@@ -23,7 +23,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{func(c *Config) { c.CFL = 0.8 }, "euler: cfl is 0.8; above 0.5 the scheme is unstable in two dimensions, use 0.4"},
 		{func(c *Config) { c.DType = "half" }, `euler: dtype is "half"; use float64 or float32`},
 		{func(c *Config) { c.MaxSubsteps = 0 }, "euler: max_substeps is 0; it must be at least 1"},
-		{func(c *Config) { c.Trajectories = 0 }, "euler: trajectories is 0; it must be at least 1"},
+		{func(c *Config) { c.Trajectories = 0 }, "euler: trajectories_at_once is 0; it must be at least 1"},
 		{func(c *Config) { c.Workers = -1 }, "euler: workers is -1; it must be at least 0"},
 		{func(c *Config) { c.Riemann.Cells = 0 }, "euler: riemann.cells is 0; it must be at least 1"},
 		{func(c *Config) { c.CurvedRiemann.Density = Range{2, 1} }, "euler: curved_riemann.density is [2, 1]; give two finite numbers, the lesser first"},
