@@ -110,9 +110,9 @@ func compareWithOracles(b *testing.B, on compute.Backend, trainer *train.Trainer
 			}
 			worst = max(worst, difference/norm)
 		}
-		// In units of 1e-9, since small metrics are printed as zero.
-		b.ReportMetric(1e9*worst, "1e-9_influence_error/"+oracle)
-		b.ReportMetric(1e9*worstCosine, "1e-9_cosine_error/"+oracle)
+		// In units of 1e-15, since small metrics are printed as zero.
+		b.ReportMetric(1e15*worst, "1e-15_influence_error/"+oracle)
+		b.ReportMetric(1e15*worstCosine, "1e-15_cosine_error/"+oracle)
 		if !(worst <= largestError && worstCosine <= largestError) {
 			b.Errorf("against %s the influence is off by %.2g and the cosine by %.2g, more than %g", oracle, worst, worstCosine, largestError)
 		}
