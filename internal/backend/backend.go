@@ -81,7 +81,7 @@ func choose(name string) (config, reason string) {
 
 func missing(kind string) string {
 	if !xlaBuilt {
-		return "this build has no XLA (it was built without a C compiler)"
+		return "this build has no XLA: it was built without a C compiler"
 	}
 	if kind == "" {
 		return "no working PJRT plugin was found"
