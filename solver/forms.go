@@ -1,0 +1,259 @@
+package solver
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+)
+
+// FormOptions says which forms are wanted, how precisely, and at what cost at most.
+type FormOptions struct {
+	// Lambdas are the dampings, in the units of eta; positive, at least one. All are served by one Krylov space, which the
+	// smallest decides the size of.
+	Lambdas []float64
+	// Rows limits the pairs wanted to those of the first Rows right-hand sides with any other. Zero means all pairs.
+	Rows int
+	// Tolerance is the largest accepted half-width of the interval of a cosine, and of the form of a right-hand side with
+	// itself relative to it. Zero means 0.02.
+	Tolerance float64
+	// MaxProducts limits the products with the operator. Zero means no limit but the dimension, at which the space is full.
+	MaxProducts int64
+	// MaxTime limits the wall-clock time; it is looked at between products of a block. Zero means no limit.
+	MaxTime time.Duration
+	// MaxBytes limits the memory for vectors. Where the right-hand sides leave no room for leastSteps blocks in it they
+	// are solved in parts, each with the first Rows of them; see FormPlan. Zero means 4 GiB.
+	MaxBytes int64
+	// Roundoff is the unit roundoff of the products, relative to the largest eigenvalue. Zero means float64's, 2^-53.
+	Roundoff float64
+	// Progress, when set, is called after each block with the widest half-width so far and the products done.
+	Progress func(halfWidth float64, products int64)
+}
+
+// DefaultTolerance is the half-width of cosines that is asked for when nothing else is.
+const DefaultTolerance = 0.02
+
+const (
+	defaultMaxBytes = 4 << 30
+	leastSteps      = 12 // blocks of products that a part must have room for
+)
+
+// Interval is an estimate with bounds on the exact value. Bounds are infinite where nothing can be certified.
+type Interval struct{ Value, Low, High float64 }
+
+// HalfWidth is half the distance of the bounds.
+func (i Interval) HalfWidth() float64 { return (i.High - i.Low) / 2 }
+
+// Forms are the bilinear forms of the rows g_i of the right-hand sides,
+//
+//	M[i, j] = g_i^T (eta + lambda I)^-1 g_j,
+//
+// and what it took to find them. Index l is that of a lambda in FormOptions.
+type Forms struct {
+	Products   int64
+	Iterations int   // products of whole blocks, the longest of the parts
+	BlockSize  int   // right-hand sides solved together
+	Bytes      int64 // most memory held in vectors
+	// LambdaMax is the largest eigenvalue of eta, from below.
+	LambdaMax float64
+	// Residual is the largest relative residual ||g - (eta + lambda I) x|| / ||g|| of the solutions that belong to the
+	// forms at the smallest lambda, measured with a product of its own.
+	Residual  float64
+	Converged bool   // all intervals are within the tolerance, at every lambda
+	Status    string // "converged", or a sentence that says what was not reached and what to do
+
+	rows  int
+	norms []float64
+	parts []*part
+	home  []place // by right-hand side
+}
+
+// place is where a right-hand side was solved.
+type place struct{ part, at int }
+
+// BilinearForms bounds the forms of the rows of rhs.
+//
+// All rows are solved as one block by block Lanczos with full reorthogonalisation; they may be of very different norms,
+// linearly dependent, or zero. Every form and cosine comes with an interval that contains its exact value, for the
+// operator whose products op computes up to Roundoff. The method stops when the intervals of all cosines wanted are
+// narrow enough, not when a residual is small: a residual says little about a form where lambda is far below the largest
+// eigenvalue. docs/solver.md derives the bounds.
+//
+// An error means that nothing can be trusted: bad arguments, a cancelled context, a product that failed or is not finite.
+// Running into a limit is no error but Forms with Converged false and intervals that hold.
+func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options FormOptions) (*Forms, error) {
+	k, n := rhs.Dims()
+	if err := options.complete(op, k, n); err != nil {
+		return nil, err
+	}
+	f := &Forms{rows: options.Rows, norms: make([]float64, k), home: make([]place, k)}
+	var nonzero []int
+	for i := range k {
+		f.norms[i] = floats.Norm(rhs.RawRowView(i), 2)
+		if math.IsNaN(f.norms[i]) || math.IsInf(f.norms[i], 0) {
+			return nil, fmt.Errorf("solver: right-hand side %d is not finite", i)
+		}
+		f.home[i] = place{part: -1}
+		if f.norms[i] > 0 {
+			nonzero = append(nonzero, i)
+		}
+	}
+	f.Converged, f.Status = true, "converged"
+	deadline := time.Time{}
+	if options.MaxTime > 0 {
+		deadline = time.Now().Add(options.MaxTime)
+	}
+	for _, members := range split(nonzero, options.Rows, n, options.MaxBytes) {
+		p := &part{options: options, deadline: deadline, spent: f.Products}
+		scaled := mat.NewDense(len(members), n, nil)
+		for at, i := range members {
+			floats.ScaleTo(scaled.RawRowView(at), 1/f.norms[i], rhs.RawRowView(i))
+			if i < options.Rows {
+				p.rows++
+			}
+			if f.home[i].part < 0 {
+				f.home[i] = place{len(f.parts), at}
+			}
+		}
+		if err := p.solve(ctx, op, scaled); err != nil {
+			return nil, err
+		}
+		f.parts = append(f.parts, p)
+		f.Products += p.products
+		f.Iterations = max(f.Iterations, p.iterations)
+		f.BlockSize = max(f.BlockSize, len(members))
+		f.Bytes = max(f.Bytes, p.bytes)
+		f.LambdaMax = max(f.LambdaMax, p.lambdaMax)
+		f.Residual = max(f.Residual, p.residual)
+		if p.status != "" && f.Converged {
+			f.Converged, f.Status = false, p.status
+		}
+	}
+	return f, nil
+}
+
+func (o *FormOptions) complete(op Operator, k, n int) error {
+	if n != op.Dim() {
+		return fmt.Errorf("solver: right-hand sides have length %d, the operator has dimension %d", n, op.Dim())
+	}
+	if len(o.Lambdas) == 0 {
+		return fmt.Errorf("solver: no lambda is given; name at least one")
+	}
+	for _, lambda := range o.Lambdas {
+		if !(lambda > 0) || math.IsInf(lambda, 0) {
+			return fmt.Errorf("solver: lambda is %g; it must be positive, for eta alone has no inverse", lambda)
+		}
+	}
+	if o.Tolerance < 0 || math.IsNaN(o.Tolerance) {
+		return fmt.Errorf("solver: tolerance is %g; it must be positive (0 means %g)", o.Tolerance, DefaultTolerance)
+	}
+	if o.Rows < 0 || o.Rows > k {
+		return fmt.Errorf("solver: forms of the first %d of %d right-hand sides are wanted; at most all can be", o.Rows, k)
+	}
+	if o.MaxProducts < 0 || o.MaxTime < 0 || o.MaxBytes < 0 || o.Roundoff < 0 {
+		return fmt.Errorf("solver: a limit is negative (products %d, time %v, bytes %d, roundoff %g)", o.MaxProducts, o.MaxTime, o.MaxBytes, o.Roundoff)
+	}
+	if o.Tolerance == 0 {
+		o.Tolerance = DefaultTolerance
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = defaultMaxBytes
+	}
+	if o.Rows == 0 {
+		o.Rows = k
+	}
+	o.Roundoff = max(o.Roundoff, 0x1p-53)
+	return nil
+}
+
+// vectorBytes is the memory for the vectors of a block of k right-hand sides after steps products of the whole block:
+// the basis, the block under way, and two copies of the right-hand sides.
+func vectorBytes(k, n, steps int) int64 {
+	return 8 * int64(n) * int64(k*(steps+4))
+}
+
+// split deals the right-hand sides out to blocks that leave room for leastSteps in the limit, each with all wanted rows;
+// a block has at least one other.
+func split(nonzero []int, rows, n int, limit int64) [][]int {
+	if len(nonzero) == 0 {
+		return nil
+	}
+	if vectorBytes(len(nonzero), n, leastSteps) <= limit {
+		return [][]int{nonzero}
+	}
+	var first, others []int
+	for _, i := range nonzero {
+		if i < rows {
+			first = append(first, i)
+		} else {
+			others = append(others, i)
+		}
+	}
+	if len(others) == 0 {
+		return [][]int{nonzero}
+	}
+	size := 1
+	for size < len(others) && vectorBytes(len(first)+size+1, n, leastSteps) <= limit {
+		size++
+	}
+	parts := (len(others) + size - 1) / size
+	size = (len(others) + parts - 1) / parts // parts of like size
+	var blocks [][]int
+	for chunk := range slices.Chunk(others, size) {
+		blocks = append(blocks, append(slices.Clone(first), chunk...))
+	}
+	return blocks
+}
+
+// Form is M[i, j] at the l-th lambda, for i below FormOptions.Rows or i = j.
+func (f *Forms) Form(l, i, j int) Interval {
+	p, a, b := f.find(i, j)
+	if p == nil {
+		return Interval{} // a zero right-hand side
+	}
+	form := p.form(l, a, b)
+	scale := f.norms[i] * f.norms[j]
+	return Interval{form.Value * scale, form.Low * scale, form.High * scale}
+}
+
+// Cosine is M[i, j] / sqrt(M[i, i] M[j, j]) at the l-th lambda, for i below FormOptions.Rows or i = j; ok is false if one of
+// the right-hand sides is zero.
+func (f *Forms) Cosine(l, i, j int) (cosine Interval, ok bool) {
+	p, a, b := f.find(i, j)
+	if p == nil {
+		return Interval{}, false
+	}
+	return p.cosine(l, a, b), true
+}
+
+// HalfWidth is the largest half-width at the l-th lambda of what FormOptions.Tolerance limits.
+func (f *Forms) HalfWidth(l int) float64 {
+	widest := 0.0
+	for _, p := range f.parts {
+		widest = max(widest, p.halfWidth(l))
+	}
+	return widest
+}
+
+// find returns the part that has both right-hand sides.
+func (f *Forms) find(i, j int) (p *part, a, b int) {
+	if i >= f.rows && i != j {
+		panic(fmt.Sprintf("solver: form [%d, %d] was not asked for: only the first %d rows were", i, j, f.rows))
+	}
+	if f.home[i].part < 0 || f.home[j].part < 0 {
+		return nil, 0, 0
+	}
+	// The wanted rows are in every part, at the same place.
+	p = f.parts[f.home[j].part]
+	if i == j {
+		return p, f.home[j].at, f.home[j].at
+	}
+	if i < f.rows && j < f.rows || i < f.rows {
+		return p, f.home[i].at, f.home[j].at
+	}
+	return p, f.home[i].at, f.home[j].at
+}

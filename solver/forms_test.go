@@ -1,0 +1,254 @@
+package solver_test
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+	"pgregory.net/rapid"
+
+	"github.com/symaudit/symaudit/solver"
+)
+
+// hardSides have norms from 1e-8 to 1e8, two equal rows, one that depends on others, and a zero.
+func hardSides(random *rand.Rand, k, n int) *mat.Dense {
+	rhs := gaussian(random, k, n)
+	for i := range k {
+		floats.Scale(math.Pow(10, 16*random.Float64()-8), rhs.RawRowView(i))
+	}
+	if k >= 3 {
+		rhs.SetRow(1, rhs.RawRowView(0))
+		rhs.SetRow(2, make([]float64, n))
+	}
+	if k >= 5 {
+		floats.AddScaledTo(rhs.RawRowView(3), rhs.RawRowView(0), -2e-3, rhs.RawRowView(4))
+	}
+	return rhs
+}
+
+// requireContained checks every wanted interval against the exact forms and returns the largest half-width of a cosine and
+// the largest error of one.
+func requireContained(t require.TestingT, forms *solver.Forms, l, rows int, exact *mat.Dense) (widest, worst float64) {
+	k, _ := exact.Dims()
+	for i := range rows {
+		for j := range k {
+			got, want := forms.Form(l, i, j), exact.At(i, j)
+			require.LessOrEqual(t, got.Low, want, "form %d %d", i, j)
+			require.GreaterOrEqual(t, got.High, want, "form %d %d", i, j)
+			require.LessOrEqual(t, got.Low, got.Value)
+			require.GreaterOrEqual(t, got.High, got.Value)
+			cosine, ok := forms.Cosine(l, i, j)
+			zero := exact.At(i, i) == 0 || exact.At(j, j) == 0
+			require.Equal(t, !zero, ok)
+			if !ok {
+				require.Zero(t, got)
+				continue
+			}
+			want = min(1, max(-1, want/math.Sqrt(exact.At(i, i))/math.Sqrt(exact.At(j, j)))) // rounding in the reference
+			require.LessOrEqual(t, cosine.Low, want+1e-15, "cosine %d %d", i, j)
+			require.GreaterOrEqual(t, cosine.High, want-1e-15, "cosine %d %d", i, j)
+			require.LessOrEqual(t, cosine.Low, cosine.Value)
+			require.GreaterOrEqual(t, cosine.High, cosine.Value)
+			widest = max(widest, cosine.HalfWidth())
+			if i == j {
+				widest = max(widest, got.HalfWidth()/got.Value)
+			}
+			worst = max(worst, math.Abs(cosine.Value-want))
+		}
+	}
+	return widest, worst
+}
+
+// exactForms are G (matrix + lambda)^-1 G^T by Cholesky, each row scaled to norm 1 while solving.
+func exactForms(t require.TestingT, matrix *mat.SymDense, lambda float64, rhs *mat.Dense) *mat.Dense {
+	k, _ := rhs.Dims()
+	scaled := mat.DenseCopyOf(rhs)
+	norms := make([]float64, k)
+	for i := range k {
+		if norms[i] = floats.Norm(rhs.RawRowView(i), 2); norms[i] > 0 {
+			floats.Scale(1/norms[i], scaled.RawRowView(i))
+		}
+	}
+	solution, err := solver.Cholesky(matrix, lambda, scaled)
+	require.NoError(t, err)
+	var forms mat.Dense
+	forms.Mul(scaled, solution.T())
+	forms.Apply(func(i, j int, v float64) float64 { return v * norms[i] * norms[j] }, &forms)
+	return &forms
+}
+
+func TestIntervalsContainTheExactForms(t *testing.T) {
+	for name, shape := range spectra {
+		for _, single := range []bool{false, true} {
+			precision := map[bool]string{false: "float64", true: "float32"}[single]
+			t.Run(name+"/"+precision, func(t *testing.T) {
+				rapid.Check(t, func(t *rapid.T) {
+					n := rapid.IntRange(1, 60).Draw(t, "n")
+					k := rapid.IntRange(1, 7).Draw(t, "k")
+					rows := rapid.IntRange(1, k).Draw(t, "rows")
+					lambda := math.Pow(10, rapid.Float64Range(-9, 0).Draw(t, "log lambda"))
+					tolerance := math.Pow(10, rapid.Float64Range(-6, -1).Draw(t, "log tolerance"))
+					random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+					values := make([]float64, n)
+					for i := range values {
+						values[i] = shape(i, n)
+					}
+					op := &matrixOperator{matrix: withSpectrum(random, values), single: single}
+					rhs := hardSides(random, k, n)
+					options := solver.FormOptions{Lambdas: []float64{lambda, 10 * lambda}, Rows: rows, Tolerance: tolerance}
+					if single {
+						options.Roundoff = 0x1p-24
+					}
+					forms, err := solver.BilinearForms(context.Background(), op, rhs, options)
+					require.NoError(t, err)
+					require.EqualValues(t, op.products, forms.Products)
+					require.LessOrEqual(t, forms.Products, int64(n+1), "the space is full, and one product checks the residual")
+					for l, damping := range options.Lambdas {
+						widest, worst := requireContained(t, forms, l, rows, exactForms(t, op.matrix, damping, rhs))
+						require.GreaterOrEqual(t, forms.HalfWidth(l)*(1+1e-6)+1e-14, min(1, widest))
+						require.LessOrEqual(t, worst, 2*widest+1e-14)
+						if forms.Converged {
+							require.LessOrEqual(t, widest, tolerance)
+						}
+					}
+					if !single && lambda > 1e-6 && tolerance > 1e-5 {
+						require.True(t, forms.Converged, forms.Status)
+					}
+				})
+			})
+		}
+	}
+}
+
+// decaying is a problem of 200 dimensions with eigenvalues from 1 to 1e-6, and right-hand sides.
+func decaying(k int) (*matrixOperator, *mat.Dense) {
+	random := rand.New(rand.NewPCG(3, 4))
+	values := make([]float64, 200)
+	for i := range values {
+		values[i] = math.Pow(10, -6*float64(i)/199)
+	}
+	return &matrixOperator{matrix: withSpectrum(random, values)}, gaussian(random, k, 200)
+}
+
+func TestFormsTakeFewerProductsThanConjugateGradients(t *testing.T) {
+	const lambda = 1e-6
+	op, rhs := decaying(6)
+	forms, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{lambda}, Tolerance: 1e-2})
+	require.NoError(t, err)
+	require.True(t, forms.Converged, forms.Status)
+	require.LessOrEqual(t, forms.Products, int64(201))
+	_, worst := requireContained(t, forms, 0, 6, exactForms(t, op.matrix, lambda, rhs))
+	require.LessOrEqual(t, worst, 1e-2)
+
+	op.products = 0
+	_, err = solver.ConjugateGradient(context.Background(), op, lambda, rhs, solver.Options{Tolerance: 5e-3})
+	require.NoError(t, err)
+	require.Greater(t, op.products, 5*int(forms.Products))
+}
+
+func TestManyLambdasShareOneSpace(t *testing.T) {
+	op, rhs := decaying(4)
+	all := []float64{1e-4, 1e-2, 1e-3}
+	together, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: all})
+	require.NoError(t, err)
+	alone, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: all[:1]})
+	require.NoError(t, err)
+	require.Equal(t, alone.Products, together.Products, "the smallest decides")
+	for l, lambda := range all {
+		requireContained(t, together, l, 4, exactForms(t, op.matrix, lambda, rhs))
+		require.LessOrEqual(t, together.HalfWidth(l), solver.DefaultTolerance)
+	}
+	require.Equal(t, alone.Form(0, 1, 2), together.Form(0, 1, 2))
+}
+
+func TestAMemoryLimitSplitsTheBlock(t *testing.T) {
+	op, rhs := decaying(10)
+	options := solver.FormOptions{Lambdas: []float64{1e-3}, Rows: 2, Tolerance: 1e-3}
+	whole, err := solver.BilinearForms(context.Background(), op, rhs, options)
+	require.NoError(t, err)
+	require.Equal(t, 10, whole.BlockSize)
+	options.MaxBytes = 8 * 200 * 130
+	split, err := solver.BilinearForms(context.Background(), op, rhs, options)
+	require.NoError(t, err)
+	require.True(t, split.Converged, split.Status)
+	require.Less(t, split.BlockSize, 10)
+	require.LessOrEqual(t, split.Bytes, options.MaxBytes)
+	require.Less(t, split.Bytes, whole.Bytes)
+	exact := exactForms(t, op.matrix, 1e-3, rhs)
+	requireContained(t, whole, 0, 2, exact)
+	requireContained(t, split, 0, 2, exact)
+	require.Panics(t, func() { split.Form(0, 3, 4) }, "a pair that was not asked for")
+}
+
+func TestFormsAtTheirLimits(t *testing.T) {
+	op, rhs := decaying(4)
+	for name, test := range map[string]struct {
+		options solver.FormOptions
+		want    string
+	}{
+		"products": {solver.FormOptions{Lambdas: []float64{1e-6}, MaxProducts: 40}, "the product limit was reached"},
+		"time":     {solver.FormOptions{Lambdas: []float64{1e-6}, MaxTime: 1}, "the time limit was reached"},
+		"memory":   {solver.FormOptions{Lambdas: []float64{1e-6}, MaxBytes: 8 * 200 * 60}, "the memory limit"},
+		"rounding": {solver.FormOptions{Lambdas: []float64{1e-7}, Roundoff: 0x1p-24, Tolerance: 1e-2}, "nothing is certified: rounding in the products"},
+		"floor":    {solver.FormOptions{Lambdas: []float64{1e-5}, Roundoff: 0x1p-24, Tolerance: 1e-4}, "allows no narrower: use float64 or a larger lambda"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			op.products = 0
+			forms, err := solver.BilinearForms(context.Background(), op, rhs, test.options)
+			require.NoError(t, err)
+			require.False(t, forms.Converged)
+			require.Contains(t, forms.Status, test.want)
+			require.EqualValues(t, op.products, forms.Products)
+			if limit := test.options.MaxProducts; limit > 0 {
+				require.LessOrEqual(t, forms.Products, limit)
+			}
+			requireContained(t, forms, 0, 4, exactForms(t, op.matrix, test.options.Lambdas[0], rhs))
+		})
+	}
+}
+
+func TestFormsReportTheTrueResidual(t *testing.T) {
+	op, rhs := decaying(1)
+	const lambda = 1e-3
+	forms, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{lambda}, MaxProducts: 30})
+	require.NoError(t, err)
+	cg, err := solver.ConjugateGradient(context.Background(), op, lambda, rhs, solver.Options{Tolerance: 1e-12, MaxProducts: forms.Products - 1})
+	require.NoError(t, err)
+	// For a single right-hand side the space is that of conjugate gradients, whose iterate is the Galerkin solution.
+	require.InEpsilon(t, cg.MaxRelative(), forms.Residual, 1e-6)
+	require.InEpsilon(t, 1, forms.LambdaMax, 1e-3)
+}
+
+func TestFormsRefuse(t *testing.T) {
+	op, rhs := decaying(2)
+	solve := func(ctx context.Context, op solver.Operator, rhs *mat.Dense, options solver.FormOptions) error {
+		_, err := solver.BilinearForms(ctx, op, rhs, options)
+		return err
+	}
+	one := []float64{1}
+	require.ErrorContains(t, solve(context.Background(), op, gaussian(rand.New(rand.NewPCG(1, 1)), 2, 3), solver.FormOptions{Lambdas: one}), "have length 3, the operator has dimension 200")
+	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{}), "no lambda is given")
+	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1, 0}}), "lambda is 0; it must be positive")
+	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: one, Tolerance: -1}), "tolerance is -1")
+	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: one, Rows: 3}), "the first 3 of 2")
+	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: one, MaxBytes: -1}), "a limit is negative")
+	bad := mat.DenseCopyOf(rhs)
+	bad.Set(1, 3, math.NaN())
+	require.ErrorContains(t, solve(context.Background(), op, bad, solver.FormOptions{Lambdas: one}), "right-hand side 1 is not finite")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, solve(ctx, op, rhs, solver.FormOptions{Lambdas: one}), context.Canceled)
+	require.ErrorContains(t, solve(context.Background(), notFinite{}, rhs, solver.FormOptions{Lambdas: one}), "a product with the metric is not finite")
+}
+
+type notFinite struct{}
+
+func (notFinite) Dim() int { return 200 }
+func (notFinite) Apply(dst, v *mat.Dense) error {
+	dst.Apply(func(_, _ int, _ float64) float64 { return math.NaN() }, dst)
+	return nil
+}
