@@ -6,7 +6,8 @@
 //   - forward errors: the target error SMSE(f(g.x), g.y) and the commutator error SMSE(f(g.x), g.f(x));
 //   - influence: (dC_{x_m})^T (eta + lambda I)^-1 dC_{g.x_n}, where dC is the gradient of a sample's loss with respect to
 //     the parameters and eta = scale * sum of J_x^T J_x over the untransformed batch; raw, scaled by the Frobenius norm
-//     of each g's matrix, and as the two-sided cosine in the metric's inner product;
+//     of each g's matrix, and as the two-sided cosine in the metric's inner product; each with an interval that contains
+//     the exact value;
 //   - coherence: the distribution over samples of the cosine between x and g.x.
 //
 // A model that is exactly equivariant has cosine 1 and a commutator error at rounding level. The cosine depends on
@@ -19,6 +20,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -46,11 +49,14 @@ type Builder struct {
 	groups  []groupProbes
 	dtype   dtypes.DType
 	damping damping
+	metric  Metric
 	sum     bool
-	solve   solver.Options
+	solve   solver.FormOptions
 	forward bool
-	log     zerolog.Logger
-	report  func(done, total int)
+
+	estimator Estimator
+	log       zerolog.Logger
+	report    func(done, total int)
 }
 
 type groupProbes struct {
@@ -58,9 +64,9 @@ type groupProbes struct {
 	probes Probes
 }
 
-// damping is lambda, absolute or as a multiple of the metric's largest eigenvalue.
+// damping holds the lambdas, ascending, absolute or as multiples of the metric's largest eigenvalue.
 type damping struct {
-	value    float64
+	values   []float64
 	relative bool
 }
 
@@ -75,7 +81,7 @@ func New(source Source, modelFn solver.ModelFn, lossFn solver.LossFn) *Builder {
 	}
 	return &Builder{
 		source: source, modelFn: modelFn, lossFn: lossFn, field: orbits.EulerField(),
-		dtype: dtypes.Float64, damping: damping{DefaultRelativeLambda, true}, log: zerolog.Nop(),
+		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: NTK, estimator: Block, log: zerolog.Nop(),
 	}
 }
 
@@ -89,30 +95,48 @@ func (b *Builder) WithGroup(group orbits.Group, probes Probes) *Builder {
 }
 
 // WithDType sets the precision of the audit's copy of the weights and of its products, whatever the model trains in.
-// The default is Float64, which the model must follow from its input's dtype; Float32 is faster, and blind to a lambda
-// below about 1e-7 lambda_max.
+// Float64 needs a model that follows its input's dtype, and a product costs about twice as much; Float32 cannot certify a
+// lambda below about 1e-4 lambda_max. Without it the audit takes Float32 where every lambda is a multiple of at least
+// 1e-3 of lambda_max, and Float64 otherwise and for outputs alone; table solves says which.
 func (b *Builder) WithDType(dtype dtypes.DType) *Builder { b.dtype = dtype; return b }
 
 // WithRelativeLambda sets lambda as a multiple of lambda_max, the largest eigenvalue of eta on the first batch of the
-// first group, at each audit anew. The default is DefaultRelativeLambda.
-func (b *Builder) WithRelativeLambda(multiple float64) *Builder {
-	b.damping = damping{multiple, true}
+// first group, at each audit anew. Several share the cost of the smallest. The default is DefaultRelativeLambda.
+func (b *Builder) WithRelativeLambda(multiples ...float64) *Builder {
+	b.damping = damping{slices.Sorted(slices.Values(multiples)), true}
 	return b
 }
 
-// WithLambda sets lambda itself, in the units of eta.
-func (b *Builder) WithLambda(lambda float64) *Builder { b.damping = damping{lambda, false}; return b }
+// WithLambda sets lambda itself, in the units of eta. Several share the cost of the smallest.
+func (b *Builder) WithLambda(lambdas ...float64) *Builder {
+	b.damping = damping{slices.Sorted(slices.Values(lambdas)), false}
+	return b
+}
 
-// WithSum makes eta the plain sum over samples and outputs, the paper's equation; the default divides it by their
-// number, so that lambda means the same for every batch and grid.
+// WithMetric sets what eta is. The default is NTK.
+func (b *Builder) WithMetric(metric Metric) *Builder { b.metric = metric; return b }
+
+// WithSum makes eta the plain sum over samples, the paper's equation; the default divides it by their number, and NTK also
+// by the outputs of each (the cost that the others derive from is a mean over them already), so that lambda means the same
+// for every batch and grid.
 func (b *Builder) WithSum() *Builder { b.sum = true; return b }
 
-// WithTolerance sets the relative residual each solve must reach. The default is 1e-3. The influence is then corrected
-// by the residuals of both sides and its error is of second order in them.
+// WithEstimator sets how influence is computed. The default is Block; the others certify nothing.
+func (b *Builder) WithEstimator(estimator Estimator) *Builder { b.estimator = estimator; return b }
+
+// WithTolerance sets the half-width that the interval of a cosine may have, and that of a self-influence relative to it;
+// the default is 0.02. For CGResidual it is the relative residual of each solve, by default 1e-3.
 func (b *Builder) WithTolerance(tolerance float64) *Builder { b.solve.Tolerance = tolerance; return b }
 
-// WithMaxProducts limits the metric products of one solve. The default is 1000 for each right-hand side.
+// WithMaxProducts limits the metric products of one solve, of the gradients of one group in one batch. Zero means as many as
+// there are parameters; for CGResidual, 1000 for each gradient.
 func (b *Builder) WithMaxProducts(products int64) *Builder { b.solve.MaxProducts = products; return b }
+
+// WithMaxTime limits the wall-clock time of one solve; the intervals are then as wide as they are. Zero means no limit.
+func (b *Builder) WithMaxTime(limit time.Duration) *Builder { b.solve.MaxTime = limit; return b }
+
+// WithMaxBytes limits the memory for parameter vectors of one solve; it is then done in parts. Zero means 4 GiB.
+func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit; return b }
 
 // WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver.
 func (b *Builder) WithForwardOnly() *Builder { b.forward = true; return b }
@@ -131,8 +155,11 @@ func (b *Builder) Done() (*Auditor, error) {
 	if len(b.groups) == 0 {
 		return nil, errors.New("audit: no group to audit; add one with WithGroup")
 	}
-	if !(b.damping.value > 0) {
-		return nil, fmt.Errorf("audit: lambda is %g; it must be positive", b.damping.value)
+	if err := b.checkSolve(); err != nil {
+		return nil, err
+	}
+	if b.dtype == dtypes.InvalidDType {
+		b.dtype = b.defaultDType()
 	}
 	a := &Auditor{config: *b}
 	seen := make(map[string]bool)
@@ -161,6 +188,50 @@ func (b *Builder) Done() (*Auditor, error) {
 	return a, nil
 }
 
+func (b *Builder) checkSolve() error {
+	if len(b.damping.values) == 0 {
+		return errors.New("audit: no lambda is given; name at least one")
+	}
+	for i, lambda := range b.damping.values {
+		if !(lambda > 0) || math.IsInf(lambda, 0) {
+			return fmt.Errorf("audit: lambda is %g; it must be positive", lambda)
+		}
+		if i > 0 && lambda == b.damping.values[i-1] {
+			return fmt.Errorf("audit: lambda %g is given twice", lambda)
+		}
+	}
+	if all := []Metric{NTK, GGN, Fisher, Identity}; !slices.Contains(all, b.metric) {
+		return fmt.Errorf("audit: unknown metric %q; use one of %q", b.metric, all)
+	}
+	if all := []Estimator{Block, CGResidual, Subspace}; !slices.Contains(all, b.estimator) {
+		return fmt.Errorf("audit: unknown estimator %q; use one of %q", b.estimator, all)
+	}
+	if s := b.solve; !(s.Tolerance >= 0) || s.MaxProducts < 0 || s.MaxTime < 0 || s.MaxBytes < 0 {
+		return fmt.Errorf("audit: tolerance %g, product limit %d, time limit %v, memory limit %d: none may be negative", s.Tolerance, s.MaxProducts, s.MaxTime, s.MaxBytes)
+	}
+	return nil
+}
+
+// leastSingle is the lambda / lambda_max down to which float32 is taken: rounding in its products, a few 1e-6 of lambda_max
+// as the certificate counts it, then widens an interval by less than a tenth of the usual tolerance.
+const leastSingle = 1e-3
+
+// defaultDType takes the cheaper precision where it is enough.
+func (b *Builder) defaultDType() dtypes.DType {
+	if !b.forward && b.damping.relative && b.damping.values[0] >= leastSingle {
+		return dtypes.Float32
+	}
+	return dtypes.Float64
+}
+
+// roundoff is the unit roundoff of a float type.
+func roundoff(dtype dtypes.DType) float64 {
+	if dtype == dtypes.Float32 {
+		return 0x1p-24
+	}
+	return 0x1p-53
+}
+
 // Auditor audits one model at any number of moments. It is not safe for concurrent use. Close frees it.
 type Auditor struct {
 	config    Builder
@@ -176,7 +247,7 @@ func (a *Auditor) ProbeHash() string { return a.probeHash }
 
 // Audit measures the model with the weights it has now. The run's id and attempt are left for the sink to fill in.
 //
-// A solve that stops above its tolerance is no error: its status says so in Solves. An error means that there is no
+// A solve that stops above its tolerance is no error: its intervals are wider, and its status says why in Solves. An error means that there is no
 // audit: a cancelled context, weights that are not finite, an operation without a forward derivative, a gradient that is
 // not the adjoint of the derivative (GoMLX v0.28 computes such ones for convolutions with an even kernel).
 func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
@@ -200,26 +271,26 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 		records.Errors = append(records.Errors, found...)
 		progress()
 	}
-	lambda := 0.0
+	lambdas := []float64{0} // of a summary without influence
 	if !a.config.forward {
-		var err error
-		if lambda, err = a.lambda(); err != nil {
-			return nil, err
-		}
+		lambdas = nil
 		for _, o := range a.orbits {
 			for batch := range o.batches() {
-				pairs, solve, err := a.influence(ctx, o, batch, lambda, at)
-				if err != nil {
+				var found *Records
+				var err error
+				if found, lambdas, err = a.influence(ctx, o, batch, lambdas, at); err != nil {
 					return nil, err
 				}
-				records.Influence = append(records.Influence, pairs...)
-				records.Solves = append(records.Solves, solve)
+				records.Influence = append(records.Influence, found.Influence...)
+				records.Solves = append(records.Solves, found.Solves...)
 				progress()
 			}
 		}
 	}
 	for _, o := range a.orbits {
-		records.Coherence = append(records.Coherence, summarise(o, records, lambda, at)...)
+		for _, lambda := range lambdas {
+			records.Coherence = append(records.Coherence, summarise(o, records, lambda, at)...)
+		}
 	}
 	a.config.log.Debug().Int64("step", at.Step).Dur("took", time.Since(start)).Msg("audited")
 	return records, nil

@@ -11,9 +11,11 @@ import (
 // AllElements names the row of a coherence table that takes a group's non-identity elements together.
 const AllElements = "*"
 
-// summarise describes the cosines between x and g.x, and the errors, of each element of a group and of all together.
+// summarise describes the cosines between x and g.x at a lambda, and the errors, of each element of a group and of all
+// together.
 func summarise(o *orbit, records *Records, lambda float64, at Moment) []CoherenceRow {
-	cosines, target, commutator := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
+	target, commutator := map[string][]float64{}, map[string][]float64{}
+	cosines, lows, highs := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	identity := o.elements[0].Name()
 	add := func(values map[string][]float64, element string, value float64) {
 		values[element] = append(values[element], value)
@@ -22,8 +24,13 @@ func summarise(o *orbit, records *Records, lambda float64, at Moment) []Coherenc
 		}
 	}
 	for _, row := range records.Influence {
-		if row.GroupName == o.group.Name && row.RowSample == row.ColSample && row.Cosine != nil {
-			add(cosines, row.Element, *row.Cosine)
+		if row.GroupName != o.group.Name || row.RowSample != row.ColSample || row.Lambda != lambda || row.Cosine == nil {
+			continue
+		}
+		add(cosines, row.Element, *row.Cosine)
+		if row.CosineLow != nil && row.CosineHigh != nil {
+			add(lows, row.Element, *row.CosineLow)
+			add(highs, row.Element, *row.CosineHigh)
 		}
 	}
 	for _, row := range records.Errors {
@@ -38,6 +45,10 @@ func summarise(o *orbit, records *Records, lambda float64, at Moment) []Coherenc
 			MedianTargetError: quantile(target[name], 0.5), MedianCommutatorError: quantile(commutator[name], 0.5),
 		}
 		row.describeCosines(cosines[name])
+		if n := len(cosines[name]); n > 0 && len(lows[name]) == n {
+			low, high := quantile(lows[name], 0.5), quantile(highs[name], 0.5)
+			row.MedianLow, row.MedianHigh = &low, &high
+		}
 		return row
 	}
 	rows := make([]CoherenceRow, 0, len(o.elements)+1)

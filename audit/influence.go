@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -13,76 +14,70 @@ import (
 	"github.com/symaudit/symaudit/solver"
 )
 
-// estimator names how an influence value was computed: conjugate gradients for each right-hand side, corrected by the
-// residuals of both sides.
-const estimator = "cg"
+// batchStates are the untransformed samples that a metric is built on.
+type batchStates struct{ x, y *tensors.Tensor }
 
-// lambdaSteps is the number of products spent on lambda_max when lambda is a multiple of it, and lambdaSeed fixes them.
-const (
-	lambdaSteps = 20
-	lambdaSeed  = 1
-)
+func (b batchStates) free() error { return errors.Join(b.x.FinalizeAll(), b.y.FinalizeAll()) }
 
-// lambda returns the damping of this audit.
-func (a *Auditor) lambda() (float64, error) {
-	if !a.config.damping.relative {
-		return a.config.damping.value, nil
+func (o *orbit) batch(batch int) (b batchStates, err error) {
+	if b.x, err = rows(o.inputs[0], batch*o.batchSize, (batch+1)*o.batchSize); err == nil {
+		b.y, err = rows(o.targets[0], batch*o.batchSize, (batch+1)*o.batchSize)
 	}
-	eta, _, err := a.metric(a.orbits[0], 0)
 	if err != nil {
-		return 0, err
+		return b, fmt.Errorf("audit: %w", err)
 	}
-	largest, err := solver.LargestEigenvalue(eta, lambdaSteps, lambdaSeed)
-	if err != nil {
-		return 0, fmt.Errorf("audit: %w", err)
-	}
-	if !(largest > 0) {
-		return 0, fmt.Errorf("audit: the largest eigenvalue of the metric is %g, so lambda cannot be a multiple of it; does the output depend on trainable parameters?", largest)
-	}
-	return largest * a.config.damping.value, nil
+	return b, nil
 }
 
-// metric returns eta of a batch, with the batch.
-func (a *Auditor) metric(o *orbit, batch int) (solver.Operator, *tensors.Tensor, error) {
-	x, err := rows(o.inputs[0], batch*o.batchSize, (batch+1)*o.batchSize)
-	if err != nil {
-		return nil, nil, fmt.Errorf("audit: %w", err)
-	}
-	scale := 1.0
-	if !a.config.sum {
-		scale = 1 / float64(x.Size()) // outputs have the shape of inputs
-	}
-	return a.network.Metric(x, scale), x, nil
-}
-
-// influence solves for all gradients of a batch's orbit and pairs x with g.x.
-func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambda float64, at Moment) ([]InfluenceRow, SolveRow, error) {
+// influence estimates all pairs of x with g.x in a batch, at every lambda. lambdas, if nil, are found from this batch's
+// metric first.
+func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambdas []float64, at Moment) (*Records, []float64, error) {
 	start := time.Now()
-	eta, x, err := a.metric(o, batch)
+	states, err := o.batch(batch)
 	if err != nil {
-		return nil, SolveRow{}, err
+		return nil, nil, err
 	}
-	defer x.FinalizeAll() //nolint:errcheck // freeing host memory; a failure changes no result
 	gradients, err := a.orbitGradients(ctx, o, batch)
 	if err != nil {
-		return nil, SolveRow{}, err
+		return nil, nil, err
 	}
-	solution, err := solver.ConjugateGradient(ctx, eta, lambda, gradients, a.config.solve)
+	eta, err := a.eta(states, gradients)
 	if err != nil {
-		return nil, SolveRow{}, fmt.Errorf("audit: group %s, batch %d: %w", o.group.Name, batch, err)
+		return nil, nil, err
 	}
-	pairs := a.pairs(o, batch, lambda, at, newInnerProducts(gradients, solution))
+	setup := int64(0)
+	if lambdas == nil {
+		if lambdas, setup, err = a.lambdas(eta); err != nil {
+			return nil, nil, err
+		}
+	}
+	found, cost, err := a.estimate(ctx, eta, lambdas, gradients, o.batchSize)
+	if err != nil {
+		return nil, nil, fmt.Errorf("audit: group %s, batch %d: %w", o.group.Name, batch, err)
+	}
 	count, _ := gradients.Dims()
 	scaleName := "mean"
 	if a.config.sum {
 		scaleName = "sum"
 	}
-	return pairs, SolveRow{
-		Moment: at, GroupName: o.group.Name, Batch: int32(batch), Metric: "ntk", MetricScale: scaleName,
-		Lambda: lambda, LambdaMax: solution.Largest, DType: a.network.DType().String(), Estimator: estimator,
-		RHS: int32(count), BlockSize: 1, Iterations: int32(solution.Iterations), Products: solution.Products,
-		MaxTrueResidual: solution.MaxRelative(), Status: solution.Status, Seconds: time.Since(start).Seconds(),
-	}, nil
+	records := &Records{}
+	for l, lambda := range lambdas {
+		records.Influence = append(records.Influence, a.pairs(o, batch, l, lambda, at, found)...)
+		row := SolveRow{
+			Moment: at, GroupName: o.group.Name, Batch: int32(batch), Metric: string(a.config.metric), MetricScale: scaleName,
+			Lambda: lambda, LambdaMax: cost.largest, DType: a.network.DType().String(), Estimator: string(a.config.estimator),
+			RHS: int32(count), BlockSize: int32(cost.block), Iterations: int32(cost.iterations),
+			MaxTrueResidual: cost.residual, Status: cost.status,
+		}
+		if cost.halfWidths != nil {
+			row.MaxHalfWidth = &cost.halfWidths[l]
+		}
+		if l == 0 { // the others are by-products
+			row.Products, row.SetupProducts, row.Seconds = cost.products, setup, time.Since(start).Seconds()
+		}
+		records.Solves = append(records.Solves, row)
+	}
+	return records, lambdas, states.free()
 }
 
 // orbitGradients returns dC_{g.x_n} as rows, element by element, sample by sample within an element.
@@ -120,42 +115,8 @@ func (a *Auditor) orbitGradients(ctx context.Context, o *orbit, batch int) (*mat
 	return gradients, nil
 }
 
-// innerProducts evaluates g_i^T A^-1 g_j from solutions X and residuals R of A X = G - R. With both sides solved,
-//
-//	g_i^T A^-1 g_j = x_i^T g_j + r_i^T x_j + r_i^T A^-1 r_j,
-//
-// and dropping the last term leaves an error of second order in the residuals.
-type innerProducts struct {
-	gradients *mat.Dense
-	solution  *solver.Solution
-	self      []float64 // g_i^T A^-1 g_i
-}
-
-func newInnerProducts(gradients *mat.Dense, solution *solver.Solution) *innerProducts {
-	p := &innerProducts{gradients: gradients, solution: solution}
-	count, _ := gradients.Dims()
-	for i := range count {
-		p.self = append(p.self, p.between(i, i))
-	}
-	return p
-}
-
-func (p *innerProducts) between(i, j int) float64 {
-	return floats.Dot(p.solution.X.RawRowView(i), p.gradients.RawRowView(j)) +
-		floats.Dot(p.solution.Residual.RawRowView(i), p.solution.X.RawRowView(j))
-}
-
-// cosine is nil where a gradient vanishes. Rounding beyond [-1, 1], where the exact value lies, is cut off.
-func (p *innerProducts) cosine(i, j int, between float64) *float64 {
-	if !(p.self[i] > 0) || !(p.self[j] > 0) {
-		return nil
-	}
-	cosine := min(1, max(-1, between/math.Sqrt(p.self[i])/math.Sqrt(p.self[j])))
-	return &cosine
-}
-
-// pairs lays out one row for each element and ordered pair of samples.
-func (a *Auditor) pairs(o *orbit, batch int, lambda float64, at Moment, products *innerProducts) []InfluenceRow {
+// pairs lays out one row for each element and ordered pair of samples, at one lambda.
+func (a *Auditor) pairs(o *orbit, batch, l int, lambda float64, at Moment, found estimate) []InfluenceRow {
 	n := o.batchSize
 	pairs := make([]InfluenceRow, 0, len(o.elements)*n*n)
 	for e, element := range o.elements {
@@ -163,14 +124,20 @@ func (a *Auditor) pairs(o *orbit, batch int, lambda float64, at Moment, products
 		first, squares := len(pairs), 0.0
 		for row := range n {
 			for col := range n {
-				value := products.between(row, e*n+col)
-				squares += value * value
-				pairs = append(pairs, InfluenceRow{
+				form := found.Form(l, row, e*n+col)
+				squares += form.Value * form.Value
+				pair := InfluenceRow{
 					Moment: at, Class: o.samples[batch*n+row].Class, Batch: int32(batch),
 					GroupName: o.group.Name, Element: element.Name(), ShiftY: dy, ShiftX: dx,
-					RowSample: int32(row), ColSample: int32(col), Lambda: lambda, Influence: value,
-					Cosine: products.cosine(row, e*n+col, value), Estimator: estimator,
-				})
+					RowSample: int32(row), ColSample: int32(col), Lambda: lambda, Influence: form.Value,
+					Estimator: string(a.config.estimator),
+				}
+				pair.InfluenceLow, pair.InfluenceHigh = ends(form)
+				if cosine, ok := found.Cosine(l, row, e*n+col); ok {
+					pair.Cosine = &cosine.Value
+					pair.CosineLow, pair.CosineHigh = ends(cosine)
+				}
+				pairs = append(pairs, pair)
 			}
 		}
 		if norm := math.Sqrt(squares); norm > 0 {
@@ -181,4 +148,15 @@ func (a *Auditor) pairs(o *orbit, batch int, lambda float64, at Moment, products
 		}
 	}
 	return pairs
+}
+
+// ends are the bounds of an interval; nil where there are none.
+func ends(i solver.Interval) (low, high *float64) {
+	if !math.IsInf(i.Low, 0) {
+		low = &i.Low
+	}
+	if !math.IsInf(i.High, 0) {
+		high = &i.High
+	}
+	return low, high
 }

@@ -83,7 +83,8 @@ type SolveRow struct {
 
 // CoherenceRow summarises one element in one audit; element "*" is the group's non-identity elements together.
 //
-// The statistics are of the two-sided cosine between x and g.x over samples; null when no sample has a cosine.
+// The statistics are of the two-sided cosine between x and g.x over samples; null when no sample has a cosine. MedianLow
+// and MedianHigh enclose the median of the exact cosines: they are the medians of the lower and of the upper bounds.
 type CoherenceRow struct {
 	Moment
 	GroupName             string   `parquet:"group_name"`
@@ -94,6 +95,8 @@ type CoherenceRow struct {
 	N                     int32    `parquet:"n"`
 	Mean                  *float64 `parquet:"mean,optional"`
 	Median                *float64 `parquet:"median,optional"`
+	MedianLow             *float64 `parquet:"median_low,optional"`
+	MedianHigh            *float64 `parquet:"median_high,optional"`
 	Q05                   *float64 `parquet:"q05,optional"`
 	Q25                   *float64 `parquet:"q25,optional"`
 	Q75                   *float64 `parquet:"q75,optional"`

@@ -132,7 +132,7 @@ func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading
 	products, unconverged := int64(0), 0
 	for _, solve := range records.Solves {
 		products += solve.Products + solve.SetupProducts
-		if solve.Status != converged {
+		if solve.Status != audit.Converged {
 			unconverged++
 		}
 	}
@@ -142,6 +142,3 @@ func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading
 	}
 	line.Float64("seconds", took.Seconds()).Msg("audit")
 }
-
-// converged is the status of a solve that reached its tolerance.
-const converged = "converged"

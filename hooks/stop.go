@@ -98,12 +98,12 @@ type reading struct {
 	value   *float64
 }
 
-// readings lists all that can be monitored in an audit.
+// readings lists all that can be monitored in an audit; of several lambdas the first, which is the smallest, counts.
 func readings(records *audit.Records) []reading {
 	var all []reading
 	for i := range records.Coherence {
 		row := &records.Coherence[i]
-		if row.Element != audit.AllElements {
+		if row.Element != audit.AllElements || slices.ContainsFunc(all, func(r reading) bool { return strings.HasPrefix(r.monitor, row.GroupName+"/") }) {
 			continue
 		}
 		for _, quantity := range quantities {

@@ -30,8 +30,8 @@ type FormOptions struct {
 	MaxBytes int64
 	// Roundoff is the unit roundoff of the products, relative to the largest eigenvalue. Zero means float64's, 2^-53.
 	Roundoff float64
-	// Progress, when set, is called after each block with the widest half-width so far and the products done.
-	Progress func(halfWidth float64, products int64)
+	// Progress, when set, is called after each block with what is known so far; it must not keep it.
+	Progress func(soFar *Forms)
 }
 
 // DefaultTolerance is the half-width of cosines that is asked for when nothing else is.
@@ -119,14 +119,20 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 				f.home[i] = place{len(f.parts), at}
 			}
 		}
-		if err := p.solve(ctx, op, scaled); err != nil {
+		f.parts = append(f.parts, p)
+		f.BlockSize = max(f.BlockSize, len(members))
+		err := p.solve(ctx, op, scaled, func() {
+			f.Products = p.spent + p.products
+			f.Iterations = max(f.Iterations, p.iterations)
+			f.Bytes = max(f.Bytes, p.bytes)
+			if options.Progress != nil {
+				options.Progress(f)
+			}
+		})
+		if err != nil {
 			return nil, err
 		}
-		f.parts = append(f.parts, p)
-		f.Products += p.products
-		f.Iterations = max(f.Iterations, p.iterations)
-		f.BlockSize = max(f.BlockSize, len(members))
-		f.Bytes = max(f.Bytes, p.bytes)
+		f.Products = p.spent + p.products // with the one that measures the residual
 		f.LambdaMax = max(f.LambdaMax, p.lambdaMax)
 		f.Residual = max(f.Residual, p.residual)
 		if p.status != "" && f.Converged {

@@ -32,13 +32,14 @@ type LossFn = func(labels, predictions []*graph.Node) *graph.Node
 type Network struct {
 	backend compute.Backend
 	model   ModelFn
+	loss    LossFn
 	dtype   dtypes.DType
 	store   *model.Store
 	params  []*model.Variable
 	dim     int
 	loaded  bool
 
-	predict, gradient, product, tangent *model.Exec
+	predict, gradient, product, tangent, curvature *model.Exec
 }
 
 // NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products.
@@ -46,7 +47,7 @@ func NewNetwork(backend compute.Backend, modelFn ModelFn, lossFn LossFn, dtype d
 	if dtype != dtypes.Float32 && dtype != dtypes.Float64 {
 		return nil, fmt.Errorf("solver: a network in %s is not supported; use float32 or float64", dtype)
 	}
-	n := &Network{backend: backend, model: modelFn, dtype: dtype, store: model.NewStore()}
+	n := &Network{backend: backend, model: modelFn, loss: lossFn, dtype: dtype, store: model.NewStore()}
 	err := exceptions.TryCatch[error](func() {
 		n.predict = model.MustNewExec(backend, n.store, modelFn)
 		n.gradient = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, y *graph.Node) (*graph.Node, *graph.Node) {
@@ -65,6 +66,7 @@ func NewNetwork(backend compute.Backend, modelFn ModelFn, lossFn LossFn, dtype d
 		n.tangent = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, v *graph.Node) *graph.Node {
 			return n.jacobianVector(modelFn(scope, x), v)
 		})
+		n.curvature = model.MustNewExec(backend, n.store, n.gaussNewtonVector)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("solver: %w", err)
@@ -151,7 +153,7 @@ func (n *Network) Gradient(dst []float64, x, y *tensors.Tensor) (loss float64, e
 // Metric returns eta = scale * J^T J over the batch x as an operator, for the weights loaded at the time of each
 // product. It holds x, which must stay alive.
 func (n *Network) Metric(x *tensors.Tensor, scale float64) Operator {
-	return &metric{network: n, x: x, scale: scale}
+	return &metric{network: n, exec: n.product, batch: []any{x}, scale: scale}
 }
 
 // Jacobian returns the Jacobian of the flattened output of the batch x, [outputs, Dim], by Dim forward products and no
@@ -161,7 +163,7 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 	basis := make([]float64, n.dim)
 	for i := range n.dim {
 		basis[i] = 1
-		column, err := n.along(n.tangent, x, basis)
+		column, err := n.along(n.tangent, basis, x)
 		basis[i] = 0
 		if err != nil {
 			return nil, err
@@ -181,7 +183,7 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 
 // Close frees the weights and the compiled programs.
 func (n *Network) Close() {
-	for _, exec := range []*model.Exec{n.predict, n.gradient, n.product, n.tangent} {
+	for _, exec := range []*model.Exec{n.predict, n.gradient, n.product, n.tangent, n.curvature} {
 		exec.Finalize()
 	}
 	n.store.Finalize()
@@ -189,7 +191,8 @@ func (n *Network) Close() {
 
 type metric struct {
 	network *Network
-	x       *tensors.Tensor
+	exec    *model.Exec // of the batch and a direction
+	batch   []any
 	scale   float64
 }
 
@@ -198,7 +201,7 @@ func (m *metric) Dim() int { return m.network.dim }
 func (m *metric) Apply(dst, v *mat.Dense) error {
 	rows, _ := v.Dims()
 	for i := range rows {
-		image, err := m.network.along(m.network.product, m.x, v.RawRowView(i))
+		image, err := m.network.along(m.exec, v.RawRowView(i), m.batch...)
 		if err != nil {
 			return err
 		}
@@ -256,9 +259,9 @@ func (n *Network) flatGradient(scalar *graph.Node) *graph.Node {
 }
 
 // along executes a program of a batch and a direction in parameter space.
-func (n *Network) along(exec *model.Exec, x *tensors.Tensor, direction []float64) (*tensors.Tensor, error) {
+func (n *Network) along(exec *model.Exec, direction []float64, batch ...any) (*tensors.Tensor, error) {
 	v := n.vector(direction)
-	outputs, err := n.run(exec, x, v)
+	outputs, err := n.run(exec, append(slices.Clone(batch), v)...)
 	if err != nil {
 		return nil, err
 	}

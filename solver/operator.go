@@ -87,3 +87,35 @@ func largestOfTridiagonal(diagonal, offDiagonal []float64) float64 {
 	}
 	return eigen.Values(nil)[k-1]
 }
+
+// OuterProducts returns eta = scale * sum of r r^T over the rows r as an operator. It holds rows.
+func OuterProducts(rows *mat.Dense, scale float64) Operator {
+	return outerProducts{rows, scale}
+}
+
+type outerProducts struct {
+	rows  *mat.Dense
+	scale float64
+}
+
+func (o outerProducts) Dim() int { return o.rows.RawMatrix().Cols }
+
+func (o outerProducts) Apply(dst, v *mat.Dense) error {
+	var along mat.Dense
+	along.Mul(v, o.rows.T())
+	along.Scale(o.scale, &along)
+	dst.Mul(&along, o.rows)
+	return nil
+}
+
+// Zero returns the operator of dimension n that maps every vector to zero: the metric that ignores the network.
+func Zero(n int) Operator { return zero(n) }
+
+type zero int
+
+func (z zero) Dim() int { return int(z) }
+
+func (z zero) Apply(dst, _ *mat.Dense) error {
+	dst.Zero()
+	return nil
+}

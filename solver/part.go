@@ -43,7 +43,7 @@ type bounds struct {
 	least []float64     // what floor will be when the gap is closed, or more
 }
 
-func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense) error {
+func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, progress func()) error {
 	k, n := g.Dims()
 	var transposed *mat.Dense
 	p.lanczos, transposed, p.lost = newBlockLanczos(op, g)
@@ -56,11 +56,8 @@ func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense) error {
 			return err
 		}
 		p.bytes = 8 * int64(n) * int64(p.lanczos.dim+4*k)
-		widest := p.halfWidthNow()
-		if p.options.Progress != nil {
-			p.options.Progress(widest, p.spent+p.products)
-		}
-		if done := p.finished(widest, k, n); done {
+		progress()
+		if p.finished(p.halfWidthNow(), k, n) {
 			break
 		}
 	}

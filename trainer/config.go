@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/gomlx/compute/dtypes"
 
+	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/hooks"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
@@ -112,15 +113,20 @@ type Training struct {
 	KeepCheckpoints int     `yaml:"keep_checkpoints"` // latest to keep of each model, one an epoch; at least 1
 }
 
-// Audit says what is audited and how precisely.
+// Audit says what is audited and how precisely; see audit.Builder for the meaning of each setting.
 type Audit struct {
-	EveryEpochs    int        `yaml:"every_epochs"`
-	Groups         []Group    `yaml:"groups"`
-	RelativeLambda float64    `yaml:"relative_lambda"` // lambda / lambda_max of the metric; see audit.Builder
-	Tolerance      float64    `yaml:"tolerance"`       // relative residual of each solve
-	MaxProducts    int64      `yaml:"max_products"`    // metric products of one solve; 0: 1000 for each right-hand side
-	DType          string     `yaml:"dtype"`           // "float64" or "float32", of the audit's copy of the model
-	Stop           []StopRule `yaml:"stop"`
+	EveryEpochs     int        `yaml:"every_epochs"`
+	Groups          []Group    `yaml:"groups"`
+	RelativeLambdas []float64  `yaml:"relative_lambdas"` // lambda / lambda_max of the metric; several cost as much as the smallest
+	Metric          string     `yaml:"metric"`           // "ntk", "ggn", "fisher" or "identity"
+	MetricScale     string     `yaml:"metric_scale"`     // "mean" or "sum"
+	Estimator       string     `yaml:"estimator"`        // "block", which certifies intervals; "cg-residual" and "subspace" for comparison
+	Tolerance       float64    `yaml:"tolerance"`        // half-width of a cosine's interval; of cg-residual the relative residual; 0: the estimator's default
+	MaxProducts     int64      `yaml:"max_products"`     // metric products of one solve; 0: no limit
+	MaxSeconds      float64    `yaml:"max_seconds"`      // of one solve; 0: no limit
+	MaxMiB          int64      `yaml:"max_mib"`          // memory of one solve for parameter vectors; 0: 4096
+	DType           string     `yaml:"dtype"`            // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
+	Stop            []StopRule `yaml:"stop"`
 }
 
 // Group is a symmetry group to audit. D4 and its control are audited at the first step of each probe trajectory,
@@ -149,7 +155,8 @@ func Default() Config {
 		Training: Training{Epochs: 10, BatchSize: 16, LearningRate: 5e-4, WeightDecay: 1e-6, KeepCheckpoints: 2},
 		Audit: Audit{
 			EveryEpochs: 1, Groups: []Group{{Name: orbits.D4Name}, {Name: orbits.TranslationsName, Stride: 8}},
-			RelativeLambda: 1e-3, Tolerance: 1e-2, DType: "float64",
+			RelativeLambdas: []float64{audit.DefaultRelativeLambda}, Metric: string(audit.NTK), MetricScale: "mean",
+			Estimator: string(audit.Block), DType: "auto",
 		},
 	}
 }
@@ -264,18 +271,31 @@ func (t Training) validate() error {
 	return nil
 }
 
+var (
+	metrics    = []audit.Metric{audit.NTK, audit.GGN, audit.Fisher, audit.Identity}
+	estimators = []audit.Estimator{audit.Block, audit.CGResidual, audit.Subspace}
+)
+
 func (a Audit) validate(size int) error {
 	switch {
 	case a.EveryEpochs < 1:
 		return fmt.Errorf("trainer: audit.every_epochs is %d; it must be at least 1", a.EveryEpochs)
 	case len(a.Groups) == 0:
 		return errors.New("trainer: audit.groups is empty; name at least one")
-	case !(a.RelativeLambda > 0):
-		return fmt.Errorf("trainer: audit.relative_lambda is %g; it must be positive", a.RelativeLambda)
-	case !(a.Tolerance > 0):
-		return fmt.Errorf("trainer: audit.tolerance is %g; it must be positive", a.Tolerance)
-	case a.MaxProducts < 0:
-		return fmt.Errorf("trainer: audit.max_products is %d; it must not be negative (0: 1000 for each right-hand side)", a.MaxProducts)
+	case len(a.RelativeLambdas) == 0:
+		return errors.New("trainer: audit.relative_lambdas is empty; name at least one")
+	case !(slices.Min(a.RelativeLambdas) > 0):
+		return fmt.Errorf("trainer: audit.relative_lambdas are %g; each must be positive", a.RelativeLambdas)
+	case a.MetricScale != "mean" && a.MetricScale != "sum":
+		return fmt.Errorf("trainer: audit.metric_scale is %q; use mean or sum", a.MetricScale)
+	case !slices.Contains(metrics, audit.Metric(a.Metric)):
+		return fmt.Errorf("trainer: audit.metric is %q; use one of %s", a.Metric, metrics)
+	case !slices.Contains(estimators, audit.Estimator(a.Estimator)):
+		return fmt.Errorf("trainer: audit.estimator is %q; use one of %s", a.Estimator, estimators)
+	case !(a.Tolerance >= 0):
+		return fmt.Errorf("trainer: audit.tolerance is %g; it must be positive (0: the estimator's default)", a.Tolerance)
+	case a.MaxProducts < 0 || !(a.MaxSeconds >= 0) || a.MaxMiB < 0:
+		return fmt.Errorf("trainer: audit.max_products is %d, max_seconds %g, max_mib %d; none may be negative (0: the default)", a.MaxProducts, a.MaxSeconds, a.MaxMiB)
 	}
 	if _, err := a.dtype(); err != nil {
 		return err
@@ -300,12 +320,14 @@ func (g Group) group() (orbits.Group, error) { return orbits.Named(g.Name, g.Str
 
 func (a Audit) dtype() (dtypes.DType, error) {
 	switch a.DType {
+	case "auto":
+		return dtypes.InvalidDType, nil
 	case "float64":
 		return dtypes.Float64, nil
 	case "float32":
 		return dtypes.Float32, nil
 	}
-	return dtypes.InvalidDType, fmt.Errorf("trainer: audit.dtype is %q; use float64 or float32", a.DType)
+	return dtypes.InvalidDType, fmt.Errorf("trainer: audit.dtype is %q; use auto, float64 or float32", a.DType)
 }
 
 func (a Audit) stopRules() ([]hooks.StopRule, error) {

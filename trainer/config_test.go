@@ -65,7 +65,7 @@ func TestValidateRefuses(t *testing.T) {
 		"group":         {"audit: {groups: [{name: d5}]}", `unknown group "d5"`},
 		"stride":        {"audit: {groups: [{name: translations, stride: 99}]}", "stride"},
 		"group twice":   {"audit: {groups: [{name: d4}, {name: d4}]}", `"d4" is listed twice`},
-		"lambda":        {"audit: {relative_lambda: 0}", "audit.relative_lambda is 0"},
+		"lambda":        {"audit: {relative_lambdas: [0.1, 0]}", "audit.relative_lambdas are [0.1 0]"},
 		"dtype":         {"audit: {dtype: float16}", `audit.dtype is "float16"`},
 		"stop rule":     {"audit: {stop: [{monitor: d4/x, mode: maximize, patience: 1}]}", `audit.stop: hooks: stop rule: the monitor is "d4/x"`},
 		"stop on no group": {

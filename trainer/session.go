@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -58,18 +59,26 @@ func (s *session) newAuditor(run *writers.Run) (*audit.Auditor, error) {
 	if err != nil {
 		return nil, err
 	}
+	settings := s.config.Audit
 	builder := audit.New(s.trainer, s.modelFn, audit.Loss).
 		WithDType(dtype).
-		WithRelativeLambda(s.config.Audit.RelativeLambda).
-		WithTolerance(s.config.Audit.Tolerance).
-		WithMaxProducts(s.config.Audit.MaxProducts).
+		WithRelativeLambda(settings.RelativeLambdas...).
+		WithMetric(audit.Metric(settings.Metric)).
+		WithEstimator(audit.Estimator(settings.Estimator)).
+		WithTolerance(settings.Tolerance).
+		WithMaxProducts(settings.MaxProducts).
+		WithMaxTime(time.Duration(settings.MaxSeconds * float64(time.Second))).
+		WithMaxBytes(settings.MaxMiB << 20).
 		WithLogger(s.options.Log).
 		WithProgress(func(done, total int) {
 			if report := s.options.Watcher.AuditPart; report != nil {
 				report(s.model.Name, done, total)
 			}
 		})
-	for _, g := range s.config.Audit.Groups {
+	if settings.MetricScale == "sum" {
+		builder.WithSum()
+	}
+	for _, g := range settings.Groups {
 		group, err := g.group()
 		if err != nil {
 			return nil, fmt.Errorf("trainer: %w", err)

@@ -33,7 +33,8 @@ models:
 training: {epochs: 3, batch_size: 5, learning_rate: 0.01}
 audit:
   groups: [{name: d4}, {name: translations, stride: 4}]
-  relative_lambda: 0.1
+  relative_lambdas: [0.1]
+  dtype: float64
   tolerance: 0.3
 `
 

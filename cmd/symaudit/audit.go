@@ -11,14 +11,15 @@ import (
 )
 
 func newAudit(s *settings) *cobra.Command {
-	var name, out, dtype string
-	var relativeLambda, tolerance float64
+	var name, out, dtype, metric, scale, estimator string
+	var relativeLambdas []float64
+	var tolerance float64
 	cmd := &cobra.Command{
 		Use:   "audit <run directory>",
 		Short: "audit the latest checkpoint of a model after its training",
 		Long: `audit loads the latest checkpoint of one model of a run, audits it on the run's own probe states, and writes a run
-directory of its own. Without flags the audit is the one that the training made; the flags change its damping and its
-precision.`,
+directory of its own. Without flags the audit is the one that the training made; the flags change its damping, metric,
+estimator and precision.`,
 		Args: oneArgument("a run directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name == "" || out == "" {
@@ -28,14 +29,22 @@ precision.`,
 			if err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("relative-lambda") {
-				config.Audit.RelativeLambda = relativeLambda
-			}
-			if cmd.Flags().Changed("tolerance") {
-				config.Audit.Tolerance = tolerance
-			}
-			if cmd.Flags().Changed("dtype") {
-				config.Audit.DType = dtype
+			for flag, set := range map[string]func(){
+				"relative-lambda": func() { config.Audit.RelativeLambdas = relativeLambdas },
+				"tolerance":       func() { config.Audit.Tolerance = tolerance },
+				"dtype":           func() { config.Audit.DType = dtype },
+				"metric":          func() { config.Audit.Metric = metric },
+				"metric-scale":    func() { config.Audit.MetricScale = scale },
+				"estimator": func() {
+					config.Audit.Estimator = estimator
+					if !cmd.Flags().Changed("tolerance") {
+						config.Audit.Tolerance = 0 // it means something else to each
+					}
+				},
+			} {
+				if cmd.Flags().Changed(flag) {
+					set()
+				}
 			}
 			choice, log, err := s.open(cmd)
 			if err != nil {
@@ -56,9 +65,12 @@ precision.`,
 	}
 	cmd.Flags().StringVar(&name, "model", "", "`name` of the model in the run's configuration")
 	cmd.Flags().StringVar(&out, "out", "", "run `directory` to write; it must not exist")
-	cmd.Flags().Float64Var(&relativeLambda, "relative-lambda", 0, "lambda / lambda_max of the metric (default the run's)")
-	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "relative residual of each solve (default the run's)")
-	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers, float64 or float32 (default the run's)")
+	cmd.Flags().Float64SliceVar(&relativeLambdas, "relative-lambda", nil, "lambda / lambda_max of the metric; several, by comma, cost as much as the smallest (default the run's)")
+	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "half-width of a cosine's interval; of cg-residual, the relative residual (default the run's)")
+	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers: auto, float64 or float32 (default the run's)")
+	cmd.Flags().StringVar(&metric, "metric", "", "`name` of the metric: ntk, ggn, fisher or identity (default the run's)")
+	cmd.Flags().StringVar(&scale, "metric-scale", "", "`scale` of the metric: mean or sum (default the run's)")
+	cmd.Flags().StringVar(&estimator, "estimator", "", "`name` of the estimator: block, or cg-residual or subspace for comparison (default the run's)")
 	return cmd
 }
 

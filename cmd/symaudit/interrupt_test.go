@@ -55,7 +55,7 @@ func TestInterruptedTrainingSaysHowToGoOn(t *testing.T) {
 data: {families: [riemann], trajectories: 2, probes: 1, euler: {resolution: 8, refinement: 1, snapshots: 4}}
 models: [{name: vit, vit: {patch: 4, width: 4, layers: 1, heads: 2, expansion: 1}}]
 training: {epochs: 100000, batch_size: 6}
-audit: {groups: [{name: d4}], relative_lambda: 0.1, tolerance: 0.3}
+audit: {groups: [{name: d4}], relative_lambdas: [0.1], tolerance: 0.3}
 `)
 	command, stdout, stderr := program(t, dir, "train", "--config", "config.yaml", "--dir", "runs/a", "--backend", "go")
 	readUntil(t, stdout, "vit      2.00 ")

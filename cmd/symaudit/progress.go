@@ -137,7 +137,7 @@ func (p *progress) clear() {
 
 func (p *progress) end() { p.clear() }
 
-// audited prints one line: per group the median cosine and errors of its non-identity elements, and how long the solves
+// audited prints one line: per group the median cosine with its certified bounds, and the errors, of its non-identity elements, and how long the solves
 // took.
 func (p *progress) audited(model string, records *audit.Records) {
 	p.clear()
@@ -148,7 +148,7 @@ func (p *progress) audited(model string, records *audit.Records) {
 	fmt.Fprintln(p.out, p.line(model, records))
 }
 
-const groupWidth = 29 // of the three columns of a group
+const groupWidth = 32 // of the three columns of a group
 
 func (p *progress) heading() string {
 	var top, bottom strings.Builder
@@ -156,7 +156,7 @@ func (p *progress) heading() string {
 	fmt.Fprintf(&bottom, "%-6s %6s %8s", "model", "epoch", "loss")
 	for _, g := range p.config.Audit.Groups {
 		fmt.Fprintf(&top, "   %-*s", groupWidth, g.Name)
-		fmt.Fprintf(&bottom, "   %9s %8s %10s", "coherence", "target", "commutator")
+		fmt.Fprintf(&bottom, "   %12s %8s %10s", "coherence", "target", "commutator")
 	}
 	fmt.Fprintf(&bottom, "  %7s", "seconds")
 	return strings.TrimRight(top.String(), " ") + "\n" + bottom.String()
@@ -169,24 +169,31 @@ func (p *progress) line(model string, records *audit.Records) string {
 		loss = fmt.Sprintf("%.2e", records.Training[n-1].Loss)
 	}
 	var groups strings.Builder
+	seen := map[string]bool{}
 	for _, row := range records.Coherence {
 		epoch = row.Epoch
-		if row.Element != audit.AllElements {
-			continue
+		if row.Element != audit.AllElements || seen[row.GroupName] {
+			continue // of several lambdas the first is the smallest
 		}
+		seen[row.GroupName] = true
 		coherence := "-"
 		if row.Median != nil {
 			coherence = fmt.Sprintf("%.3f", *row.Median)
 		}
-		fmt.Fprintf(&groups, "   %9s %8.2e %10.2e", coherence, row.MedianTargetError, row.MedianCommutatorError)
+		if row.MedianLow != nil {
+			coherence += fmt.Sprintf("±%.3f", max(*row.MedianHigh-*row.Median, *row.Median-*row.MedianLow))
+		}
+		fmt.Fprintf(&groups, "   %12s %8.2e %10.2e", coherence, row.MedianTargetError, row.MedianCommutatorError)
 	}
 	seconds := 0.0
 	for _, solve := range records.Solves {
 		seconds += solve.Seconds
 	}
 	fmt.Fprintf(&b, "%-6s %6.2f %8s%s  %7.1f", model, epoch, loss, groups.String(), seconds)
+	said := map[string]bool{} // lambdas of one solve share its status
 	for _, solve := range records.Solves {
-		if solve.Status != "converged" {
+		if sentence := fmt.Sprint(solve.GroupName, solve.Batch, solve.Status); solve.Status != audit.Converged && !said[sentence] {
+			said[sentence] = true
 			fmt.Fprintf(&b, "\n       %s, batch %d: %s", solve.GroupName, solve.Batch, solve.Status)
 		}
 	}

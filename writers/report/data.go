@@ -139,63 +139,99 @@ func (r *run) dropLargerLambdas() {
 
 // quantity is something measured on a sample under an element, for the last audit of a series.
 type quantity struct {
-	label  string // of an axis
-	short  string // in a caption
-	log    bool
-	values func(r *run, s series, keep func(groupName, element string, dy, dx float64) bool) []float64
+	label   string // of an axis
+	short   string // in a caption
+	log     bool
+	samples func(r *run, s series, keep filter) []sample
 }
 
-func ofErrors(value func(audit.ErrorRow) float64) func(*run, series, func(string, string, float64, float64) bool) []float64 {
-	return func(r *run, s series, keep func(string, string, float64, float64) bool) []float64 {
-		var values []float64
+// filter chooses rows by what they were measured under.
+type filter func(groupName, element string, dy, dx float64) bool
+
+// values of the samples without their bounds.
+func (q quantity) values(r *run, s series, keep filter) []float64 {
+	return valuesOf(q.samples(r, s, keep))
+}
+
+// at takes the samples under an element.
+func (q quantity) at(r *run, s series, g group, element string) []sample {
+	return q.samples(r, s, func(groupName, e string, _, _ float64) bool { return groupName == g.name && e == element })
+}
+
+// sample is one finite value; bounds enclose the exact one, nil where nothing is certified.
+type sample struct {
+	value  float64
+	bounds *bounds
+}
+
+func valuesOf(samples []sample) []float64 {
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		values[i] = s.value
+	}
+	return values
+}
+
+func boundsOf(samples []sample) []*bounds {
+	all := make([]*bounds, len(samples))
+	for i, s := range samples {
+		all[i] = s.bounds
+	}
+	return all
+}
+
+func ofErrors(value func(audit.ErrorRow) float64) func(*run, series, filter) []sample {
+	return func(r *run, s series, keep filter) (samples []sample) {
 		for _, row := range r.Records.Errors {
-			if s.wrote(row.Moment) && row.Step == s.Step && keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
-				values = append(values, value(row))
+			if s.wrote(row.Moment) && row.Step == s.Step && finite(value(row)) && keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
+				samples = append(samples, sample{value: value(row)})
 			}
 		}
-		return finite(values)
+		return samples
 	}
 }
 
 // ofInfluence takes the pairs of a sample with its own transform.
-func ofInfluence(value func(audit.InfluenceRow) *float64) func(*run, series, func(string, string, float64, float64) bool) []float64 {
-	return func(r *run, s series, keep func(string, string, float64, float64) bool) []float64 {
-		var values []float64
+func ofInfluence(of func(audit.InfluenceRow) (value *float64, certified *bounds)) func(*run, series, filter) []sample {
+	return func(r *run, s series, keep filter) (samples []sample) {
 		for _, row := range r.Records.Influence {
-			if s.wrote(row.Moment) && row.Step == s.Step && row.RowSample == row.ColSample && value(row) != nil &&
+			value, certified := of(row)
+			if s.wrote(row.Moment) && row.Step == s.Step && row.RowSample == row.ColSample && value != nil && finite(*value) &&
 				keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
-				values = append(values, *value(row))
+				samples = append(samples, sample{*value, certified})
 			}
 		}
-		return finite(values)
+		return samples
 	}
 }
 
 var (
 	targetError = quantity{label: "target error (SMSE)", short: "target error", log: true,
-		values: ofErrors(func(row audit.ErrorRow) float64 { return row.TargetError })}
+		samples: ofErrors(func(row audit.ErrorRow) float64 { return row.TargetError })}
 	// The identity commutes exactly: it has no place on a logarithmic axis.
 	commutatorError = quantity{label: "commutator error (SMSE)", short: "commutator error", log: true,
-		values: func(r *run, s series, keep func(string, string, float64, float64) bool) []float64 {
+		samples: func(r *run, s series, keep filter) []sample {
 			return ofErrors(func(row audit.ErrorRow) float64 { return row.CommutatorError })(r, s,
 				func(groupName, element string, dy, dx float64) bool {
 					return element != identity && keep(groupName, element, dy, dx)
 				})
 		}}
+	// The bounds of an influence do not carry over: nothing certifies the norm that scales it.
 	scaledInfluence = quantity{label: "influence (Frobenius-scaled)", short: "influence",
-		values: ofInfluence(func(row audit.InfluenceRow) *float64 { return row.FrobeniusScaled })}
+		samples: ofInfluence(func(row audit.InfluenceRow) (*float64, *bounds) { return row.FrobeniusScaled, nil })}
 	cosine = quantity{label: "cosine of x and g.x", short: "cosine",
-		values: ofInfluence(func(row audit.InfluenceRow) *float64 { return row.Cosine })}
+		samples: ofInfluence(func(row audit.InfluenceRow) (*float64, *bounds) {
+			return row.Cosine, between(row.CosineLow, row.CosineHigh)
+		})}
 )
 
-func finite(values []float64) []float64 {
-	return slices.DeleteFunc(values, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
-}
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
 // summary of a sample of values.
 type summary struct {
 	n                          int
 	q05, q25, median, q75, q95 float64
+	bounds                     *bounds // of the median; nil where nothing is certified
 }
 
 func summarise(values []float64) summary {
@@ -210,5 +246,5 @@ func summarise(values []float64) summary {
 		above := min(below+1, len(sorted)-1)
 		return sorted[below] + (position-float64(below))*(sorted[above]-sorted[below])
 	}
-	return summary{len(sorted), quantile(0.05), quantile(0.25), quantile(0.5), quantile(0.75), quantile(0.95)}
+	return summary{n: len(sorted), q05: quantile(0.05), q25: quantile(0.25), median: quantile(0.5), q75: quantile(0.75), q95: quantile(0.95)}
 }

@@ -20,8 +20,9 @@ func (r *run) overEpochs() (figure, bool) {
 		x.include(row.Epoch)
 	}
 	var panels []*panel
+	var certain medianBounds
 	for _, g := range r.groups {
-		if drawn, seen := r.coherencePanel(g, x); drawn != nil {
+		if drawn, seen := r.coherencePanel(g, x, &certain); drawn != nil {
 			panels = append(panels, drawn)
 			f.caption = append(f.caption, strings.Join(seen, " "))
 		}
@@ -31,7 +32,7 @@ func (r *run) overEpochs() (figure, bool) {
 	} else {
 		lead := "Coherence: median cosine between the loss gradients at x and at g.x, over the non-identity elements and the probe samples; band from 25 % to 75 %. At 1 learning from a state teaches its transforms as much; at 0, nothing; below 0 it harms them."
 		f.caption = append([]string{lead}, f.caption...)
-		f.caption = append(f.caption, r.lambdas(""))
+		f.caption = append(f.caption, certain.describe(), r.lambdas(""))
 	}
 	if drawn := r.lossPanel(x); drawn != nil {
 		panels = append(panels, drawn)
@@ -41,21 +42,59 @@ func (r *run) overEpochs() (figure, bool) {
 	return f, len(panels) > 0
 }
 
-func (r *run) coherencePanel(g group, x extent) (*panel, []string) {
+// medianBounds tells of the error bars in a figure.
+type medianBounds struct {
+	certainty
+	shown, hidden int // hidden behind their markers
+}
+
+func (m *medianBounds) add(lines []profile, y extent) {
+	for _, line := range lines {
+		for _, s := range line.of {
+			m.certainty.add(s.median, s.bounds)
+			switch {
+			case s.bounds == nil:
+			case reach(s.median, s.bounds)/(y.high-y.low)*axisHeight > markerRadius:
+				m.shown++
+			default:
+				m.hidden++
+			}
+		}
+	}
+}
+
+func (m *medianBounds) describe() string {
+	if m.certified == 0 {
+		return ""
+	}
+	hidden := ""
+	switch {
+	case m.shown == 0:
+		hidden = ", so all bars are hidden behind their markers"
+	case m.hidden > 0:
+		hidden = "; shorter bars are hidden behind their markers"
+	}
+	return strings.TrimSpace(fmt.Sprintf("Upright bars are certified bounds of the median: the exact value lies between them (certified to %s at worst%s). %s",
+		m.within(), hidden, m.uncertified("medians")))
+}
+
+func (r *run) coherencePanel(g group, x extent, certain *medianBounds) (*panel, []string) {
 	y := extent{}
 	y.include(0, 1)
 	lines := make([]profile, 0, len(r.series))
 	var seen []string
 	for _, s := range r.series {
-		line := profile{color: s.color(), glyph: s.glyph(), band: true}
+		line := profile{color: s.color(), glyph: s.glyph()}
 		for _, row := range r.Records.Coherence {
 			if !s.wrote(row.Moment) || row.GroupName != g.name || row.Element != allElements ||
 				row.Median == nil || row.Q25 == nil || row.Q75 == nil {
 				continue
 			}
 			line.at = append(line.at, row.Epoch)
-			line.of = append(line.of, summary{n: int(row.N), q25: *row.Q25, median: *row.Median, q75: *row.Q75})
-			y.include(*row.Q25, *row.Q75)
+			s := summary{n: int(row.N), q25: *row.Q25, median: *row.Median, q75: *row.Q75, bounds: between(row.MedianLow, row.MedianHigh)}
+			line.of = append(line.of, s)
+			y.include(s.q25, s.q75)
+			y.enclose(s.bounds)
 		}
 		if last := len(line.of) - 1; last >= 0 {
 			lines = append(lines, line)
@@ -69,8 +108,15 @@ func (r *run) coherencePanel(g group, x extent) (*panel, []string) {
 	if len(lines) == 0 {
 		return nil, nil
 	}
+	certain.add(lines, y.padded())
 	drawn := newPanel("Coherence under "+g.name, "epoch", "cosine of x and g.x", x.padded(), y.padded())
 	drawn.Add(level(0))
+	for _, line := range lines {
+		drawn.Add(band(line))
+	}
+	for i, line := range lines {
+		drawn.Add(errorBars{line, aside(i, len(lines))})
+	}
 	for _, line := range lines {
 		drawn.Add(line)
 	}

@@ -34,6 +34,7 @@ type legendEntry struct {
 const (
 	figureWidth  = 700 // points; the page scales the figure to its own width
 	panelHeight  = 205
+	axisHeight   = 150 // of the vertical axis in it, roughly
 	legendHeight = 19
 )
 
@@ -109,7 +110,7 @@ func drawLegend(area draw.Canvas, rows [][]legendEntry) {
 				area.StrokeLines(draw.LineStyle{Color: entry.color, Width: 1}, append(corners, corners[0]))
 			} else {
 				area.StrokeLine2(draw.LineStyle{Color: entry.color, Width: 1.5, Dashes: entry.dashes}, x, y, x+22, y)
-				area.DrawGlyph(draw.GlyphStyle{Color: entry.color, Radius: 2.6, Shape: entry.glyph}, vg.Point{X: x + 11, Y: y})
+				area.DrawGlyph(draw.GlyphStyle{Color: entry.color, Radius: markerRadius, Shape: entry.glyph}, vg.Point{X: x + 11, Y: y})
 			}
 			area.FillText(legendText, vg.Point{X: x + thumbnailWidth, Y: y}, entry.text)
 			x += thumbnailWidth + legendText.Width(entry.text) + entryGap

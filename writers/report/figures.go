@@ -49,7 +49,7 @@ func (r *run) byElement(g group, name, title string, quantities ...quantity) (fi
 		f.caption = append(f.caption, "Target error compares f(g.x) with g.y, commutator error with g.f(x); an equivariant model has the same target error everywhere and no commutator error. The identity e commutes exactly and is left out of the right panel.")
 	} else {
 		f.caption = append(f.caption, "Of a sample x with its own transform g.x: positive when a training step on x also lowers the cost at g.x. Equal boxes over the elements mean that learning respects the symmetry; a cosine near 0, that learning from x teaches the model nothing about g.x.",
-			r.lambdas(g.name))
+			r.describeLines(g), r.lambdas(g.name))
 	}
 	f.caption = append(f.caption, strings.Join(seen, " "))
 	return f, len(row) > 0
@@ -57,18 +57,37 @@ func (r *run) byElement(g group, name, title string, quantities ...quantity) (fi
 
 const zeroCaption = "A 0 at the foot of a panel marks a median of exactly zero, which its logarithmic axis cannot show."
 
-func (r *run) elementPanel(g group, q quantity) (*panel, []string) {
-	byElement := func(s series, element string) []float64 {
-		return q.values(r, s, func(groupName, e string, _, _ float64) bool { return groupName == g.name && e == element })
+// describeLines explains the lines through the dots of cosines; empty where there are none.
+func (r *run) describeLines(g group) string {
+	var c certainty
+	for _, s := range r.series {
+		for _, element := range g.elements {
+			if samples := cosine.at(r, s, g, element); len(samples) <= mostDots {
+				for _, one := range samples {
+					c.add(one.value, one.bounds)
+				}
+			}
+		}
 	}
+	if c.certified == 0 {
+		return ""
+	}
+	return strings.TrimSpace(fmt.Sprintf("A thin line through a dot joins the certified bounds of that sample's cosine (%s at worst). %s",
+		c.within(), c.uncertified("cosines")))
+}
+
+func (r *run) elementPanel(g group, q quantity) (*panel, []string) {
 	var elements []string
 	y := extent{log: q.log}
 	for _, element := range g.elements {
 		found := false
 		for _, s := range r.series {
-			values := byElement(s, element)
-			found = found || len(values) > 0
-			y.include(values...)
+			samples := q.at(r, s, g, element)
+			found = found || len(samples) > 0
+			y.include(valuesOf(samples)...)
+			if len(samples) <= mostDots {
+				y.enclose(boundsOf(samples)...)
+			}
 		}
 		if found {
 			elements = append(elements, element)
@@ -93,13 +112,13 @@ func (r *run) elementPanel(g group, q quantity) (*panel, []string) {
 		medians := map[string]float64{}
 		for j, element := range elements {
 			ticks[j] = plot.Tick{Value: float64(j), Label: element}
-			values := byElement(s, element)
-			if len(values) == 0 {
+			samples := q.at(r, s, g, element)
+			if len(samples) == 0 {
 				continue
 			}
-			medians[element] = summarise(values).median
+			medians[element] = summarise(valuesOf(samples)).median
 			zero = zero || q.log && medians[element] <= 0
-			drawn.Add(box{at: float64(j) + (float64(i)+0.5)*width - used/2, width: 0.86 * width, values: values, color: s.color()})
+			drawn.Add(box{at: float64(j) + (float64(i)+0.5)*width - used/2, width: 0.86 * width, samples: samples, color: s.color()})
 		}
 		if len(medians) > 0 {
 			seen = append(seen, describeElements(s, q, elements, medians))

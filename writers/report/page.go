@@ -207,7 +207,7 @@ func (r *run) solveSummaries() (all []solveSummary, unsettled []string) {
 			sum.Residual = number(roundedTo(residual.high, 2))
 		}
 		if halfWidth.filled {
-			sum.HalfWidth = number(roundedTo(halfWidth.high, 2))
+			sum.HalfWidth = number(roundedUp(halfWidth.high, 2))
 		}
 		sum.Lambda, sum.Relative = span(lambda), "–"
 		if relative.filled {

@@ -3,6 +3,7 @@ package report
 import (
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -17,7 +18,7 @@ import (
 	"github.com/symaudit/symaudit/writers"
 )
 
-var bothModels = synthetic{models: []string{"unet", "vit"}, epochs: 6, groups: []string{"d4", "translations"}}
+var bothModels = synthetic{models: []string{"unet", "vit"}, epochs: 6, groups: []string{"d4", "translations"}, halfWidth: 0.15}
 
 // written makes a report and returns its page and the texts of its figures by name.
 func written(t *testing.T, c synthetic) (page string, figures map[string][]string) {
@@ -107,6 +108,8 @@ func TestRunsWithPartsMissing(t *testing.T) {
 		"no influence":          {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4"}, noInfluence: true}, []string{"epochs", "errors-d4"}},
 		"translations only":     {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"translations"}}, []string{"epochs", "shifts-translations"}},
 		"negative control":      {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "d4-grid-only"}}, []string{"epochs", "errors-d4", "influence-d4", "errors-d4-grid-only", "influence-d4-grid-only"}},
+		"nothing certified":     {synthetic{models: []string{"unet", "vit"}, epochs: 2, groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
+		"bounds without cosine": {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4"}, noCosine: true, halfWidth: 0.1}, []string{"epochs", "errors-d4", "influence-d4"}},
 		"zero errors":           {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "translations"}, zeroErrors: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
 		"training alone":        {synthetic{models: []string{"unet"}, epochs: 2}, []string{"epochs"}},
 		"more than the palette": {synthetic{models: []string{"a", "b", "c", "d", "e", "f", "g"}, epochs: 1, groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4"}},
@@ -120,6 +123,91 @@ func TestRunsWithPartsMissing(t *testing.T) {
 			require.ElementsMatch(t, c.figures, names)
 		})
 	}
+}
+
+// strokes counts the lines of a width in a figure.
+func strokes(t *testing.T, dir, name, width string) int {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(dir, "figures", name+".svg"))
+	require.NoError(t, err)
+	return len(regexp.MustCompile(`stroke-width:`+regexp.QuoteMeta(width)+`[;"]`).FindAllString(string(content), -1))
+}
+
+func TestCertifiedBoundsAreDrawnAndTold(t *testing.T) {
+	const bars, lines = 2 * 2 * 6, 2 * 9 * 8 // series, groups, epochs; series, samples, elements
+	for name, c := range map[string]struct {
+		halfWidth   float64
+		bars, lines int
+		told        []string
+	}{
+		"null": {0, 0, 0, nil},
+		"narrow": {0.012, 0, lines, []string{"(certified to ±0.012 at worst, so all bars are hidden behind their markers)",
+			"joins the certified bounds of that sample&#39;s cosine (±0.012 at worst)", "The medians of the cosine are certified to ±0.012 at worst."}},
+		"wide": {0.15, bars, lines, []string{"Upright bars are certified bounds of the median: the exact value lies between them",
+			"(±0.15 at worst)", "<td>0.15</td>"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run := bothModels
+			run.halfWidth = c.halfWidth
+			dir := t.TempDir()
+			run.write(t, dir)
+			path, err := Write(dir)
+			require.NoError(t, err)
+			page, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.Equal(t, 3*c.bars, strokes(t, dir, "epochs", fmt.Sprint(errorBarWidth)), "a line and two caps for each bar")
+			require.Equal(t, c.lines, strokes(t, dir, "influence-d4", fmt.Sprint(intervalWidth)))
+			for _, want := range c.told {
+				require.Contains(t, string(page), want)
+			}
+			if c.told == nil {
+				require.NotContains(t, string(page), "certified bounds")
+				require.NotContains(t, string(page), "certified to")
+			}
+		})
+	}
+}
+
+func TestMediansWithoutBoundsAreCounted(t *testing.T) {
+	records := bothModels.audit("unet", 1)
+	for i := range records.Coherence {
+		if row := &records.Coherence[i]; row.GroupName == "d4" {
+			row.MedianLow = nil
+		}
+	}
+	nowhere := math.Inf(-1)
+	for i := range records.Influence {
+		if row := &records.Influence[i]; row.Element == "r" && row.RowSample == 0 {
+			row.CosineLow = &nowhere
+		}
+	}
+	r := newRun(&writers.Contents{Records: *records})
+	drawn, ok := r.overEpochs()
+	require.True(t, ok)
+	require.Contains(t, strings.Join(drawn.caption, " "), "Nothing is certified for 1 of 2 medians.")
+	require.Contains(t, r.describeLines(r.groups[0]), "Nothing is certified for 1 of 72 cosines.")
+	_, err := drawn.svg()
+	require.NoError(t, err)
+}
+
+func TestBoundsStayInsideThePanel(t *testing.T) {
+	records := bothModels.audit("unet", 1)
+	low, high := -0.9, 1.0
+	for i := range records.Coherence {
+		records.Coherence[i].MedianLow, records.Coherence[i].MedianHigh = &low, &high
+	}
+	r := newRun(&writers.Contents{Records: *records})
+	x := extent{}
+	x.include(0, 1)
+	drawn, _ := r.coherencePanel(r.groups[0], x, &medianBounds{})
+	require.Less(t, drawn.Y.Min, low)
+}
+
+func TestRoundingKeepsABound(t *testing.T) {
+	for v, want := range map[float64]float64{0: 0, 0.012: 0.012, 0.0121: 0.013, 0.0129: 0.013, 0.0991: 0.1, 1: 1, 1.501: 1.6, 3.21e-16: 3.3e-16} {
+		require.Equal(t, want, roundedUp(v, 2))
+	}
+	require.True(t, math.IsInf(roundedUp(math.Inf(1), 2), 1))
 }
 
 func TestSeedsOfAModelAreSeriesOfTheirOwn(t *testing.T) {

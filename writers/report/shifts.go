@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -24,8 +25,10 @@ func (r *run) byShift(g group) (figure, bool) {
 		}
 	}
 	zero := false
+	var medians certainty // of cosines
 	for _, q := range []quantity{targetError, commutatorError, scaledInfluence, cosine} {
-		panels, anyZero := r.shiftPanels(g, q, columns)
+		panels, anyZero, certain := r.shiftPanels(g, q, columns)
+		medians = certain
 		f.panels = append(f.panels, inPairs(panels)...)
 		zero = zero || anyZero
 	}
@@ -35,7 +38,7 @@ func (r *run) byShift(g group) (figure, bool) {
 	f.caption = []string{
 		fmt.Sprintf("Median over the probe samples, whiskers from 25 %% to 75 %%, last audit of each model (%s). The domain is periodic: a shift by its whole width is none.", r.lastAudits()),
 		"Shift 0 is the identity: its commutator error is exactly 0 and not drawn. Flat lines mean that the model treats shifted states alike; dips and peaks at multiples of a stride or patch size show what its layers commute with.",
-		r.lambdas(g.name)}
+		describeMedians(medians), r.lambdas(g.name)}
 	if zero {
 		f.caption = append(f.caption, zeroCaption)
 	}
@@ -44,7 +47,15 @@ func (r *run) byShift(g group) (figure, bool) {
 
 var dashed = []vg.Length{vg.Points(4), vg.Points(2.5)}
 
-func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*panel, zero bool) {
+// describeMedians tells the bounds that the figure has no room for: its whiskers are quartiles.
+func describeMedians(c certainty) string {
+	if c.certified == 0 {
+		return ""
+	}
+	return strings.TrimSpace(fmt.Sprintf("The medians of the cosine are certified to %s at worst. %s", c.within(), c.uncertified("medians")))
+}
+
+func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*panel, zero bool, medians certainty) {
 	type sampled struct {
 		at []float64
 		of []summary
@@ -68,11 +79,12 @@ func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*pane
 			})
 			p := &profiles[i][direction]
 			for _, at := range sortedKeys(shifts) {
-				of := summarise(q.values(r, s, func(groupName, _ string, dy, dx float64) bool {
+				samples := q.samples(r, s, func(groupName, _ string, dy, dx float64) bool {
 					shift, other := along(dy, dx)
 					return groupName == g.name && other == 0 && shift == at
-				}))
-				if of.n > 0 {
+				})
+				if of := summarise(valuesOf(samples)); of.n > 0 {
+					medians.add(of.median, ofMedian(samples))
 					p.at, p.of = append(p.at, at), append(p.of, of)
 					x.include(at)
 					y.include(of.q25, of.median, of.q75)
@@ -82,7 +94,7 @@ func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*pane
 		}
 	}
 	if !x.filled {
-		return nil, false
+		return nil, false, medians
 	}
 	x.include(0)
 	if !q.log {
@@ -96,7 +108,7 @@ func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*pane
 		}
 		apart := 0.008 * (x.high - x.low) // keeps the whiskers of the two directions from covering each other
 		for direction, p := range profiles[i] {
-			line := profile{of: p.of, color: s.color(), glyph: draw.CircleGlyph{}}
+			line := profile{of: p.of, color: s.color(), glyph: draw.CircleGlyph{}, whiskers: true}
 			if direction == 1 {
 				line.glyph, line.dashes, apart = draw.SquareGlyph{}, dashed, -apart
 			}
@@ -107,7 +119,7 @@ func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*pane
 		}
 		panels[i] = drawn
 	}
-	return panels, zero
+	return panels, zero, medians
 }
 
 func sortedKeys(set map[float64]bool) []float64 {

@@ -105,6 +105,14 @@ func (e *extent) include(values ...float64) {
 	}
 }
 
+func (e *extent) enclose(all ...*bounds) {
+	for _, b := range all {
+		if b != nil {
+			e.include(b.low, b.high)
+		}
+	}
+}
+
 // padded widens the extent so that no mark lies on the frame and a logarithmic axis has at least two labels.
 func (e extent) padded() extent {
 	if !e.log {

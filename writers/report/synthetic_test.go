@@ -19,7 +19,8 @@ type synthetic struct {
 	groups      []string
 	noCosine    bool
 	noInfluence bool
-	zeroErrors  bool // an exactly equivariant model in exact arithmetic
+	halfWidth   float64 // of the widest certified intervals; 0: nothing is certified
+	zeroErrors  bool    // an exactly equivariant model in exact arithmetic
 }
 
 type element struct {
@@ -82,7 +83,7 @@ func (c synthetic) audit(model string, epoch int) *audit.Records {
 
 func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit.Moment, progress, quality float64, random *rand.Rand) {
 	const samples = 9
-	var all []float64
+	var all []sample
 	for _, g := range elementsOf(groupName) {
 		excess := 0.6
 		if g.name == "e" {
@@ -90,7 +91,7 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 		} else if at.Model == "vit" {
 			excess = 1.4 + 0.5*math.Abs(math.Sin(math.Pi*(g.dx+g.dy)/8))
 		}
-		var cosines []float64
+		var cosines []sample
 		for n := range samples {
 			spread := math.Exp(0.5 * random.NormFloat64())
 			row := audit.ErrorRow{Moment: at, Class: "riemann", Trajectory: int64(n), GroupName: groupName, Element: g.name,
@@ -109,15 +110,24 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 					value = 1
 				}
 				value = max(-1, min(1, value))
+				one := sample{value: value}
 				scaled := value / math.Sqrt(samples)
 				pair := audit.InfluenceRow{Moment: at, Class: "riemann", GroupName: groupName, Element: g.name, ShiftY: g.dy,
 					ShiftX: g.dx, RowSample: int32(m), ColSample: int32(n), Lambda: 1e-4, Influence: 40 * value,
 					FrobeniusScaled: &scaled, Estimator: "cg"}
+				if half := c.halfWidth * (0.4 + 0.6*random.Float64()); c.halfWidth > 0 && g.name != "e" {
+					one.bounds = &bounds{max(-1, value-half), min(1, value+half)}
+				} else if c.halfWidth > 0 {
+					one.bounds = &bounds{value, value}
+				}
 				if !c.noCosine {
 					pair.Cosine = &value
+					if one.bounds != nil {
+						pair.CosineLow, pair.CosineHigh = &one.bounds.low, &one.bounds.high
+					}
 				}
 				if m == n && !c.noCosine {
-					cosines = append(cosines, value)
+					cosines = append(cosines, one)
 				}
 				if !c.noInfluence {
 					records.Influence = append(records.Influence, pair)
@@ -130,19 +140,26 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 		records.Coherence = append(records.Coherence, coherence(at, groupName, g, quality, cosines))
 	}
 	records.Coherence = append(records.Coherence, coherence(at, groupName, element{name: "*"}, quality, all))
-	records.Solves = append(records.Solves, audit.SolveRow{Moment: at, GroupName: groupName, Metric: "ntk", MetricScale: "mean",
+	solve := audit.SolveRow{Moment: at, GroupName: groupName, Metric: "ntk", MetricScale: "mean",
 		Lambda: 1e-4, LambdaMax: 60 + 5*random.NormFloat64(), DType: "Float64", Estimator: "cg", RHS: 72, BlockSize: 1,
-		Iterations: 40, Products: 2200, MaxTrueResidual: 8.7e-5, Status: "converged", Seconds: 3.2})
+		Iterations: 40, Products: 2200, MaxTrueResidual: 8.7e-5, Status: "converged", Seconds: 3.2}
+	if c.halfWidth > 0 {
+		solve.MaxHalfWidth = &c.halfWidth
+	}
+	records.Solves = append(records.Solves, solve)
 }
 
-func coherence(at audit.Moment, groupName string, g element, quality float64, cosines []float64) audit.CoherenceRow {
+func coherence(at audit.Moment, groupName string, g element, quality float64, cosines []sample) audit.CoherenceRow {
 	row := audit.CoherenceRow{Moment: at, GroupName: groupName, Element: g.name, ShiftY: g.dy, ShiftX: g.dx, Lambda: 1e-4,
 		N: int32(len(cosines)), MedianTargetError: 2 * quality, MedianCommutatorError: quality / 4}
 	if len(cosines) > 0 {
-		s := summarise(cosines)
+		s := summarise(valuesOf(cosines))
 		negative := 0.04
 		row.Q05, row.Q25, row.Median, row.Q75, row.Q95 = &s.q05, &s.q25, &s.median, &s.q75, &s.q95
 		row.NegativeFraction = &negative
+		if b := ofMedian(cosines); b != nil {
+			row.MedianLow, row.MedianHigh = &b.low, &b.high
+		}
 	}
 	return row
 }

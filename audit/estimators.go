@@ -1,0 +1,175 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/solver"
+)
+
+// Estimator is a way to compute influence. Every row names its own.
+type Estimator string
+
+const (
+	// Block solves the gradients of an orbit together and returns an interval with every value; solver.BilinearForms.
+	Block Estimator = "block"
+	// CGResidual runs conjugate gradients for each gradient to a relative residual, and certifies nothing: what the paper
+	// does. For comparison.
+	CGResidual Estimator = "cg-residual"
+	// Subspace restricts the metric to the span of the batch's own gradients, and certifies nothing: what the newer code of
+	// the paper's authors does. For comparison.
+	Subspace Estimator = "subspace"
+)
+
+// Metric is what eta is.
+type Metric string
+
+const (
+	// NTK is the sum of J^T J over the batch, J the Jacobian of a sample's output in the parameters: the paper's metric.
+	NTK Metric = "ntk"
+	// GGN is the generalised Gauss-Newton matrix: the sum of J^T H J, H the Hessian of a sample's cost in its output.
+	GGN Metric = "ggn"
+	// Fisher is the sum of the outer products of the samples' cost gradients, the empirical Fisher matrix.
+	Fisher Metric = "fisher"
+	// Identity ignores the network: eta is 0 and lambda 1, so that influence is the inner product of gradients.
+	Identity Metric = "identity"
+)
+
+// estimate is what an estimator found for the gradients of a batch: forms by lambda and pair of right-hand sides.
+type estimate interface {
+	Form(l, i, j int) solver.Interval
+	Cosine(l, i, j int) (solver.Interval, bool)
+}
+
+// cost is how an estimate was come by.
+type cost struct {
+	largest    float64 // eigenvalue of eta
+	residual   float64 // relative, measured
+	products   int64
+	iterations int
+	block      int
+	halfWidths []float64 // by lambda; nil where nothing is certified
+	status     string
+}
+
+// estimate runs the configured estimator on the gradients of an orbit, those at x first.
+func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, lambdas []float64, gradients *mat.Dense, samples int) (estimate, cost, error) {
+	switch a.config.estimator {
+	case CGResidual:
+		return a.conjugateGradients(ctx, eta, lambdas, gradients)
+	case Subspace:
+		forms, residual, err := solver.SubspaceForms(eta, lambdas, gradients, samples)
+		return plainForms(forms), cost{residual: residual, products: int64(samples), iterations: 1, block: samples, status: Converged}, err
+	}
+	options := a.config.solve
+	options.Lambdas, options.Rows = lambdas, samples
+	if a.config.metric == NTK || a.config.metric == GGN { // the others are products in float64 on the host
+		options.Roundoff = roundoff(a.network.DType())
+	}
+	forms, err := solver.BilinearForms(ctx, eta, gradients, options)
+	if err != nil {
+		return nil, cost{}, err
+	}
+	c := cost{
+		largest: forms.LambdaMax, residual: forms.Residual, products: forms.Products, iterations: forms.Iterations,
+		block: forms.BlockSize, status: forms.Status,
+	}
+	for l := range lambdas {
+		c.halfWidths = append(c.halfWidths, forms.HalfWidth(l))
+	}
+	a.config.log.Debug().Int("block", forms.BlockSize).Int64("products", forms.Products).Int64("bytes", forms.Bytes).
+		Float64("half_width", forms.HalfWidth(0)).Str("status", forms.Status).Msg("solved")
+	return forms, c, nil
+}
+
+// Converged is the status of a solve that reached what was asked for.
+const Converged = "converged"
+
+func (a *Auditor) conjugateGradients(ctx context.Context, eta solver.Operator, lambdas []float64, gradients *mat.Dense) (estimate, cost, error) {
+	total := cost{block: 1, status: Converged}
+	var forms plainForms
+	for _, lambda := range lambdas {
+		solution, err := solver.ConjugateGradient(ctx, eta, lambda, gradients,
+			solver.Options{Tolerance: a.config.solve.Tolerance, MaxProducts: a.config.solve.MaxProducts})
+		if err != nil {
+			return nil, cost{}, err
+		}
+		var form mat.Dense
+		form.Mul(solution.X, gradients.T())
+		forms = append(forms, &form)
+		total.largest, total.residual = max(total.largest, solution.Largest), max(total.residual, solution.MaxRelative())
+		total.products += solution.Products
+		total.iterations = max(total.iterations, solution.Iterations)
+		if !solution.Converged {
+			total.status = solution.Status
+		}
+	}
+	return forms, total, nil
+}
+
+// plainForms are values without bounds, by lambda.
+type plainForms []*mat.Dense
+
+func (f plainForms) Form(l, i, j int) solver.Interval {
+	return solver.Interval{Value: f[l].At(i, j), Low: math.Inf(-1), High: math.Inf(1)}
+}
+
+func (f plainForms) Cosine(l, i, j int) (solver.Interval, bool) {
+	left, right := f[l].At(i, i), f[l].At(j, j)
+	if !(left > 0) || !(right > 0) {
+		return solver.Interval{}, false
+	}
+	value := f[l].At(i, j) / math.Sqrt(left) / math.Sqrt(right)
+	return solver.Interval{Value: min(1, max(-1, value)), Low: math.Inf(-1), High: math.Inf(1)}, true
+}
+
+// eta returns the metric of a batch x with targets y; gradients are those of the orbit, the batch's own first.
+func (a *Auditor) eta(b batchStates, gradients *mat.Dense) (solver.Operator, error) {
+	samples := float64(b.x.Shape().Dimensions[0])
+	perSample := 1 / samples
+	perOutput := 1 / float64(b.x.Size()) // outputs have the shape of inputs
+	if a.config.sum {
+		perSample, perOutput = 1, 1
+	}
+	switch a.config.metric {
+	case NTK:
+		return a.network.Metric(b.x, perOutput), nil
+	case GGN:
+		return a.network.GaussNewton(b.x, b.y, perSample), nil
+	case Fisher:
+		return solver.OuterProducts(gradients.Slice(0, int(samples), 0, a.network.Dim()).(*mat.Dense), perSample), nil
+	case Identity:
+		return solver.Zero(a.network.Dim()), nil
+	}
+	return nil, fmt.Errorf("audit: unknown metric %q; use %s, %s, %s or %s", a.config.metric, NTK, GGN, Fisher, Identity)
+}
+
+// lambdaSteps is the number of products spent on lambda_max when lambda is a multiple of it, and lambdaSeed fixes them.
+const (
+	lambdaSteps = 20
+	lambdaSeed  = 1
+)
+
+// lambdas returns the dampings of this audit, ascending, and the products spent on finding them.
+func (a *Auditor) lambdas(eta solver.Operator) ([]float64, int64, error) {
+	values := append([]float64(nil), a.config.damping.values...)
+	switch {
+	case a.config.metric == Identity:
+		return []float64{1}, 0, nil
+	case !a.config.damping.relative:
+		return values, 0, nil
+	}
+	largest, err := solver.LargestEigenvalue(eta, lambdaSteps, lambdaSeed)
+	if err != nil {
+		return nil, 0, fmt.Errorf("audit: %w", err)
+	}
+	if !(largest > 0) {
+		return nil, 0, fmt.Errorf("audit: the largest eigenvalue of the metric is %g, so lambda cannot be a multiple of it; does the output depend on trainable parameters?", largest)
+	}
+	floats.Scale(largest, values)
+	return values, int64(min(lambdaSteps, eta.Dim())), nil
+}

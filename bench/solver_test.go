@@ -1,0 +1,254 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/core/tensors/numpy"
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/models"
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/solver"
+)
+
+// Claims of the solver on the problem set; a run that misses one fails.
+const (
+	trueError       = 0.01 // relative, of the influence matrix in the Frobenius norm: the mark both methods must reach
+	fewerAtSmallest = 10   // times fewer products than cg-residual at the smallest lambda on the UNet
+	mostToCertify   = 1.5  // products to half-width 0.02 over those to the mark
+)
+
+// problem is the metric of a trained model on a batch of twelve held-out transitions, as a dense matrix, and the gradients
+// of their D4 orbit.
+type problem struct {
+	name      string
+	eta       *mat.SymDense
+	operator  dense // eta
+	gradients *mat.Dense // element by element, twelve of each
+	largest   float64    // eigenvalue
+}
+
+const probesOf = 12
+
+// BenchmarkSolver compares the products that certified intervals take with those of conjugate gradients and shows what the
+// span of the batch's gradients gets, for a trained UNet and ViT on 32x32, against Cholesky factorisations in float64. It
+// leaves gradients, metric, forms and intervals as NumPy arrays in $SYMAUDIT_BENCH_DIR/<model> if that is set;
+// scripts/check-solver checks them.
+func BenchmarkSolver(b *testing.B) {
+	for _, name := range []string{"unet", "vit"} {
+		b.Run(name, func(b *testing.B) {
+			p := newProblem(b, name)
+			b.ReportMetric(0, "ns/op") // of no meaning here
+			b.ReportMetric(float64(p.eta.SymmetricDim()), "parameters")
+			var lambdas []float64
+			for exponent := -8; exponent <= -2; exponent++ {
+				lambdas = append(lambdas, p.largest*math.Pow(10, float64(exponent)))
+			}
+			p.write(b, lambdas)
+			for _, lambda := range lambdas {
+				p.compare(b, lambda, lambda == lambdas[0] && name == "unet")
+			}
+		})
+	}
+}
+
+func newProblem(b *testing.B, name string) *problem {
+	const resolution, trajectories, trainingSteps = 32, 8, 300
+	on := backends(b)["xla:cpu"]
+	if on == nil {
+		on = backends(b)["go"]
+	}
+	build := map[string]func(models.Normalization) models.Fn{"unet": unet(models.TinyUNet()), "vit": vit(models.TinyViT())}[name]
+	before, after := flow(b, on, resolution, trajectories)
+	size := resolution * resolution * 4
+	var x, y, heldOutX, heldOutY []float32 // half of the trajectories are trained on; of the others the first steps are probes
+	steps := len(before) / size / 3 / trajectories
+	for at := 0; at < len(before)/size; at++ {
+		from := at * size
+		switch trajectory, step := at/steps%trajectories, at%steps; {
+		case trajectory < trajectories/2:
+			x, y = append(x, before[from:from+size]...), append(y, after[from:from+size]...)
+		case step == 0:
+			heldOutX, heldOutY = append(heldOutX, before[from:from+size]...), append(heldOutY, after[from:from+size]...)
+		}
+	}
+	trainer, fn := trained(b, on, build, x, y, resolution, trainingSteps)
+	network, err := solver.NewNetwork(on, fn, audit.Loss, dtypes.Float64)
+	must(b, err)
+	defer network.Close()
+	must(b, network.Load(trainer.Store()))
+	elements, err := orbits.D4().Elements(resolution, resolution)
+	must(b, err)
+	p := &problem{name: name, gradients: mat.NewDense(len(elements)*probesOf, network.Dim(), nil)}
+	for e, element := range elements {
+		act := graph.MustNewExec(on, func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) })
+		for i := range probesOf {
+			move := func(values []float32) *tensors.Tensor {
+				double, err := solver.ConvertDType(states(values[i*size:(i+1)*size], resolution), dtypes.Float64)
+				must(b, err)
+				return act.MustCall(double)[0]
+			}
+			_, err := network.Gradient(p.gradients.RawRowView(e*probesOf+i), move(heldOutX), move(heldOutY))
+			must(b, err)
+		}
+	}
+	batch, err := solver.ConvertDType(states(heldOutX, resolution), dtypes.Float64)
+	must(b, err)
+	p.eta, _, err = solver.Dense(network.Metric(batch, 1/float64(batch.Size())))
+	must(b, err)
+	p.operator = dense{mat.DenseCopyOf(p.eta)}
+	p.largest, err = solver.LargestEigenvalue(p.operator, 60, 1)
+	must(b, err)
+	return p
+}
+
+// dense is a symmetric matrix, in full storage for the speed of its product, as an operator.
+type dense struct{ matrix *mat.Dense }
+
+func (d dense) Dim() int { return d.matrix.RawMatrix().Rows }
+func (d dense) Apply(dst, v *mat.Dense) error {
+	dst.Mul(v, d.matrix)
+	return nil
+}
+
+// compare counts products at one lambda: for x and one of its transforms, which twelve pairs of twelve states make a block
+// of 24.
+func (p *problem) compare(b *testing.B, lambda float64, smallest bool) {
+	const element = 1 // r, a quarter turn
+	_, n := p.gradients.Dims()
+	block := mat.NewDense(2*probesOf, n, nil)
+	block.Slice(0, probesOf, 0, n).(*mat.Dense).Copy(p.gradients.Slice(0, probesOf, 0, n))
+	block.Slice(probesOf, 2*probesOf, 0, n).(*mat.Dense).Copy(p.gradients.Slice(element*probesOf, (element+1)*probesOf, 0, n))
+	exact := p.exact(b, lambda, block)
+	op := p.operator
+
+	toMark := int64(0)
+	forms, err := solver.BilinearForms(context.Background(), op, block, solver.FormOptions{
+		Lambdas: []float64{lambda}, Rows: probesOf,
+		Progress: func(f *solver.Forms) {
+			if toMark == 0 && influenceError(exact, func(i, j int) float64 { return f.Form(0, i, j).Value }) <= trueError {
+				toMark = f.Products
+			}
+		},
+	})
+	must(b, err)
+	contained, entries, worst := 0, 0, 0.0
+	for i := range probesOf {
+		for j := range 2 * probesOf {
+			form, want := forms.Form(0, i, j), exact.At(i, j)
+			cosine, _ := forms.Cosine(0, i, j)
+			wantCosine := want / math.Sqrt(exact.At(i, i)*exact.At(j, j))
+			entries++
+			if form.Low <= want && want <= form.High && cosine.Low <= wantCosine+1e-12 && wantCosine-1e-12 <= cosine.High {
+				contained++
+			}
+			worst = max(worst, math.Abs(cosine.Value-wantCosine))
+		}
+	}
+
+	// Conjugate gradients to ever smaller residuals, until the influence is right or has cost far more.
+	limit := int64(math.Ceil(fewerAtSmallest * float64(toMark)))
+	cgProducts, cgError, reached := int64(0), 0.0, false
+	tolerances := []float64{3e-1, 1e-1, 5e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3}
+	if smallest {
+		tolerances = []float64{1e-12} // none of the above is near; one run to the limit shows it
+	}
+	for _, tolerance := range tolerances {
+		solution, err := solver.ConjugateGradient(context.Background(), op, lambda, block, solver.Options{Tolerance: tolerance, MaxProducts: limit})
+		must(b, err)
+		var form mat.Dense
+		form.Mul(solution.X, block.T())
+		cgProducts, cgError = solution.Products, influenceError(exact, form.At)
+		if reached = cgError <= trueError; reached || !solution.Converged {
+			break
+		}
+	}
+	subspace, _, err := solver.SubspaceForms(op, []float64{lambda}, block, probesOf)
+	must(b, err)
+	more := ""
+	if !reached {
+		more = ">"
+	}
+	fmt.Printf("%-4s lambda/lambda_max %.0e  block: %4d products to 1%%, %4d to ±0.02 (true cosine error %.1e, %d of %d intervals hold)  cg-residual: %s%d (%.1f x, error %.1e)  subspace: error %.0f%%\n",
+		p.name, lambda/p.largest, toMark, forms.Products, worst, contained, entries, more, cgProducts, float64(cgProducts)/float64(toMark), cgError,
+		100*influenceError(exact, subspace[0].At))
+
+	name := fmt.Sprintf("/%.0e", lambda/p.largest)
+	b.ReportMetric(float64(cgProducts)/float64(toMark), "cg/block"+name)
+	switch {
+	case !forms.Converged:
+		b.Errorf("at %s: %s", name, forms.Status)
+	case contained != entries:
+		b.Errorf("at %s: %d of %d intervals miss the exact value", name, entries-contained, entries)
+	case float64(forms.Products) > mostToCertify*float64(toMark)+1:
+		b.Errorf("at %s: %d products to certify, %d to the mark: more than %g times", name, forms.Products, toMark, mostToCertify)
+	case reached && cgProducts < toMark:
+		b.Errorf("at %s: conjugate gradients take %d products, the block %d", name, cgProducts, toMark)
+	case smallest && reached && cgProducts < limit:
+		b.Errorf("at %s: conjugate gradients reach the mark in %d products, less than %d times the block's %d", name, cgProducts, fewerAtSmallest, toMark)
+	}
+}
+
+// influenceError is the relative error of the influence of the first rows on all others.
+func influenceError(exact *mat.Dense, value func(i, j int) float64) float64 {
+	difference, norm := 0.0, 0.0
+	for i := range probesOf {
+		for j := probesOf; j < 2*probesOf; j++ {
+			difference = math.Hypot(difference, value(i, j)-exact.At(i, j))
+			norm = math.Hypot(norm, exact.At(i, j))
+		}
+	}
+	return difference / norm
+}
+
+func (p *problem) exact(b *testing.B, lambda float64, gradients *mat.Dense) *mat.Dense {
+	solution, err := solver.Cholesky(p.eta, lambda, gradients)
+	must(b, err)
+	var forms mat.Dense
+	forms.Mul(gradients, solution.T())
+	return &forms
+}
+
+// write solves the whole orbit at all lambdas at once and leaves problem and answer for NumPy.
+func (p *problem) write(b *testing.B, lambdas []float64) {
+	root := os.Getenv("SYMAUDIT_BENCH_DIR")
+	if root == "" {
+		return
+	}
+	forms, err := solver.BilinearForms(context.Background(), p.operator, p.gradients, solver.FormOptions{Lambdas: lambdas[2:], Rows: probesOf})
+	must(b, err)
+	k, n := p.gradients.Dims()
+	bounds := make([]float64, 0, 6*k*probesOf*len(lambdas))
+	for l := range lambdas[2:] {
+		for i := range probesOf {
+			for j := range k {
+				form := forms.Form(l, i, j)
+				cosine, _ := forms.Cosine(l, i, j)
+				bounds = append(bounds, form.Low, form.Value, form.High, cosine.Low, cosine.Value, cosine.High)
+			}
+		}
+	}
+	dir := filepath.Join(root, p.name)
+	must(b, os.MkdirAll(dir, 0o777))
+	save := func(name string, values []float64, dimensions ...int) {
+		must(b, numpy.ToNpyFile(tensors.FromFlatDataAndDimensions(values, dimensions...), filepath.Join(dir, name+".npy")))
+	}
+	save("metric", p.operator.matrix.RawMatrix().Data, n, n)
+	save("gradients", slices.Clone(p.gradients.RawMatrix().Data), k, n)
+	save("lambdas", lambdas[2:], len(lambdas)-2)
+	save("forms", bounds, len(lambdas)-2, probesOf, k, 6)
+	text, err := json.Marshal(map[string]any{"products": forms.Products, "status": forms.Status, "forms": "lambda, row, column, (form low, value, high, cosine low, value, high)"})
+	must(b, err)
+	must(b, os.WriteFile(filepath.Join(dir, "about.json"), text, 0o666))
+}
