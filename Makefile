@@ -1,6 +1,7 @@
 # make demo   the main job: data, two tiny models trained with an audit each epoch, a report
 # make test   vet, formatting, lint and every test; on XLA too when .xla/ exists (scripts/install-xla)
 # make bench  performance figures, as ratios within one run
+# make bench-solver  products to certified intervals against conjugate gradients, and arrays for scripts/check-solver
 # make build  bin/symaudit
 
 # The Go backend's matrix products are five times faster with it.
@@ -19,7 +20,7 @@ endif
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ARGS ?=
 
-.PHONY: demo test lint bench build
+.PHONY: demo test lint bench bench-solver build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -35,4 +36,9 @@ lint:
 	go run $(STATICCHECK) ./...
 
 bench:
-	go test -run "^$$" -bench . -benchtime 1x -timeout 60m ./bench ./trainer/euler ./models
+	go test -run "^$$" -bench 'Oracles|Product|Gap' -benchtime 1x -timeout 60m ./bench
+	go test -run "^$$" -bench . -benchtime 1x -timeout 60m ./trainer/euler ./models
+
+bench-solver:
+	go test -count 1 -run Intervals -v -rapid.checks=1000 ./solver
+	SYMAUDIT_BENCH_DIR=$(CURDIR)/runs/bench-solver go test -run "^$$" -bench Solver -benchtime 1x -timeout 120m ./bench

@@ -81,7 +81,7 @@ func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, lambdas []f
 	for l := range lambdas {
 		c.halfWidths = append(c.halfWidths, forms.HalfWidth(l))
 	}
-	a.config.log.Debug().Int("block", forms.BlockSize).Int64("products", forms.Products).Int64("bytes", forms.Bytes).
+	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Int64("bytes", forms.Bytes).
 		Float64("half_width", forms.HalfWidth(0)).Str("status", forms.Status).Msg("solved")
 	return forms, c, nil
 }

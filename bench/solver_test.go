@@ -34,7 +34,7 @@ const (
 type problem struct {
 	name      string
 	eta       *mat.SymDense
-	operator  dense // eta
+	operator  dense      // eta
 	gradients *mat.Dense // element by element, twelve of each
 	largest   float64    // eigenvalue
 }

@@ -25,8 +25,9 @@ type FormOptions struct {
 	MaxProducts int64
 	// MaxTime limits the wall-clock time; it is looked at between products of a block. Zero means no limit.
 	MaxTime time.Duration
-	// MaxBytes limits the memory for vectors. Where the right-hand sides leave no room for leastSteps blocks in it they
-	// are solved in parts, each with the first Rows of them; see FormPlan. Zero means 4 GiB.
+	// MaxBytes limits the memory for vectors, the right-hand sides included. Where it leaves no room for eight products of
+	// the block, they are solved in parts, each with the first Rows of them; a part that fills it stops with wider
+	// intervals. Zero means 4 GiB.
 	MaxBytes int64
 	// Roundoff is the unit roundoff of the products, relative to the largest eigenvalue. Zero means float64's, 2^-53.
 	Roundoff float64
@@ -39,7 +40,7 @@ const DefaultTolerance = 0.02
 
 const (
 	defaultMaxBytes = 4 << 30
-	leastSteps      = 12 // blocks of products that a part must have room for
+	leastSteps      = 8 // products of the block that a part must have room for
 )
 
 // Interval is an estimate with bounds on the exact value. Bounds are infinite where nothing can be certified.
@@ -57,6 +58,7 @@ type Forms struct {
 	Products   int64
 	Iterations int   // products of whole blocks, the longest of the parts
 	BlockSize  int   // right-hand sides solved together
+	Parts      int   // blocks that the memory limit made of them
 	Bytes      int64 // most memory held in vectors
 	// LambdaMax is the largest eigenvalue of eta, from below.
 	LambdaMax float64
@@ -120,7 +122,7 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 			}
 		}
 		f.parts = append(f.parts, p)
-		f.BlockSize = max(f.BlockSize, len(members))
+		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(members))
 		err := p.solve(ctx, op, scaled, func() {
 			f.Products = p.spent + p.products
 			f.Iterations = max(f.Iterations, p.iterations)
@@ -176,10 +178,10 @@ func (o *FormOptions) complete(op Operator, k, n int) error {
 	return nil
 }
 
-// vectorBytes is the memory for the vectors of a block of k right-hand sides after steps products of the whole block:
-// the basis, the block under way, and two copies of the right-hand sides.
-func vectorBytes(k, n, steps int) int64 {
-	return 8 * int64(n) * int64(k*(steps+4))
+// vectorBytes is the memory for the vectors of a block of k right-hand sides with a basis of dim vectors: the basis, the
+// right-hand sides as given and of norm 1, the product under way and its projection.
+func vectorBytes(k, n, dim int) int64 {
+	return 8 * int64(n) * int64(dim+4*k)
 }
 
 // split deals the right-hand sides out to blocks that leave room for leastSteps in the limit, each with all wanted rows;
@@ -188,7 +190,8 @@ func split(nonzero []int, rows, n int, limit int64) [][]int {
 	if len(nonzero) == 0 {
 		return nil
 	}
-	if vectorBytes(len(nonzero), n, leastSteps) <= limit {
+	fits := func(k int) bool { return vectorBytes(k, n, leastSteps*k) <= limit }
+	if fits(len(nonzero)) {
 		return [][]int{nonzero}
 	}
 	var first, others []int
@@ -203,7 +206,7 @@ func split(nonzero []int, rows, n int, limit int64) [][]int {
 		return [][]int{nonzero}
 	}
 	size := 1
-	for size < len(others) && vectorBytes(len(first)+size+1, n, leastSteps) <= limit {
+	for size < len(others) && fits(len(first)+size+1) {
 		size++
 	}
 	parts := (len(others) + size - 1) / size

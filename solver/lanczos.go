@@ -24,7 +24,8 @@ type blockLanczos struct {
 	basis []*mat.Dense // V_j, [b_j, N]; the last one is next to be multiplied
 	below *mat.Dense   // B_{j-1}, [b_j, b_{j-1}], of the last block; nil for the first
 
-	dim     int     // vectors in the basis that have been multiplied
+	image, projection []float64 // space for blocks that are not kept: they would pile up until the next garbage collection
+
 	scale   float64 // largest norm of a product so far: lambda_max from below
 	defect  float64 // largest Frobenius norm of what should vanish in the projection of a product block: rounding in products
 	dropped float64 // largest norm of a direction of a product block that was left out
@@ -57,7 +58,7 @@ func (l *blockLanczos) step() (diagonal *mat.SymDense, below *mat.Dense, err err
 	last := len(l.basis) - 1
 	v := l.basis[last]
 	b, n := v.Dims()
-	w := mat.NewDense(b, n, nil)
+	w := reuse(&l.image, b, n)
 	if err := l.op.Apply(w, v); err != nil {
 		return nil, nil, err
 	}
@@ -72,7 +73,7 @@ func (l *blockLanczos) step() (diagonal *mat.SymDense, below *mat.Dense, err err
 	for j, block := range l.basis {
 		var h mat.Dense // h[r, c] = <w_r, block_c>
 		h.Mul(w, block.T())
-		subtractProduct(w, &h, block)
+		l.subtractProduct(w, &h, block)
 		switch j {
 		case last:
 			diagonal = mat.NewSymDense(b, nil)
@@ -92,7 +93,6 @@ func (l *blockLanczos) step() (diagonal *mat.SymDense, below *mat.Dense, err err
 		}
 	}
 	l.defect = max(l.defect, math.Sqrt(defect))
-	l.dim += b
 	tolerance := dependent * l.scale
 	next, coefficients := orthonormalise(w, tolerance)
 	for i := range b {
@@ -117,7 +117,7 @@ func (l *blockLanczos) refine(block, coefficients *mat.Dense) (next, product *ma
 	for _, earlier := range l.basis {
 		var h mat.Dense
 		h.Mul(block, earlier.T())
-		subtractProduct(block, &h, earlier)
+		l.subtractProduct(block, &h, earlier)
 	}
 	next, change := orthonormalise(block, noise)
 	rows, _ := block.Dims()
@@ -136,11 +136,28 @@ func (l *blockLanczos) refine(block, coefficients *mat.Dense) (next, product *ma
 
 func square(x float64) float64 { return x * x }
 
+// size is the number of vectors in the basis.
+func (l *blockLanczos) size() (vectors int) {
+	for _, block := range l.basis {
+		vectors += block.RawMatrix().Rows
+	}
+	return vectors
+}
+
+// reuse makes a matrix of space that is kept.
+func reuse(space *[]float64, rows, columns int) *mat.Dense {
+	if len(*space) < rows*columns {
+		*space = make([]float64, rows*columns)
+	}
+	return mat.NewDense(rows, columns, (*space)[:rows*columns])
+}
+
 // subtractProduct is w -= h block.
-func subtractProduct(w, h, block *mat.Dense) {
-	var product mat.Dense
+func (l *blockLanczos) subtractProduct(w, h, block *mat.Dense) {
+	rows, columns := w.Dims()
+	product := reuse(&l.projection, rows, columns)
 	product.Mul(h, block)
-	w.Sub(w, &product)
+	w.Sub(w, product)
 }
 
 // orthonormalise returns orthonormal rows q and coefficients c with w = c q, up to rows of norm at most tolerance, by

@@ -55,7 +55,7 @@ func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, progress fu
 		if err := p.step(); err != nil {
 			return err
 		}
-		p.bytes = 8 * int64(n) * int64(p.lanczos.dim+4*k)
+		p.bytes = vectorBytes(k, n, p.lanczos.size())
 		progress()
 		if p.finished(p.halfWidthNow(), k, n) {
 			break
@@ -230,7 +230,7 @@ func (p *part) finished(widest float64, k, n int) bool {
 		p.status = above + "; the product limit was reached: raise it, lambda or the tolerance"
 	case !p.deadline.IsZero() && time.Now().After(p.deadline):
 		p.status = above + "; the time limit was reached: raise it, lambda or the tolerance"
-	case 8*int64(n)*int64(p.lanczos.dim+next+4*k) > p.options.MaxBytes:
+	case vectorBytes(k, n, p.lanczos.size()+next) > p.options.MaxBytes:
 		p.status = above + fmt.Sprintf("; the memory limit of %d MiB was reached: raise it, lambda or the tolerance", p.options.MaxBytes>>20)
 	}
 	return p.status != ""
