@@ -62,8 +62,8 @@ func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, lambdas []f
 	case CGResidual:
 		return a.conjugateGradients(ctx, eta, lambdas, gradients)
 	case Subspace:
-		forms, residual, err := solver.SubspaceForms(eta, lambdas, gradients, samples)
-		return plainForms(forms), cost{residual: residual, products: int64(samples), iterations: 1, block: samples, status: Converged}, err
+		forms, residual, largest, err := solver.SubspaceForms(eta, lambdas, gradients, samples)
+		return plainForms(forms), cost{largest: largest, residual: residual, products: int64(samples), iterations: 1, block: samples, status: Converged}, err
 	}
 	options := a.config.solve
 	options.Lambdas, options.Rows = lambdas, samples

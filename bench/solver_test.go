@@ -174,7 +174,7 @@ func (p *problem) compare(b *testing.B, lambda float64, smallest bool) {
 			break
 		}
 	}
-	subspace, _, err := solver.SubspaceForms(op, []float64{lambda}, block, probesOf)
+	subspace, _, _, err := solver.SubspaceForms(op, []float64{lambda}, block, probesOf)
 	must(b, err)
 	more := ""
 	if !reached {

@@ -129,14 +129,20 @@ func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading
 			line.Float64(r.monitor, *r.value)
 		}
 	}
-	products, unconverged := int64(0), 0
+	products, unconverged, widest := int64(0), 0, 0.0
 	for _, solve := range records.Solves {
+		if solve.MaxHalfWidth != nil {
+			widest = max(widest, *solve.MaxHalfWidth)
+		}
 		products += solve.Products + solve.SetupProducts
 		if solve.Status != audit.Converged {
 			unconverged++
 		}
 	}
 	line.Int64("products", products)
+	if widest > 0 {
+		line.Float64("half_width", widest)
+	}
 	if unconverged > 0 {
 		line.Int("unconverged_solves", unconverged)
 	}

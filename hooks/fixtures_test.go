@@ -129,8 +129,11 @@ func (s *script) Audit(_ context.Context, at audit.Moment) (*audit.Records, erro
 	}
 	other := row
 	other.Element = "r"
+	// At a larger lambda, which nothing should look at.
+	damped, wrong := row, 77.0
+	damped.Lambda, damped.Median, damped.MedianTargetError, damped.MedianCommutatorError = 1, &wrong, wrong, wrong
 	return &audit.Records{
-		Coherence: []audit.CoherenceRow{other, row},
+		Coherence: []audit.CoherenceRow{other, row, damped},
 		Errors:    []audit.ErrorRow{{Moment: at, GroupName: "d4", Element: "r"}},
 		Solves:    []audit.SolveRow{{Moment: at, Products: 40, SetupProducts: 2, Status: "converged"}},
 	}, nil

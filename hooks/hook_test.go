@@ -338,7 +338,7 @@ func TestSinkFailureEndsTheRunAndLosesNothing(t *testing.T) {
 	require.NoError(t, hook.Close())
 	require.Len(t, sink.writes, 1)
 	require.Len(t, sink.writes[0].Training, 3)
-	require.Len(t, sink.writes[0].Coherence, 2)
+	require.Len(t, sink.writes[0].Coherence, 3)
 	require.NoError(t, hook.Close())
 	require.Len(t, sink.writes, 1)
 	_, err = loop.RunSteps(endless(2), 1)
@@ -416,7 +416,7 @@ func TestAuditIsLogged(t *testing.T) {
 	require.Contains(t, line, "loss")
 	require.Len(t, shown, 2)
 	require.Len(t, shown[1].Training, 2)
-	require.Len(t, shown[1].Coherence, 2)
+	require.Len(t, shown[1].Coherence, 3)
 }
 
 func TestAttachRefuses(t *testing.T) {

@@ -13,11 +13,12 @@ import (
 //
 // It takes one product for each row of the span and looks like an exact method, but is a single step of block Lanczos:
 // forms are too small by an amount that nothing reports, often most of them (docs/solver.md). It is here for comparison.
-// residual is the largest relative residual of the solutions in the span at the smallest lambda.
-func SubspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (forms []*mat.Dense, residual float64, err error) {
+// residual is the largest relative residual of the solutions in the span at the smallest lambda, largest the largest
+// eigenvalue there, below that of the operator.
+func SubspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (forms []*mat.Dense, residual, largest float64, err error) {
 	k, n := rhs.Dims()
 	if n != op.Dim() || rows < 1 || rows > k {
-		return nil, 0, fmt.Errorf("solver: a span of %d of %d right-hand sides of length %d does not suit an operator of dimension %d", rows, k, n, op.Dim())
+		return nil, 0, 0, fmt.Errorf("solver: a span of %d of %d right-hand sides of length %d does not suit an operator of dimension %d", rows, k, n, op.Dim())
 	}
 	span := mat.DenseCopyOf(rhs.Slice(0, rows, 0, n))
 	for i := range rows {
@@ -30,23 +31,27 @@ func SubspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (fo
 		for range lambdas {
 			forms = append(forms, mat.NewDense(k, k, nil))
 		}
-		return forms, 0, nil
+		return forms, 0, 0, nil
 	}
 	b, _ := basis.Dims()
 	image := mat.NewDense(b, n, nil)
 	if err := op.Apply(image, basis); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	var projected, along mat.Dense
 	projected.Mul(image, basis.T())
 	along.Mul(basis, rhs.T()) // S^T g_j as columns
+	t := mat.NewSymDense(b, nil)
+	addSymmetric(t, 1, &projected)
+	var eigen mat.EigenSym
+	if eigen.Factorize(t, false) {
+		largest = eigen.Values(nil)[b-1]
+	}
 	smallest := math.Inf(1)
 	for _, lambda := range lambdas {
-		t := mat.NewSymDense(b, nil)
-		addSymmetric(t, 1, &projected)
 		var factor mat.Cholesky
 		if !factor.Factorize(plus(t, lambda)) {
-			return nil, 0, fmt.Errorf("solver: the metric is not positive definite at lambda = %g: rounding exceeds it, or the products are not finite", lambda)
+			return nil, 0, 0, fmt.Errorf("solver: the metric is not positive definite at lambda = %g: rounding exceeds it, or the products are not finite", lambda)
 		}
 		coordinates := mat.DenseCopyOf(&along)
 		solve(coordinates, &factor)
@@ -69,5 +74,5 @@ func SubspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (fo
 			}
 		}
 	}
-	return forms, residual, nil
+	return forms, residual, largest, nil
 }

@@ -53,10 +53,11 @@ type run struct {
 	*writers.Contents
 	series []series
 	groups []group
+	damped []audit.CoherenceRow // at every lambda; Records keeps the smallest alone
 }
 
 func newRun(contents *writers.Contents) *run {
-	r := &run{Contents: contents}
+	r := &run{Contents: contents, damped: slices.Clone(contents.Records.Coherence)}
 	records := &contents.Records
 	r.dropLargerLambdas()
 	addGroup := func(name, element string, dy, dx float64) {
@@ -108,7 +109,7 @@ func (r *run) addSeries(moment audit.Moment, audited bool) {
 }
 
 // dropLargerLambdas keeps, of an audit at several lambda, the smallest in figures and tables: it is the nearest to the
-// undamped metric.
+// undamped metric. Only the figure against damping shows the others.
 func (r *run) dropLargerLambdas() {
 	type solved struct {
 		moment audit.Moment

@@ -79,48 +79,79 @@ func (m *medianBounds) describe() string {
 }
 
 func (r *run) coherencePanel(g group, x extent, certain *medianBounds) (*panel, []string) {
-	y := extent{}
-	y.include(0, 1)
-	lines := make([]profile, 0, len(r.series))
+	var lines []profile
 	var seen []string
 	for _, s := range r.series {
-		line := profile{color: s.color(), glyph: s.glyph()}
-		for _, row := range r.Records.Coherence {
-			if !s.wrote(row.Moment) || row.GroupName != g.name || row.Element != allElements ||
-				row.Median == nil || row.Q25 == nil || row.Q75 == nil {
-				continue
-			}
-			line.at = append(line.at, row.Epoch)
-			s := summary{n: int(row.N), q25: *row.Q25, median: *row.Median, q75: *row.Q75, bounds: between(row.MedianLow, row.MedianHigh)}
-			line.of = append(line.of, s)
+		line := s.coherence(g, r.Records.Coherence, func(row audit.CoherenceRow) float64 { return row.Epoch })
+		if len(line.of) > 0 {
+			lines = append(lines, line)
+			seen = append(seen, describeEnds(s, g, line, "epoch "))
+		}
+	}
+	return newCoherencePanel(g, "epoch", x, lines, certain), seen
+}
+
+// coherence joins what a series' rows say of a whole group; rows without a cosine are left out.
+func (s series) coherence(g group, rows []audit.CoherenceRow, at func(audit.CoherenceRow) float64) profile {
+	line := profile{color: s.color(), glyph: s.glyph()}
+	for _, row := range rows {
+		if !s.wrote(row.Moment) || row.GroupName != g.name || row.Element != allElements ||
+			row.Median == nil || row.Q25 == nil || row.Q75 == nil {
+			continue
+		}
+		line.at = append(line.at, at(row))
+		line.of = append(line.of, summary{n: int(row.N), q25: *row.Q25, median: *row.Median, q75: *row.Q75,
+			bounds: between(row.MedianLow, row.MedianHigh)})
+	}
+	return line
+}
+
+// describeEnds reads "unet under d4: 0.12 at epoch 1, 0.45 at epoch 6."
+func describeEnds(s series, g group, line profile, unit string) string {
+	sentence := fmt.Sprintf("%s under %s: %s at %s%s", s.Label, g.name, fixed(&line.of[0].median), unit, number(line.at[0]))
+	if last := len(line.of) - 1; last > 0 {
+		sentence += fmt.Sprintf(", %s at %s%s", fixed(&line.of[last].median), unit, number(line.at[last]))
+	}
+	return sentence + "."
+}
+
+// newCoherencePanel is nil without lines.
+func newCoherencePanel(g group, xLabel string, x extent, lines []profile, certain *medianBounds) *panel {
+	if len(lines) == 0 {
+		return nil
+	}
+	y := extent{}
+	y.include(0, 1)
+	for _, line := range lines {
+		for _, s := range line.of {
 			y.include(s.q25, s.q75)
 			y.enclose(s.bounds)
 		}
-		if last := len(line.of) - 1; last >= 0 {
-			lines = append(lines, line)
-			sentence := fmt.Sprintf("%s under %s: %s at epoch %s", s.Label, g.name, fixed(&line.of[0].median), number(line.at[0]))
-			if last > 0 {
-				sentence += fmt.Sprintf(", %s at epoch %s", fixed(&line.of[last].median), number(line.at[last]))
-			}
-			seen = append(seen, sentence+".")
-		}
-	}
-	if len(lines) == 0 {
-		return nil, nil
 	}
 	certain.add(lines, y.padded())
-	drawn := newPanel("Coherence under "+g.name, "epoch", "cosine of x and g.x", x.padded(), y.padded())
+	drawn := newPanel("Coherence under "+g.name, xLabel, "cosine of x and g.x", x.padded(), y.padded())
 	drawn.Add(level(0))
 	for _, line := range lines {
 		drawn.Add(band(line))
 	}
 	for i, line := range lines {
-		drawn.Add(errorBars{line, aside(i, len(lines))})
+		drawn.Add(errorBars{line, aside(placeOf(i, lines), len(lines))})
 	}
 	for _, line := range lines {
 		drawn.Add(line)
 	}
-	return drawn, seen
+	return drawn
+}
+
+// placeOf counts the lines that begin left of line i, so that setting bars aside never moves them towards each other.
+func placeOf(i int, lines []profile) int {
+	place := 0
+	for j, other := range lines {
+		if other.at[0] < lines[i].at[0] || other.at[0] == lines[i].at[0] && j < i {
+			place++
+		}
+	}
+	return place
 }
 
 func (r *run) lossPanel(x extent) *panel {

@@ -18,7 +18,8 @@ import (
 	"github.com/symaudit/symaudit/writers"
 )
 
-var bothModels = synthetic{models: []string{"unet", "vit"}, epochs: 6, groups: []string{"d4", "translations"}, halfWidth: 0.15}
+var bothModels = synthetic{models: []string{"unet", "vit"}, epochs: 6, groups: []string{"d4", "translations"}, halfWidth: 0.15,
+	larger: []float64{1e-2, 1}}
 
 // written makes a report and returns its page and the texts of its figures by name.
 func written(t *testing.T, c synthetic) (page string, figures map[string][]string) {
@@ -82,7 +83,7 @@ func textsOf(t *testing.T, file string) (texts []string) {
 
 func TestFiguresHaveAxesUnitsAndLegends(t *testing.T) {
 	page, figures := written(t, bothModels)
-	require.Len(t, figures, 4)
+	require.Len(t, figures, 5)
 	require.Subset(t, figures["epochs"], []string{"epoch", "cosine of x and g.x", "loss", "unet", "vit",
 		"Coherence under d4", "Coherence under translations", "Training loss"})
 	elements := []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3", "element g", "unet", "vit"}
@@ -232,17 +233,17 @@ func TestSeedsOfAModelAreSeriesOfTheirOwn(t *testing.T) {
 
 func TestOfSeveralLambdasTheSmallestIsDrawn(t *testing.T) {
 	records := bothModels.audit("unet", 1)
-	count := len(records.Influence)
-	for _, row := range records.Influence[:count] {
-		wrong := -1.0
-		row.Lambda, row.Cosine = 1, &wrong
-		records.Influence = append(records.Influence, row)
-	}
+	influence, coherence := len(records.Influence), len(records.Coherence)
 	r := newRun(&writers.Contents{Records: *records})
-	require.Len(t, r.Records.Influence, count)
+	require.Len(t, r.Records.Influence, influence/3)
 	for _, row := range r.Records.Influence {
 		require.Equal(t, 1e-4, row.Lambda)
 	}
+	require.Len(t, r.Records.Coherence, coherence/3)
+	for _, row := range r.Records.Coherence {
+		require.Equal(t, 1e-4, row.Lambda)
+	}
+	require.Len(t, r.damped, coherence)
 }
 
 func TestFiguresShowTheLastAudit(t *testing.T) {

@@ -61,14 +61,8 @@ func newPanel(title, xLabel, yLabel string, x, y extent) *panel {
 		axis.Padding = 0
 	}
 	p.X.Label.Text = xLabel
-	p.X.Min, p.X.Max = x.low, x.high
-	p.Y.Min, p.Y.Max = y.low, y.high
-	p.X.Tick.Marker = plot.TickerFunc(linearTicks)
-	p.Y.Tick.Marker = plot.TickerFunc(linearTicks)
-	if y.log {
-		p.Y.Scale = plot.LogScale{}
-		p.Y.Tick.Marker = plot.TickerFunc(logTicks)
-	}
+	x.set(&p.X)
+	y.set(&p.Y)
 	p.Add(grid{})
 	return &panel{p, title, yLabel}
 }
@@ -126,6 +120,16 @@ func (e extent) padded() extent {
 	factor := max(math.Pow(e.high/e.low, 0.08), math.Sqrt(5/min(5, e.high/e.low)), 1.1)
 	e.low, e.high = e.low/factor, e.high*factor
 	return e
+}
+
+// set gives an axis the extent, its scale and its ticks.
+func (e extent) set(axis *plot.Axis) {
+	axis.Min, axis.Max = e.low, e.high
+	axis.Tick.Marker = plot.TickerFunc(linearTicks)
+	if e.log {
+		axis.Scale = plot.LogScale{}
+		axis.Tick.Marker = plot.TickerFunc(logTicks)
+	}
 }
 
 func linearTicks(low, high float64) []plot.Tick {

@@ -19,8 +19,9 @@ type synthetic struct {
 	groups      []string
 	noCosine    bool
 	noInfluence bool
-	halfWidth   float64 // of the widest certified intervals; 0: nothing is certified
-	zeroErrors  bool    // an exactly equivariant model in exact arithmetic
+	halfWidth   float64   // of the widest certified intervals; 0: nothing is certified
+	zeroErrors  bool      // an exactly equivariant model in exact arithmetic
+	larger      []float64 // lambdas, ascending, above the 1e-4 of every audit
 }
 
 type element struct {
@@ -78,7 +79,37 @@ func (c synthetic) audit(model string, epoch int) *audit.Records {
 	for _, groupName := range c.groups {
 		c.auditGroup(records, groupName, at, progress, quality, random)
 	}
+	c.damp(records)
 	return records
+}
+
+// damp repeats at the larger lambdas what depends on lambda: cosines come nearer to 1, intervals shrink.
+func (c synthetic) damp(records *audit.Records) {
+	smallest := *records
+	for i, lambda := range c.larger {
+		nearer := func(v *float64) *float64 {
+			if v == nil {
+				return nil
+			}
+			near := 1 - (1-*v)*math.Pow(0.8, float64(i+1))
+			return &near
+		}
+		for _, row := range smallest.Influence {
+			row.Lambda, row.Cosine, row.CosineLow, row.CosineHigh = lambda, nearer(row.Cosine), nearer(row.CosineLow), nearer(row.CosineHigh)
+			records.Influence = append(records.Influence, row)
+		}
+		for _, row := range smallest.Solves {
+			row.Lambda, row.Products, row.Seconds = lambda, 0, 0
+			records.Solves = append(records.Solves, row)
+		}
+		for _, row := range smallest.Coherence {
+			row.Lambda = lambda
+			for _, v := range []**float64{&row.Q05, &row.Q25, &row.Median, &row.Q75, &row.Q95, &row.MedianLow, &row.MedianHigh} {
+				*v = nearer(*v)
+			}
+			records.Coherence = append(records.Coherence, row)
+		}
+	}
 }
 
 func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit.Moment, progress, quality float64, random *rand.Rand) {
