@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
@@ -50,23 +51,25 @@ type cost struct {
 	largest    float64 // eigenvalue of eta
 	residual   float64 // relative, measured
 	products   int64
+	setup      int64 // products
 	iterations int
 	block      int
 	halfWidths []float64 // by lambda; nil where nothing is certified
 	status     string
 }
 
-// estimate runs the configured estimator on the gradients of an orbit, those at x first.
-func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, lambdas []float64, gradients *mat.Dense, samples int) (estimate, cost, error) {
+// estimate runs the configured estimator on the gradients of an orbit, those at x first. largest is the largest eigenvalue
+// of eta where it is known, or 0.
+func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, largest float64, lambdas []float64, gradients *mat.Dense, samples int) (estimate, cost, error) {
 	switch a.config.estimator {
 	case CGResidual:
 		return a.conjugateGradients(ctx, eta, lambdas, gradients)
 	case Subspace:
-		forms, residual, largest, err := solver.SubspaceForms(eta, lambdas, gradients, samples)
-		return plainForms(forms), cost{largest: largest, residual: residual, products: int64(samples), iterations: 1, block: samples, status: Converged}, err
+		forms, residual, ritz, err := solver.SubspaceForms(eta, lambdas, gradients, samples)
+		return plainForms(forms), cost{largest: ritz, residual: residual, products: int64(samples), iterations: 1, block: samples, status: Converged}, err
 	}
 	options := a.config.solve
-	options.Lambdas, options.Rows = lambdas, samples
+	options.Lambdas, options.Rows, options.LambdaMax = lambdas, samples, largest
 	if a.config.metric == NTK || a.config.metric == GGN { // the others are products in float64 on the host
 		options.Roundoff = roundoff(a.network.DType())
 	}
@@ -75,7 +78,7 @@ func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, lambdas []f
 		return nil, cost{}, err
 	}
 	c := cost{
-		largest: forms.LambdaMax, residual: forms.Residual, products: forms.Products, iterations: forms.Iterations,
+		largest: forms.LambdaMax, residual: forms.Residual, products: forms.Products, setup: forms.Setup, iterations: forms.Iterations,
 		block: forms.BlockSize, status: forms.Status,
 	}
 	for l := range lambdas {
@@ -154,22 +157,23 @@ const (
 	lambdaSeed  = 1
 )
 
-// lambdas returns the dampings of this audit, ascending, and the products spent on finding them.
-func (a *Auditor) lambdas(eta solver.Operator) ([]float64, int64, error) {
-	values := append([]float64(nil), a.config.damping.values...)
+// lambdas returns the dampings of this audit, ascending, with the largest eigenvalue of eta and the products spent on it, or
+// 0 where it was not needed.
+func (a *Auditor) lambdas(eta solver.Operator) (values []float64, largest float64, products int64, err error) {
+	values = slices.Clone(a.config.damping.values)
 	switch {
 	case a.config.metric == Identity:
-		return []float64{1}, 0, nil
+		return []float64{1}, 0, 0, nil
 	case !a.config.damping.relative:
-		return values, 0, nil
+		return values, 0, 0, nil
 	}
-	largest, err := solver.LargestEigenvalue(eta, lambdaSteps, lambdaSeed)
+	largest, products, err = solver.LargestEigenvalue(eta, lambdaSteps, lambdaSeed)
 	if err != nil {
-		return nil, 0, fmt.Errorf("audit: %w", err)
+		return nil, 0, 0, fmt.Errorf("audit: %w", err)
 	}
 	if !(largest > 0) {
-		return nil, 0, fmt.Errorf("audit: the largest eigenvalue of the metric is %g, so lambda cannot be a multiple of it; does the output depend on trainable parameters?", largest)
+		return nil, 0, 0, fmt.Errorf("audit: the largest eigenvalue of the metric is %g, so lambda cannot be a multiple of it; does the output depend on trainable parameters?", largest)
 	}
 	floats.Scale(largest, values)
-	return values, int64(min(lambdaSteps, eta.Dim())), nil
+	return values, largest, products, nil
 }

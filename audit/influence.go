@@ -45,13 +45,13 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambdas []
 	if err != nil {
 		return nil, nil, err
 	}
-	setup := int64(0)
+	largest, setup := 0.0, int64(0)
 	if lambdas == nil {
-		if lambdas, setup, err = a.lambdas(eta); err != nil {
+		if lambdas, largest, setup, err = a.lambdas(eta); err != nil {
 			return nil, nil, err
 		}
 	}
-	found, cost, err := a.estimate(ctx, eta, lambdas, gradients, o.batchSize)
+	found, cost, err := a.estimate(ctx, eta, largest, lambdas, gradients, o.batchSize)
 	if err != nil {
 		return nil, nil, fmt.Errorf("audit: group %s, batch %d: %w", o.group.Name, batch, err)
 	}
@@ -73,7 +73,7 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambdas []
 			row.MaxHalfWidth = &cost.halfWidths[l]
 		}
 		if l == 0 { // the others are by-products
-			row.Products, row.SetupProducts, row.Seconds = cost.products, setup, time.Since(start).Seconds()
+			row.Products, row.SetupProducts, row.Seconds = cost.products, setup+cost.setup, time.Since(start).Seconds()
 		}
 		records.Solves = append(records.Solves, row)
 	}

@@ -66,7 +66,7 @@ func BenchmarkLargeModel(b *testing.B) {
 	}
 	x := states(before[:samples*size], resolution)
 	eta := &timed{Operator: network.Metric(x, 1/float64(x.Size()))}
-	largest, err := solver.LargestEigenvalue(eta, 10, 1)
+	largest, _, err := solver.LargestEigenvalue(eta, 10, 1)
 	must(b, err)
 	idle := peakBytes(b)
 	for range b.N {

@@ -21,7 +21,8 @@ type FormOptions struct {
 	// Tolerance is the largest accepted half-width of the interval of a cosine, and of the form of a right-hand side with
 	// itself relative to it. Zero means 0.02.
 	Tolerance float64
-	// MaxProducts limits the products with the operator. Zero means no limit but the dimension, at which the space is full.
+	// MaxProducts limits the products with the operator, those of the set-up included. Zero means no limit but the
+	// dimension, at which the space is full.
 	MaxProducts int64
 	// MaxTime limits the wall-clock time; it is looked at between products of a block. Zero means no limit.
 	MaxTime time.Duration
@@ -31,7 +32,11 @@ type FormOptions struct {
 	MaxBytes int64
 	// Roundoff is the unit roundoff of the products, relative to the largest eigenvalue. Zero means float64's, 2^-53.
 	Roundoff float64
-	// Progress, when set, is called after each block with what is known so far; it must not keep it.
+	// LambdaMax is the largest eigenvalue of the operator where that is known already, to a digit; it scales Roundoff. Zero
+	// means that setupProducts products find out.
+	LambdaMax float64
+	// Progress, when set, is called after each block with what is known so far; it must not keep it. Intervals of
+	// right-hand sides that are not solved yet are infinite.
 	Progress func(soFar *Forms)
 }
 
@@ -40,6 +45,7 @@ const DefaultTolerance = 0.02
 
 const (
 	defaultMaxBytes = 4 << 30
+	setupProducts   = 5 // to estimate the largest eigenvalue from a random vector
 	leastSteps      = 8 // products of the block that a part must have room for
 )
 
@@ -55,7 +61,8 @@ func (i Interval) HalfWidth() float64 { return (i.High - i.Low) / 2 }
 //
 // and what it took to find them. Index l is that of a lambda in FormOptions.
 type Forms struct {
-	Products   int64
+	Products   int64 // of the solves, the one of each part that measures a residual included
+	Setup      int64 // products to find the largest eigenvalue
 	Iterations int   // products of whole blocks, the longest of the parts
 	BlockSize  int   // right-hand sides solved together
 	Parts      int   // blocks that the memory limit made of them
@@ -103,27 +110,48 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 		if f.norms[i] > 0 {
 			nonzero = append(nonzero, i)
 		}
+		if f.norms[i] > 0 && f.norms[i] < leastNorm {
+			return nil, fmt.Errorf("solver: right-hand side %d has norm %g, which float64 cannot scale to 1; scale it", i, f.norms[i])
+		}
 	}
-	f.Converged, f.Status = true, "converged"
+	scale, err := f.largest(op, options.LambdaMax)
+	if err != nil {
+		return nil, err
+	}
+	blocks := split(nonzero, options.Rows, n, options.MaxBytes)
+	reserved := int64(0) // for a product of each block to come and its residual
+	for b, members := range blocks {
+		reserved += int64(len(members)) + 1
+		for at, i := range members {
+			if f.home[i].part < 0 {
+				f.home[i] = place{b, at}
+			}
+		}
+	}
+	if limit := options.MaxProducts; limit > 0 && f.Setup+reserved > limit {
+		return nil, fmt.Errorf("solver: the limit of %d products is below the %d that one product of every right-hand side takes; raise it", limit, f.Setup+reserved)
+	}
+	status := ""
 	deadline := time.Time{}
 	if options.MaxTime > 0 {
 		deadline = time.Now().Add(options.MaxTime)
 	}
-	for _, members := range split(nonzero, options.Rows, n, options.MaxBytes) {
+	for _, members := range blocks {
+		reserved -= int64(len(members)) + 1
 		p := &part{options: options, deadline: deadline, spent: f.Products}
+		if options.MaxProducts > 0 {
+			p.limit = options.MaxProducts - f.Setup - f.Products - reserved
+		}
 		scaled := mat.NewDense(len(members), n, nil)
 		for at, i := range members {
 			floats.ScaleTo(scaled.RawRowView(at), 1/f.norms[i], rhs.RawRowView(i))
 			if i < options.Rows {
 				p.rows++
 			}
-			if f.home[i].part < 0 {
-				f.home[i] = place{len(f.parts), at}
-			}
 		}
 		f.parts = append(f.parts, p)
 		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(members))
-		err := p.solve(ctx, op, scaled, func() {
+		err := p.solve(ctx, op, scaled, scale, func() {
 			f.Products = p.spent + p.products
 			f.Iterations = max(f.Iterations, p.iterations)
 			f.Bytes = max(f.Bytes, p.bytes)
@@ -137,12 +165,39 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 		f.Products = p.spent + p.products // with the one that measures the residual
 		f.LambdaMax = max(f.LambdaMax, p.lambdaMax)
 		f.Residual = max(f.Residual, p.residual)
-		if p.status != "" && f.Converged {
-			f.Converged, f.Status = false, p.status
+		if status == "" {
+			status = p.status
 		}
+	}
+	f.Converged, f.Status = status == "", status
+	if f.Converged {
+		f.Status = "converged"
 	}
 	return f, nil
 }
+
+// largest estimates the largest eigenvalue, from which the rounding of products follows, without the right-hand sides: they
+// may hardly touch the leading eigenvectors.
+func (f *Forms) largest(op Operator, known float64) (float64, error) {
+	scale := known
+	if known == 0 {
+		var err error
+		if scale, f.Setup, err = LargestEigenvalue(op, setupProducts, 1); err != nil {
+			return 0, err
+		}
+	}
+	if scale > mostScale || scale > 0 && scale < 1/mostScale {
+		return 0, fmt.Errorf("solver: the largest eigenvalue is about %.3g; scale the operator and lambda to within 1e-100 and 1e100", scale)
+	}
+	f.LambdaMax = scale
+	return scale, nil
+}
+
+// leastNorm is the smallest norm with an inverse.
+const leastNorm = 1e-300
+
+// mostScale keeps squares and products of small matrices within the range of float64.
+const mostScale = 1e100
 
 func (o *FormOptions) complete(op Operator, k, n int) error {
 	if n != op.Dim() {
@@ -152,8 +207,11 @@ func (o *FormOptions) complete(op Operator, k, n int) error {
 		return fmt.Errorf("solver: no lambda is given; name at least one")
 	}
 	for _, lambda := range o.Lambdas {
-		if !(lambda > 0) || math.IsInf(lambda, 0) {
+		if !(lambda > 0) {
 			return fmt.Errorf("solver: lambda is %g; it must be positive, for eta alone has no inverse", lambda)
+		}
+		if lambda > mostScale || lambda < 1/mostScale {
+			return fmt.Errorf("solver: lambda is %.3g; scale the operator and lambda to within 1e-100 and 1e100", lambda)
 		}
 	}
 	if o.Tolerance < 0 || math.IsNaN(o.Tolerance) {
@@ -162,8 +220,11 @@ func (o *FormOptions) complete(op Operator, k, n int) error {
 	if o.Rows < 0 || o.Rows > k {
 		return fmt.Errorf("solver: forms of the first %d of %d right-hand sides are wanted; at most all can be", o.Rows, k)
 	}
-	if o.MaxProducts < 0 || o.MaxTime < 0 || o.MaxBytes < 0 || o.Roundoff < 0 {
-		return fmt.Errorf("solver: a limit is negative (products %d, time %v, bytes %d, roundoff %g)", o.MaxProducts, o.MaxTime, o.MaxBytes, o.Roundoff)
+	if o.MaxProducts < 0 || o.MaxTime < 0 || o.MaxBytes < 0 {
+		return fmt.Errorf("solver: a limit is negative (products %d, time %v, bytes %d)", o.MaxProducts, o.MaxTime, o.MaxBytes)
+	}
+	if !(o.Roundoff >= 0 && o.Roundoff < 1) || !(o.LambdaMax >= 0) {
+		return fmt.Errorf("solver: roundoff is %g and the largest eigenvalue %g; neither may be negative, nor a roundoff 1 or more", o.Roundoff, o.LambdaMax)
 	}
 	if o.Tolerance == 0 {
 		o.Tolerance = DefaultTolerance
@@ -224,6 +285,9 @@ func (f *Forms) Form(l, i, j int) Interval {
 	if p == nil {
 		return Interval{} // a zero right-hand side
 	}
+	if len(p.bounds) == 0 {
+		return Interval{0, math.Inf(-1), math.Inf(1)}
+	}
 	form := p.form(l, a, b)
 	scale := f.norms[i] * f.norms[j]
 	return Interval{form.Value * scale, form.Low * scale, form.High * scale}
@@ -235,6 +299,9 @@ func (f *Forms) Cosine(l, i, j int) (cosine Interval, ok bool) {
 	p, a, b := f.find(i, j)
 	if p == nil {
 		return Interval{}, false
+	}
+	if len(p.bounds) == 0 {
+		return Interval{0, -1, 1}, true
 	}
 	return p.cosine(l, a, b), true
 }
@@ -256,13 +323,9 @@ func (f *Forms) find(i, j int) (p *part, a, b int) {
 	if f.home[i].part < 0 || f.home[j].part < 0 {
 		return nil, 0, 0
 	}
+	if f.home[j].part >= len(f.parts) {
+		return &part{}, 0, 0 // not solved yet
+	}
 	// The wanted rows are in every part, at the same place.
-	p = f.parts[f.home[j].part]
-	if i == j {
-		return p, f.home[j].at, f.home[j].at
-	}
-	if i < f.rows && j < f.rows || i < f.rows {
-		return p, f.home[i].at, f.home[j].at
-	}
-	return p, f.home[i].at, f.home[j].at
+	return f.parts[f.home[j].part], f.home[i].at, f.home[j].at
 }

@@ -105,7 +105,7 @@ func TestIntervalsContainTheExactForms(t *testing.T) {
 					}
 					forms, err := solver.BilinearForms(context.Background(), op, rhs, options)
 					require.NoError(t, err)
-					require.EqualValues(t, op.products, forms.Products)
+					require.EqualValues(t, op.products, forms.Products+forms.Setup)
 					require.LessOrEqual(t, forms.Products, int64(n+1), "the space is full, and one product checks the residual")
 					for l, damping := range options.Lambdas {
 						widest, worst := requireContained(t, forms, l, rows, exactForms(t, op.matrix, damping, rhs))
@@ -193,8 +193,8 @@ func TestFormsAtTheirLimits(t *testing.T) {
 	}{
 		"products": {solver.FormOptions{Lambdas: []float64{1e-6}, MaxProducts: 40}, "the product limit was reached"},
 		"time":     {solver.FormOptions{Lambdas: []float64{1e-6}, MaxTime: 1}, "the time limit was reached"},
-		"memory":   {solver.FormOptions{Lambdas: []float64{1e-6}, MaxBytes: 8 * 200 * 60}, "the memory limit"},
-		"rounding": {solver.FormOptions{Lambdas: []float64{1e-7}, Roundoff: 0x1p-24, Tolerance: 1e-2}, "nothing is certified: rounding in the products"},
+		"memory":   {solver.FormOptions{Lambdas: []float64{1e-6}, MaxBytes: 8 * 200 * 60}, "the memory limit of 96000 bytes"},
+		"rounding": {solver.FormOptions{Lambdas: []float64{1e-7}, Roundoff: 0x1p-24, Tolerance: 1e-2}, "nothing is certified at lambda = 1e-07 and below: rounding in the products"},
 		"floor":    {solver.FormOptions{Lambdas: []float64{1e-5}, Roundoff: 0x1p-24, Tolerance: 1e-4}, "allows no narrower: use float64 or a larger lambda"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -203,9 +203,9 @@ func TestFormsAtTheirLimits(t *testing.T) {
 			require.NoError(t, err)
 			require.False(t, forms.Converged)
 			require.Contains(t, forms.Status, test.want)
-			require.EqualValues(t, op.products, forms.Products)
+			require.EqualValues(t, op.products, forms.Products+forms.Setup)
 			if limit := test.options.MaxProducts; limit > 0 {
-				require.LessOrEqual(t, forms.Products, limit)
+				require.LessOrEqual(t, forms.Products+forms.Setup, limit)
 			}
 			requireContained(t, forms, 0, 4, exactForms(t, op.matrix, test.options.Lambdas[0], rhs))
 		})
@@ -237,6 +237,12 @@ func TestFormsRefuse(t *testing.T) {
 	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: one, Tolerance: -1}), "tolerance is -1")
 	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: one, Rows: 3}), "the first 3 of 2")
 	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: one, MaxBytes: -1}), "a limit is negative")
+	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: one, MaxProducts: 7}), "the limit of 7 products is below the 8 that")
+	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: one, Roundoff: math.NaN()}), "roundoff is NaN")
+	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1e300}}), "lambda is 1e+300; scale the operator")
+	tiny := &diagonal{entries: []float64{1e-160, 1e-170}, random: rand.New(rand.NewPCG(1, 1))}
+	require.ErrorContains(t, solve(context.Background(), tiny, mat.NewDense(1, 2, []float64{1, 1}), solver.FormOptions{Lambdas: one}), "the largest eigenvalue is about 1e-160")
+	require.ErrorContains(t, solve(context.Background(), op, mat.NewDense(1, 200, append(make([]float64, 199), 1e-310)), solver.FormOptions{Lambdas: one}), "has norm 1e-310, which float64 cannot scale")
 	bad := mat.DenseCopyOf(rhs)
 	bad.Set(1, 3, math.NaN())
 	require.ErrorContains(t, solve(context.Background(), op, bad, solver.FormOptions{Lambdas: one}), "right-hand side 1 is not finite")
@@ -244,6 +250,108 @@ func TestFormsRefuse(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, solve(ctx, op, rhs, solver.FormOptions{Lambdas: one}), context.Canceled)
 	require.ErrorContains(t, solve(context.Background(), notFinite{}, rhs, solver.FormOptions{Lambdas: one}), "a product with the metric is not finite")
+}
+
+// diagonal is an operator whose exact forms are plain sums, with Gaussian noise of norm roundoff times its largest entry in
+// every product.
+type diagonal struct {
+	entries  []float64
+	roundoff float64
+	random   *rand.Rand
+}
+
+func (d *diagonal) Dim() int { return len(d.entries) }
+
+func (d *diagonal) Apply(dst, v *mat.Dense) error {
+	rows, n := v.Dims()
+	for i := range rows {
+		size := d.roundoff * floats.Max(d.entries) * floats.Norm(v.RawRowView(i), 2) / math.Sqrt(float64(n))
+		for j, entry := range d.entries {
+			dst.Set(i, j, entry*v.At(i, j)+size*d.random.NormFloat64())
+		}
+	}
+	return nil
+}
+
+func (d *diagonal) forms(lambda float64, rhs *mat.Dense) *mat.Dense {
+	scaled := mat.DenseCopyOf(rhs)
+	scaled.Apply(func(_, j int, value float64) float64 { return value / (d.entries[j] + lambda) }, scaled)
+	var exact mat.Dense
+	exact.Mul(scaled, rhs.T())
+	return &exact
+}
+
+// Right-hand sides that hardly touch the leading eigenvectors say nothing about the size of rounding in products, and
+// metrics of low rank leave a gap that is a small difference of large numbers.
+func TestIntervalsHoldAgainstAdversaries(t *testing.T) {
+	for name, roundoff := range map[string]float64{"float64": 0x1p-53, "float32": 0x1p-24} {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				n := rapid.IntRange(2, 40).Draw(t, "n")
+				k := rapid.IntRange(1, 8).Draw(t, "k")
+				rank := rapid.IntRange(1, n).Draw(t, "rank")
+				decay := rapid.Float64Range(0, 12).Draw(t, "decay")
+				avoid := math.Pow(10, rapid.Float64Range(-17, 0).Draw(t, "log of what touches the leading half"))
+				lambda := math.Pow(10, rapid.Float64Range(-12, 2).Draw(t, "log lambda"))
+				random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+				op := &diagonal{entries: make([]float64, n), roundoff: roundoff, random: random}
+				for i := range rank {
+					op.entries[i] = math.Pow(10, -decay*float64(i)/float64(n))
+				}
+				rhs := gaussian(random, k, n)
+				rhs.Apply(func(_, j int, value float64) float64 {
+					if 2*j < rank {
+						return value * avoid
+					}
+					return value
+				}, rhs)
+				forms, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{
+					Lambdas: []float64{lambda}, Roundoff: roundoff, MaxProducts: int64(rapid.IntRange(0, 3).Draw(t, "steps") * (k + 6)),
+				})
+				require.NoError(t, err)
+				exact := op.forms(lambda, rhs)
+				requireContained(t, forms, 0, k, exact)
+			})
+		})
+	}
+}
+
+func TestAHopelessLambdaDoesNotSpoilTheOthers(t *testing.T) {
+	op, rhs := decaying(3)
+	op.single = true
+	lambdas := []float64{1e-9, 1e-2}
+	forms, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: lambdas, Roundoff: 0x1p-24})
+	require.NoError(t, err)
+	require.False(t, forms.Converged)
+	require.Contains(t, forms.Status, "nothing is certified at lambda = 1e-09 and below")
+	require.LessOrEqual(t, forms.HalfWidth(1), solver.DefaultTolerance)
+	requireContained(t, forms, 0, 3, exactForms(t, op.matrix, lambdas[0], rhs))
+	requireContained(t, forms, 1, 3, exactForms(t, op.matrix, lambdas[1], rhs))
+	// Just above the rounding no bound can come either, and no products are wasted on it.
+	forms, err = solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{6e-7}, Roundoff: 0x1p-24})
+	require.NoError(t, err)
+	require.False(t, forms.Converged)
+	require.Less(t, forms.Products, int64(20))
+}
+
+func TestFormsTellTheirProgress(t *testing.T) {
+	op, rhs := decaying(10)
+	calls, last := 0, math.Inf(1)
+	_, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{
+		Lambdas: []float64{1e-3}, Rows: 2, MaxBytes: 8 * 200 * 119,
+		Progress: func(f *solver.Forms) {
+			calls++
+			require.False(t, f.Converged, "not before the end")
+			if f.Parts == 1 {
+				require.True(t, math.IsInf(f.Form(0, 0, 9).High, 1), "a part that is to come")
+				require.LessOrEqual(t, f.Form(0, 0, 1).HalfWidth(), last)
+				last = f.Form(0, 0, 1).HalfWidth()
+			}
+		},
+	})
+	require.NoError(t, err)
+	require.Greater(t, calls, 5)
+	require.False(t, math.IsInf(last, 1))
 }
 
 type notFinite struct{}

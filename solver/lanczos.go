@@ -26,7 +26,7 @@ type blockLanczos struct {
 
 	image, projection []float64 // space for blocks that are not kept: they would pile up until the next garbage collection
 
-	scale   float64 // largest norm of a product so far: lambda_max from below
+	scale   float64 // lambda_max, from below: as estimated before, or the largest norm of a product so far
 	defect  float64 // largest Frobenius norm of what should vanish in the projection of a product block: rounding in products
 	dropped float64 // largest norm of a direction of a product block that was left out
 }

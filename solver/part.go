@@ -17,6 +17,7 @@ type part struct {
 	rows     int // the first of them, wanted with all
 	deadline time.Time
 	spent    int64 // products of the parts before
+	limit    int64 // products of this one; 0 for none
 
 	lanczos     *blockLanczos
 	diagonals   []*mat.SymDense // T_j
@@ -43,11 +44,12 @@ type bounds struct {
 	least []float64     // what floor will be when the gap is closed, or more
 }
 
-func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, progress func()) error {
+func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, scale float64, progress func()) error {
 	k, n := g.Dims()
 	var transposed *mat.Dense
 	p.lanczos, transposed, p.lost = newBlockLanczos(op, g)
 	p.start = mat.DenseCopyOf(transposed.T())
+	p.lanczos.scale = scale
 	for {
 		if err := context.Cause(ctx); err != nil {
 			return fmt.Errorf("solver: stopped after %d products: %w", p.spent+p.products, err)
@@ -57,7 +59,7 @@ func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, progress fu
 		}
 		p.bytes = vectorBytes(k, n, p.lanczos.size())
 		progress()
-		if p.finished(p.halfWidthNow(), k, n) {
+		if p.finished(k, n) {
 			break
 		}
 	}
@@ -81,7 +83,7 @@ func (p *part) step() error {
 	if rounding := p.rounding(); rounding > p.shift || p.quadratures == nil {
 		// The nodes must lie below the spectrum by the rounding seen: begin again with some room. This is rare, and costs
 		// small matrices only.
-		p.shift = 2 * (rounding + host*0x1p-53*slices.Min(p.options.Lambdas))
+		p.shift = 2 * (rounding + p.host()*slices.Min(p.options.Lambdas))
 		p.quadratures = nil
 		for _, lambda := range p.options.Lambdas {
 			q := newQuadrature(lambda, p.shift, p.start)
@@ -110,11 +112,11 @@ func (p *part) step() error {
 // the products lose by their own roundoff, twice what their projections show of it, and the directions left out.
 func (p *part) rounding() float64 {
 	const products = 8 // roundoffs of the largest eigenvalue in a product
-	return (products*p.options.Roundoff+host*0x1p-53)*p.lanczos.scale + 2*p.lanczos.defect + p.lanczos.dropped
+	return (products*p.options.Roundoff+p.host())*p.lanczos.scale + 2*p.lanczos.defect + p.lanczos.dropped
 }
 
-// host is how many float64 roundoffs orthogonalising and the small matrices may add up to.
-const host = 32
+// host is what float64 roundoffs in orthogonalising and in the small matrices may add up to.
+func (p *part) host() float64 { return float64(32+16*len(p.lost)) * 0x1p-53 }
 
 func (p *part) boundsOf(q *quadrature, below *mat.Dense) bounds {
 	gap, residual := q.gap(below)
@@ -122,7 +124,7 @@ func (p *part) boundsOf(q *quadrature, below *mat.Dense) bounds {
 	rounding := p.rounding()
 	// What V_1 C leaves of g counts as rounding too, for ||A^-1 g|| is at least 1 / (lambda_max + lambda); and so does the
 	// arithmetic that sums up the form, which is at least lambda ||A^-1 g||^2.
-	rounding += 2*slices.Max(p.lost)*(2*p.lanczos.scale+q.lambda) + host*0x1p-53*q.lambda
+	rounding += 2*slices.Max(p.lost)*(2*p.lanczos.scale+q.lambda) + p.host()*q.lambda
 	for i := range b.floor {
 		// ||A^-1 g|| <= ||x|| + ||A^-1 r||, and ||A^-1 r||^2 <= r^T A^-1 r / lambda.
 		norm := math.Sqrt(max(0, q.squares[i]))
@@ -201,58 +203,58 @@ func (p *part) halfWidth(l int) float64 {
 	return widest
 }
 
-func (p *part) halfWidthNow() float64 {
-	widest := 0.0
-	for l := range p.bounds {
-		widest = max(widest, p.halfWidth(l))
+// finished says whether to stop, and sets the status if something is not within the tolerance.
+func (p *part) finished(k, n int) bool {
+	widest, hopeless, open := 0.0, 0.0, false
+	for l, q := range p.quadratures {
+		if q.broken || p.shift >= q.lambda {
+			hopeless = max(hopeless, q.lambda) // no bound will come
+			continue
+		}
+		width := p.halfWidth(l)
+		widest = max(widest, width)
+		open = open || width > p.options.Tolerance && !p.roundingDominates(l, width)
 	}
-	return widest
-}
-
-// finished says whether to stop, and sets the status if the tolerance is not reached.
-func (p *part) finished(widest float64, k, n int) bool {
+	if hopeless > 0 {
+		p.status = fmt.Sprintf("nothing is certified at lambda = %.2g and below: rounding in the products, %.1g where lambda_max is %.2g, is of its size; use float64 or lambda above %.1g",
+			hopeless, p.rounding(), p.lanczos.scale, 100*p.rounding())
+	}
 	if widest <= p.options.Tolerance {
 		return true
 	}
-	lowest := slices.Min(p.options.Lambdas)
-	above := fmt.Sprintf("the widest interval of a cosine is ±%.2g after %d products, above the tolerance %g", widest, p.spent+p.products, p.options.Tolerance)
 	next := 0
 	if below := p.belows[len(p.belows)-1]; below != nil {
 		next, _ = below.Dims()
 	}
+	why := ""
 	switch {
-	case p.rounding() >= lowest:
-		p.status = fmt.Sprintf("nothing is certified: rounding in the products, %.1g of lambda_max, exceeds lambda = %.2g; use float64 or lambda above %.1g",
-			p.rounding()/p.lanczos.scale, lowest, 100*p.rounding())
-	case next == 0 || p.roundingDominates():
-		p.status = above + fmt.Sprintf("; rounding in the products, %.1g of lambda_max, allows no narrower: use float64 or a larger lambda", p.rounding()/p.lanczos.scale)
-	case p.options.MaxProducts > 0 && p.spent+p.products+int64(next)+1 > p.options.MaxProducts:
-		p.status = above + "; the product limit was reached: raise it, lambda or the tolerance"
+	case !open || next == 0:
+		why = fmt.Sprintf("rounding in the products, %.1g where lambda_max is %.2g, allows no narrower: use float64 or a larger lambda", p.rounding(), p.lanczos.scale)
+	case p.limit > 0 && p.products+int64(next)+1 > p.limit:
+		why = "the product limit was reached: raise it, lambda or the tolerance"
 	case !p.deadline.IsZero() && time.Now().After(p.deadline):
-		p.status = above + "; the time limit was reached: raise it, lambda or the tolerance"
+		why = "the time limit was reached: raise it, lambda or the tolerance"
 	case vectorBytes(k, n, p.lanczos.size()+next) > p.options.MaxBytes:
-		p.status = above + fmt.Sprintf("; the memory limit of %d MiB was reached: raise it, lambda or the tolerance", p.options.MaxBytes>>20)
+		why = fmt.Sprintf("the memory limit of %d bytes was reached: raise it, lambda or the tolerance", p.options.MaxBytes)
+	default:
+		return false
 	}
-	return p.status != ""
-}
-
-// roundingDominates reports whether every lambda that is above the tolerance would stay so without a gap, and its gap is
-// already the smaller share of its width.
-func (p *part) roundingDominates() bool {
-	for l, b := range p.bounds {
-		width := p.halfWidth(l)
-		if width <= p.options.Tolerance {
-			continue
-		}
-		if b.gap == nil {
-			return false
-		}
-		bare := part{rows: p.rows, lost: p.lost, bounds: []bounds{{low: b.low, gap: mat.NewSymDense(len(p.lost), nil), floor: b.least}}}
-		if alone := bare.halfWidth(0); alone <= p.options.Tolerance || width > 2*alone {
-			return false
-		}
+	if p.status == "" {
+		p.status = fmt.Sprintf("the widest interval of a cosine is ±%.2g after %d products, above the tolerance %g; %s", widest, p.spent+p.products, p.options.Tolerance, why)
 	}
 	return true
+}
+
+// roundingDominates reports whether a lambda that is above the tolerance would stay so without a gap, and its gap is already
+// the smaller share of its width.
+func (p *part) roundingDominates(l int, width float64) bool {
+	b := p.bounds[l]
+	if b.gap == nil {
+		return false
+	}
+	bare := part{rows: p.rows, lost: p.lost, bounds: []bounds{{low: b.low, gap: mat.NewSymDense(len(p.lost), nil), floor: b.least}}}
+	alone := bare.halfWidth(0)
+	return alone > p.options.Tolerance && width <= 2*alone
 }
 
 // largestRitz is the largest eigenvalue of the leading part of T, where it settles first.

@@ -16,10 +16,11 @@ import (
 // block Cholesky recurrence of T + lambda,
 //
 //	D_{j+1} = T_{j+1} + lambda - B_j D_j^-1 B_j^T,   c_{j+1} = -B_j D_j^-1 c_j,   low = sum of c_j^T D_j^-1 c_j,
-//	gap = c_{j+1}^T (lambda - shift + B_j (S_j^-1 - D_j^-1) B_j^T)^-1 c_{j+1},
+//	gap = c_{j+1}^T K_{j+1}^-1 c_{j+1},   K_{j+1} = lambda - shift + Y^T (K_j + K_j S_j^-1 K_j) Y,   Y = D_j^-1 B_j^T,
 //
-// where S_j is D_j with shift in place of lambda. eta is positive semidefinite, but the computed T belongs to an operator
-// that differs from it by rounding, of norm at most shift: the node is at -shift.
+// where S_j is D_j with shift in place of lambda and K_j = D_j - S_j, which is found without that subtraction: both may be
+// far larger. eta is positive semidefinite, but the computed T belongs to an operator that differs from it by rounding, of
+// norm at most shift: the node is at -shift.
 //
 // Golub and Meurant, Matrices, Moments and Quadrature, chapter 6; block form: Zimmerling, Druskin and Simoncini,
 // arXiv:2407.21505.
@@ -30,6 +31,7 @@ type quadrature struct {
 	c, y    *mat.Dense    // c_j and D_j^-1 c_j, [b_j, k]
 	factor  mat.Cholesky  // of D_j
 	shifted mat.Cholesky  // of S_j
+	apart   *mat.SymDense // K_j
 	squares []float64     // ||x_i||^2 of the approximate solutions x = V (T + lambda)^-1 C, from d low / d lambda
 
 	slope       *mat.Dense    // d c_j / d lambda
@@ -60,6 +62,7 @@ func (q *quadrature) add(diagonal *mat.SymDense, below *mat.Dense) bool {
 		return false
 	}
 	damped, shifted := plus(diagonal, q.lambda), plus(diagonal, q.shift)
+	apart := q.nextApart(below, diagonal.SymmetricDim())
 	c, slope, factorSlope := q.c, q.slope, q.factorSlope
 	if below != nil {
 		b, _ := below.Dims()
@@ -89,7 +92,7 @@ func (q *quadrature) add(diagonal *mat.SymDense, below *mat.Dense) bool {
 		q.broken = true
 		return false
 	}
-	q.c, q.slope, q.factorSlope, q.factor, q.shifted = c, slope, factorSlope, factor, shiftedFactor
+	q.c, q.slope, q.factorSlope, q.factor, q.shifted, q.apart = c, slope, factorSlope, factor, shiftedFactor, apart
 	q.y = mat.DenseCopyOf(c)
 	solve(q.y, &q.factor)
 	var form mat.Dense
@@ -123,16 +126,8 @@ func (q *quadrature) gap(below *mat.Dense) (gap *mat.SymDense, residual *mat.Den
 	if q.shift >= q.lambda {
 		return nil, residual
 	}
-	middle := plus(mat.NewSymDense(b, nil), q.shift-q.lambda)
-	subtractForm(middle, below, mat.DenseCopyOf(below.T()), &q.shifted)
-	for r := range b {
-		for s := r; s < b; s++ {
-			middle.SetSym(r, s, -middle.At(r, s))
-		}
-	}
-	subtractForm(middle, below, mat.DenseCopyOf(below.T()), &q.factor)
 	var factor mat.Cholesky
-	if !factor.Factorize(middle) {
+	if !factor.Factorize(q.nextApart(below, b)) {
 		return nil, residual
 	}
 	solved := mat.DenseCopyOf(residual)
@@ -146,6 +141,25 @@ func (q *quadrature) gap(below *mat.Dense) (gap *mat.SymDense, residual *mat.Den
 		}
 	}
 	return gap, residual
+}
+
+// nextApart is K_{j+1}, of n rows, from B_j; below is nil for the first.
+func (q *quadrature) nextApart(below *mat.Dense, n int) *mat.SymDense {
+	next := plus(mat.NewSymDense(n, nil), q.lambda-q.shift)
+	if below == nil {
+		return next
+	}
+	y := mat.DenseCopyOf(below.T())
+	solve(y, &q.factor)
+	var stretched, form mat.Dense
+	stretched.Mul(q.apart, y)
+	form.Mul(y.T(), &stretched)
+	addSymmetric(next, 1, &form)
+	solved := mat.DenseCopyOf(&stretched)
+	solve(solved, &q.shifted)
+	form.Mul(stretched.T(), solved)
+	addSymmetric(next, 1, &form)
+	return next
 }
 
 // solve overwrites m with the solution of factor x = m.
