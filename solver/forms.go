@@ -24,7 +24,7 @@ type FormOptions struct {
 	// MaxProducts limits the products with the operator, those of the set-up included. Zero means no limit but the
 	// dimension, at which the space is full.
 	MaxProducts int64
-	// MaxTime limits the wall-clock time; it is looked at between products of a block. Zero means no limit.
+	// MaxTime limits the wall-clock time; it is looked at after each product of the whole block. Zero means no limit.
 	MaxTime time.Duration
 	// MaxBytes limits the memory for vectors, the right-hand sides included. Where it leaves no room for eight products of
 	// the block, they are solved in parts, each with the first Rows of them; a part that fills it stops with wider

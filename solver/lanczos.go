@@ -1,6 +1,7 @@
 package solver
 
 import (
+	"context"
 	"errors"
 	"math"
 
@@ -54,13 +55,20 @@ func newBlockLanczos(op Operator, g *mat.Dense) (l *blockLanczos, start *mat.Den
 
 // step multiplies the last block by the operator and appends the next. It returns T_j, [b_j, b_j], and B_j, [b_{j+1},
 // b_j]; B_j is nil when the space is invariant.
-func (l *blockLanczos) step() (diagonal *mat.SymDense, below *mat.Dense, err error) {
+func (l *blockLanczos) step(ctx context.Context) (diagonal *mat.SymDense, below *mat.Dense, err error) {
 	last := len(l.basis) - 1
 	v := l.basis[last]
 	b, n := v.Dims()
 	w := reuse(&l.image, b, n)
-	if err := l.op.Apply(w, v); err != nil {
-		return nil, nil, err
+	const patience = 4 // products, after which to look whether anybody still waits
+	for from := 0; from < b; from += patience {
+		if err := context.Cause(ctx); err != nil {
+			return nil, nil, err
+		}
+		to := min(from+patience, b)
+		if err := l.op.Apply(w.Slice(from, to, 0, n).(*mat.Dense), v.Slice(from, to, 0, n).(*mat.Dense)); err != nil {
+			return nil, nil, err
+		}
 	}
 	for i := range b {
 		norm := floats.Norm(w.RawRowView(i), 2)

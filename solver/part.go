@@ -51,10 +51,10 @@ func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, scale float
 	p.start = mat.DenseCopyOf(transposed.T())
 	p.lanczos.scale = scale
 	for {
-		if err := context.Cause(ctx); err != nil {
-			return fmt.Errorf("solver: stopped after %d products: %w", p.spent+p.products, err)
-		}
-		if err := p.step(); err != nil {
+		if err := p.step(ctx); err != nil {
+			if ctx.Err() != nil {
+				err = fmt.Errorf("solver: stopped after %d products: %w", p.spent+p.products, err)
+			}
 			return err
 		}
 		p.bytes = vectorBytes(k, n, p.lanczos.size())
@@ -68,12 +68,12 @@ func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, scale float
 }
 
 // step multiplies one more block and updates the bounds.
-func (p *part) step() error {
+func (p *part) step(ctx context.Context) error {
 	var between *mat.Dense // B_{j-1}
 	if len(p.belows) > 0 {
 		between = p.belows[len(p.belows)-1]
 	}
-	diagonal, below, err := p.lanczos.step()
+	diagonal, below, err := p.lanczos.step(ctx)
 	if err != nil {
 		return err
 	}

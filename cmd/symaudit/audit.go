@@ -65,7 +65,8 @@ estimator and precision.`,
 	}
 	cmd.Flags().StringVar(&name, "model", "", "`name` of the model in the run's configuration")
 	cmd.Flags().StringVar(&out, "out", "", "run `directory` to write; it must not exist")
-	cmd.Flags().Float64SliceVar(&relativeLambdas, "relative-lambda", nil, "lambda / lambda_max of the metric; several, by comma, cost as much as the smallest (default the run's)")
+	cmd.Flags().Float64SliceVar(&relativeLambdas, "relative-lambda", nil, "`multiples` of lambda_max that lambda is; several, by comma, cost as much as the smallest (default the run's)")
+	cmd.Flags().Lookup("relative-lambda").DefValue = "" // pflag would print []
 	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "half-width of a cosine's interval; of cg-residual, the relative residual (default the run's)")
 	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers: auto, float64 or float32 (default the run's)")
 	cmd.Flags().StringVar(&metric, "metric", "", "`name` of the metric: ntk, ggn, fisher or identity (default the run's)")
