@@ -40,5 +40,5 @@ bench:
 	go test -run "^$$" -bench . -benchtime 1x -timeout 60m ./trainer/euler ./models
 
 bench-solver:
-	go test -count 1 -run Intervals -v -rapid.checks=1000 ./solver
+	go test ./solver -count 1 -run Interval -v -rapid.checks=1000
 	SYMAUDIT_BENCH_DIR=$(CURDIR)/runs/bench-solver go test -run "^$$" -bench Solver -benchtime 1x -timeout 120m ./bench

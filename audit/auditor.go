@@ -42,17 +42,18 @@ type Source interface {
 
 // Builder configures an Auditor. Its methods return it; Done checks everything.
 type Builder struct {
-	source  Source
-	modelFn solver.ModelFn
-	lossFn  solver.LossFn
-	field   orbits.Field
-	groups  []groupProbes
-	dtype   dtypes.DType
-	damping damping
-	metric  Metric
-	sum     bool
-	solve   solver.FormOptions
-	forward bool
+	source    Source
+	modelFn   solver.ModelFn
+	lossFn    solver.LossFn
+	field     orbits.Field
+	groups    []groupProbes
+	dtype     dtypes.DType
+	damping   damping
+	metric    Metric
+	sum       bool
+	solve     solver.FormOptions
+	recycling bool
+	forward   bool
 
 	estimator Estimator
 	log       zerolog.Logger
@@ -137,6 +138,11 @@ func (b *Builder) WithMaxTime(limit time.Duration) *Builder { b.solve.MaxTime = 
 
 // WithMaxBytes limits the memory for parameter vectors of one solve; it is then done in parts. Zero means 4 GiB.
 func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit; return b }
+
+// WithRecycling starts each solve of Block from what the audits before have shown of its metric. It halves the products
+// or better where that has moved by a few percent, and saves nothing where it has moved by half (docs/solver.md). The values then depend on the audits before, within their intervals: a resumed training finds others, in the third digit.
+// An eighth of WithMaxBytes is for it; a model too large for that is solved from scratch.
+func (b *Builder) WithRecycling() *Builder { b.recycling = true; return b }
 
 // WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver.
 func (b *Builder) WithForwardOnly() *Builder { b.forward = true; return b }
@@ -256,6 +262,9 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	if err := a.checkGradient(); err != nil {
+		return nil, err
+	}
+	if err := a.newSketches(); err != nil {
 		return nil, err
 	}
 	progress := a.newProgress()

@@ -46,6 +46,38 @@ type estimate interface {
 	Cosine(l, i, j int) (solver.Interval, bool)
 }
 
+// largestSketch is the rank beyond which a sketch saves no more products.
+const largestSketch = 400
+
+// newSketches gives every batch of every group a sketch, if memory allows one of the rank of an orbit's gradients. The groups
+// on the same probes share a metric but no gradients, and what one's have shown of it is of little use to the other's.
+func (a *Auditor) newSketches() error {
+	recycled := a.config.recycling && !a.config.forward && a.config.estimator == Block
+	if !recycled || a.config.metric != NTK && a.config.metric != GGN { // the products of other metrics are cheap
+		return nil
+	}
+	limit, count := a.config.solve.MaxBytes, 0
+	if limit == 0 {
+		limit = solver.DefaultMaxBytes
+	}
+	for _, o := range a.orbits {
+		count += o.batches()
+	}
+	const double, share = 8, 8   // bytes; an eighth of the limit
+	most := int64(max(4, count)) // a solve reserves four times its own
+	rank := limit / share / double / int64(a.network.Dim()) / most
+	for _, o := range a.orbits {
+		for len(o.sketches) < o.batches() && rank >= int64(len(o.elements)*o.batchSize) {
+			sketch, err := solver.NewSketch(int(min(largestSketch, rank)))
+			if err != nil {
+				return fmt.Errorf("audit: %w", err)
+			}
+			o.sketches = append(o.sketches, sketch)
+		}
+	}
+	return nil
+}
+
 // cost is how an estimate was come by.
 type cost struct {
 	largest    float64 // eigenvalue of eta
@@ -54,13 +86,14 @@ type cost struct {
 	setup      int64 // products
 	iterations int
 	block      int
+	sketch     int       // rank recycled
 	halfWidths []float64 // by lambda; nil where nothing is certified
 	status     string
 }
 
 // estimate runs the configured estimator on the gradients of an orbit, those at x first. largest is the largest eigenvalue
-// of eta where it is known, or 0.
-func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, largest float64, lambdas []float64, gradients *mat.Dense, samples int) (estimate, cost, error) {
+// of eta where it is known, or 0; sketch, if not nil, what is recycled.
+func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, largest float64, sketch *solver.Sketch, lambdas []float64, gradients *mat.Dense, samples int) (estimate, cost, error) {
 	switch a.config.estimator {
 	case CGResidual:
 		return a.conjugateGradients(ctx, eta, lambdas, gradients)
@@ -69,7 +102,7 @@ func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, largest flo
 		return plainForms(forms), cost{largest: ritz, residual: residual, products: int64(samples), iterations: 1, block: samples, status: Converged}, err
 	}
 	options := a.config.solve
-	options.Lambdas, options.Rows, options.LambdaMax = lambdas, samples, largest
+	options.Lambdas, options.Rows, options.LambdaMax, options.Sketch = lambdas, samples, largest, sketch
 	if a.config.metric == NTK || a.config.metric == GGN { // the others are products in float64 on the host
 		options.Roundoff = roundoff(a.network.DType())
 	}
@@ -79,12 +112,12 @@ func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, largest flo
 	}
 	c := cost{
 		largest: forms.LambdaMax, residual: forms.Residual, products: forms.Products, setup: forms.Setup, iterations: forms.Iterations,
-		block: forms.BlockSize, status: forms.Status,
+		block: forms.BlockSize, sketch: forms.SketchRank, status: forms.Status,
 	}
 	for l := range lambdas {
 		c.halfWidths = append(c.halfWidths, forms.HalfWidth(l))
 	}
-	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Int64("bytes", forms.Bytes).
+	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Int64("bytes", forms.Bytes).Int("sketch_rank", forms.SketchRank).
 		Float64("half_width", forms.HalfWidth(0)).Str("status", forms.Status).Msg("solved")
 	return forms, c, nil
 }

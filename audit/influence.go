@@ -51,7 +51,11 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambdas []
 			return nil, nil, err
 		}
 	}
-	found, cost, err := a.estimate(ctx, eta, largest, lambdas, gradients, o.batchSize)
+	var sketch *solver.Sketch
+	if o.sketches != nil {
+		sketch = o.sketches[batch]
+	}
+	found, cost, err := a.estimate(ctx, eta, largest, sketch, lambdas, gradients, o.batchSize)
 	if err != nil {
 		return nil, nil, fmt.Errorf("audit: group %s, batch %d: %w", o.group.Name, batch, err)
 	}
@@ -66,7 +70,7 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambdas []
 		row := SolveRow{
 			Moment: at, GroupName: o.group.Name, Batch: int32(batch), Metric: string(a.config.metric), MetricScale: scaleName,
 			Lambda: lambda, LambdaMax: cost.largest, DType: a.network.DType().String(), Estimator: string(a.config.estimator),
-			RHS: int32(count), BlockSize: int32(cost.block), Iterations: int32(cost.iterations),
+			RHS: int32(count), BlockSize: int32(cost.block), SketchRank: int32(cost.sketch), Iterations: int32(cost.iterations),
 			MaxTrueResidual: cost.residual, Status: cost.status,
 		}
 		if cost.halfWidths != nil {

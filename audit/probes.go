@@ -73,6 +73,7 @@ type orbit struct {
 	elements  []orbits.Element // identity first
 	samples   []Sample
 	batchSize int
+	sketches  []*solver.Sketch // by batch, of its metric; nil while nothing is recycled
 
 	inputs, targets []*tensors.Tensor // by element: [n, y, x, channel], in the auditor's dtype
 	act             *graph.Exec       // a batch of states -> one output for each element

@@ -75,6 +75,7 @@ type SolveRow struct {
 	Iterations      int32    `parquet:"iterations"`
 	Products        int64    `parquet:"products"`
 	SetupProducts   int64    `parquet:"setup_products"`
+	SketchRank      int32    `parquet:"sketch_rank"`       // of what was recycled; 0 from scratch
 	MaxTrueResidual float64  `parquet:"max_true_residual"` // relative, recomputed after the solve
 	MaxHalfWidth    *float64 `parquet:"max_half_width,optional"`
 	Status          string   `parquet:"status"`

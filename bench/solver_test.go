@@ -157,6 +157,12 @@ func (p *problem) compare(b *testing.B, lambda float64, smallest bool) {
 		}
 	}
 
+	// Where most cosines are small the mark may come after the certificate, which is absolute; the products that it took are
+	// then those to beat.
+	mark := fmt.Sprintf("%4d", toMark)
+	if toMark == 0 {
+		mark, toMark = "more", forms.Products+forms.Setup
+	}
 	// Conjugate gradients with as many products as the block took to the mark, and at the smallest lambda with ten times as
 	// many: a residual that cannot be reached lets them go on to the limit.
 	times := 1.0
@@ -171,8 +177,8 @@ func (p *problem) compare(b *testing.B, lambda float64, smallest bool) {
 	cgError := influenceError(exact, form.At)
 	subspace, _, _, err := solver.SubspaceForms(op, []float64{lambda}, block, probesOf)
 	must(b, err)
-	fmt.Printf("%-4s lambda/lambda_max %.0e  block: %4d products to 1 %%, %4d to ±0.02 (worst cosine off by %.4f, %d of %d intervals hold)  cg-residual with %2.0f x the products: %3.0f %% off  subspace: %3.0f %% off\n",
-		p.name, lambda/p.largest, toMark, forms.Products+forms.Setup, worst, contained, entries, times, 100*cgError, 100*influenceError(exact, subspace[0].At))
+	fmt.Printf("%-4s lambda/lambda_max %.0e  block: %s products to 1 %%, %4d to ±0.02 (worst cosine off by %.4f, %d of %d intervals hold)  cg-residual with %2.0f x the products: %3.0f %% off  subspace: %3.0f %% off\n",
+		p.name, lambda/p.largest, mark, forms.Products+forms.Setup, worst, contained, entries, times, 100*cgError, 100*influenceError(exact, subspace[0].At))
 	name := fmt.Sprintf("%.0e", lambda/p.largest)
 	switch {
 	case !forms.Converged:

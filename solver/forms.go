@@ -35,6 +35,9 @@ type FormOptions struct {
 	// LambdaMax is the largest eigenvalue of the operator where that is known already, to a digit; it scales Roundoff. Zero
 	// means that setupProducts products find out.
 	LambdaMax float64
+	// Sketch, where it is not nil, makes the solve cheaper by what it has learned and learns from it. Its memory counts
+	// towards MaxBytes: four times its greatest rank in vectors, for it needs room to learn.
+	Sketch *Sketch
 	// Progress, when set, is called after each block with what is known so far; it must not keep it. Intervals of
 	// right-hand sides that are not solved yet are infinite.
 	Progress func(soFar *Forms)
@@ -43,10 +46,12 @@ type FormOptions struct {
 // DefaultTolerance is the half-width of cosines that is asked for when nothing else is.
 const DefaultTolerance = 0.02
 
+// DefaultMaxBytes is the memory limit when no other is given.
+const DefaultMaxBytes = 4 << 30
+
 const (
-	defaultMaxBytes = 4 << 30
-	setupProducts   = 5 // to estimate the largest eigenvalue from a random vector
-	leastSteps      = 8 // products of the block that a part must have room for
+	setupProducts = 5 // to estimate the largest eigenvalue from a random vector
+	leastSteps    = 8 // products of the block that a part must have room for
 )
 
 // Interval is an estimate with bounds on the exact value. Bounds are infinite where nothing can be certified.
@@ -66,6 +71,7 @@ type Forms struct {
 	Iterations int   // products of whole blocks, the longest of the parts
 	BlockSize  int   // right-hand sides solved together
 	Parts      int   // blocks that the memory limit made of them
+	SketchRank int   // of FormOptions.Sketch when it was first used; 0 from scratch
 	Bytes      int64 // most memory held in vectors
 	// LambdaMax is the largest eigenvalue of eta, from below.
 	LambdaMax float64
@@ -114,7 +120,15 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 			return nil, fmt.Errorf("solver: right-hand side %d has norm %g, which float64 cannot scale to 1; scale it", i, f.norms[i])
 		}
 	}
-	scale, err := f.largest(op, options.LambdaMax)
+	sketched := int64(0) // bytes
+	if options.Sketch != nil {
+		if s := options.Sketch; s.Rank() > 0 && s.vectors.RawMatrix().Cols != n {
+			return nil, fmt.Errorf("solver: the sketch is of dimension %d, the operator of %d; use one sketch for one model", s.vectors.RawMatrix().Cols, n)
+		}
+		sketched, f.SketchRank = options.Sketch.bytes(n), options.Sketch.Rank()
+		options.MaxBytes -= sketched
+	}
+	scale, err := f.largest(op, options.LambdaMax, options.Sketch)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +168,7 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 		err := p.solve(ctx, op, scaled, scale, func() {
 			f.Products = p.spent + p.products
 			f.Iterations = max(f.Iterations, p.iterations)
-			f.Bytes = max(f.Bytes, p.bytes)
+			f.Bytes = max(f.Bytes, p.bytes+sketched)
 			if options.Progress != nil {
 				options.Progress(f)
 			}
@@ -178,11 +192,17 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 
 // largest estimates the largest eigenvalue, from which the rounding of products follows, without the right-hand sides: they
 // may hardly touch the leading eigenvectors.
-func (f *Forms) largest(op Operator, known float64) (float64, error) {
+func (f *Forms) largest(op Operator, known float64, sketch *Sketch) (float64, error) {
 	scale := known
 	if known == 0 {
+		start, steps := randomStart(op.Dim(), 1), setupProducts
+		if sketch != nil && sketch.Rank() > 0 {
+			// Close to the leading eigenvector, and all the same not without any other.
+			steps = 2
+			floats.AddScaled(start, 3*floats.Norm(start, 2), sketch.vectors.RawRowView(0))
+		}
 		var err error
-		if scale, f.Setup, err = LargestEigenvalue(op, setupProducts, 1); err != nil {
+		if scale, f.Setup, err = largestEigenvalue(op, steps, start); err != nil {
 			return 0, err
 		}
 	}
@@ -230,7 +250,7 @@ func (o *FormOptions) complete(op Operator, k, n int) error {
 		o.Tolerance = DefaultTolerance
 	}
 	if o.MaxBytes == 0 {
-		o.MaxBytes = defaultMaxBytes
+		o.MaxBytes = DefaultMaxBytes
 	}
 	if o.Rows == 0 {
 		o.Rows = k

@@ -32,15 +32,24 @@ type Operator interface {
 //
 // Golub and Van Loan, Matrix Computations, 4th ed., section 10.1.
 func LargestEigenvalue(op Operator, steps int, seed uint64) (largest float64, products int64, err error) {
-	n := op.Dim()
-	steps = min(steps, n)
+	return largestEigenvalue(op, steps, randomStart(op.Dim(), seed))
+}
+
+func randomStart(n int, seed uint64) []float64 {
 	random := rand.New(rand.NewPCG(seed, 0))
-	block, image := mat.NewDense(1, n, nil), mat.NewDense(1, n, nil)
-	v, w, previous := block.RawRowView(0), image.RawRowView(0), make([]float64, n)
+	v := make([]float64, n)
 	for i := range v {
 		v[i] = random.NormFloat64()
 	}
-	floats.Scale(1/floats.Norm(v, 2), v)
+	return v
+}
+
+func largestEigenvalue(op Operator, steps int, start []float64) (largest float64, products int64, err error) {
+	n := op.Dim()
+	steps = min(steps, n)
+	block, image := mat.NewDense(1, n, nil), mat.NewDense(1, n, nil)
+	v, w, previous := block.RawRowView(0), image.RawRowView(0), make([]float64, n)
+	floats.ScaleTo(v, 1/floats.Norm(start, 2), start)
 
 	var diagonal, offDiagonal []float64
 	for range steps {

@@ -112,35 +112,35 @@ func (q *quadrature) add(diagonal *mat.SymDense, below *mat.Dense) bool {
 
 // gap bounds M - low from above once B_j is known, in the order of symmetric matrices. Where rounding leaves no bound it
 // is nil. Without B_j the space is invariant and nothing is missing.
-func (q *quadrature) gap(below *mat.Dense) (gap *mat.SymDense, residual *mat.Dense) {
+func (q *quadrature) gap(below *mat.Dense) *mat.SymDense {
 	if q.broken {
-		return nil, nil
+		return nil
 	}
-	gap = mat.NewSymDense(q.low.SymmetricDim(), nil)
+	gap := mat.NewSymDense(q.low.SymmetricDim(), nil)
 	if below == nil {
-		return gap, nil
+		return gap
 	}
 	b, _ := below.Dims()
-	residual = &mat.Dense{}
+	var residual mat.Dense
 	residual.Mul(below, q.y) // up to its sign
 	if q.shift >= q.lambda {
-		return nil, residual
+		return nil
 	}
 	var factor mat.Cholesky
 	if !factor.Factorize(q.nextApart(below, b)) {
-		return nil, residual
+		return nil
 	}
-	solved := mat.DenseCopyOf(residual)
+	solved := mat.DenseCopyOf(&residual)
 	solve(solved, &factor)
 	var form mat.Dense
 	form.Mul(residual.T(), solved)
 	addSymmetric(gap, 1, &form)
 	for i := range q.low.SymmetricDim() {
 		if !(gap.At(i, i) >= 0) || math.IsInf(gap.At(i, i), 0) {
-			return nil, residual
+			return nil
 		}
 	}
-	return gap, residual
+	return gap
 }
 
 // nextApart is K_{j+1}, of n rows, from B_j; below is nil for the first.

@@ -125,6 +125,7 @@ type Audit struct {
 	MaxProducts     int64      `yaml:"max_products"`     // metric products of one solve; 0: no limit
 	MaxSeconds      float64    `yaml:"max_seconds"`      // of one solve; 0: no limit
 	MaxMiB          int64      `yaml:"max_mib"`          // memory of one solve for parameter vectors; 0: 4096
+	Recycle         bool       `yaml:"recycle"`          // start from what earlier audits have shown of each metric: pays where they are a few steps apart
 	DType           string     `yaml:"dtype"`            // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
 	Stop            []StopRule `yaml:"stop"`
 }

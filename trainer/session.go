@@ -75,6 +75,9 @@ func (s *session) newAuditor(run *writers.Run) (*audit.Auditor, error) {
 				report(s.model.Name, done, total)
 			}
 		})
+	if settings.Recycle {
+		builder.WithRecycling()
+	}
 	if settings.MetricScale == "sum" {
 		builder.WithSum()
 	}
