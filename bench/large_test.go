@@ -38,7 +38,7 @@ func BenchmarkLargeModel(b *testing.B) {
 	const (
 		resolution, samples = 64, 4
 		relative            = 1e-2
-		limit, most         = 4 << 30, 8 << 30
+		limit, most         = 3 << 30, 8 << 30
 	)
 	on := backends(b)["xla:cpu"]
 	if on == nil {

@@ -8,40 +8,50 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gomlx/gomlx/ml/train"
+
 	"github.com/symaudit/symaudit/audit"
 )
 
+// SharedPrefix precedes the monitors of stop rules in the keys of Loop.SharedData under which the latest audit's values stand, as
+// float64, for other hooks to read: "symaudit/d4/coherence".
+const SharedPrefix = "symaudit/"
+
 // audit runs one audit, writes it, and shows it to the stop rules and the user. One that the context interrupts leaves
 // nothing and is no error.
-func (h *Hook) audit(at audit.Moment) error {
+func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 	start := time.Now()
-	defer func() { h.spent += time.Since(start) }()
+	defer func() {
+		h.lastAudit = time.Now()
+		h.latest = h.lastAudit.Sub(start)
+		h.spent += h.latest
+		h.auditing += h.latest
+		h.audits++
+	}()
 
-	var records *audit.Records
-	err := guard(func() (err error) {
-		records, err = h.config.auditor.Audit(h.config.ctx, at)
-		return err
-	})
+	records, err := h.measure(at)
 	if h.cancelled(err) {
 		h.config.log.Info().Int64("step", at.Step).Msg("audit given up: cancelled")
 		return nil
 	}
-	if err == nil && records == nil {
-		err = errors.New("the auditor returned no records")
-	}
+	h.auditedStep = at.Step // a failed one is not tried again
 	if err != nil {
-		return fmt.Errorf("hooks: audit at step %d failed: %w", at.Step, err)
+		return h.failed(fmt.Errorf("hooks: audit at step %d failed: %w", at.Step, err))
 	}
-	h.auditedStep = at.Step
 	took := time.Since(start)
 
 	complete := *records
 	complete.Training = h.pending.Training
-	h.pending = complete
-	if err := h.flush(); err != nil {
+	h.add(records)
+	if err := h.failed(h.flush()); err != nil {
 		return err
 	}
 	found := readings(&complete)
+	for _, r := range found {
+		if r.value != nil {
+			loop.SharedData[SharedPrefix+r.monitor] = *r.value
+		}
+	}
 	h.logAudit(at, &complete, found, took)
 	if err := h.applyRules(at, found); err != nil {
 		return err
@@ -49,6 +59,43 @@ func (h *Hook) audit(at audit.Moment) error {
 	if h.config.onAudit != nil {
 		h.config.onAudit(&complete)
 	}
+	return nil
+}
+
+// measure runs the auditor within the time limit.
+func (h *Hook) measure(at audit.Moment) (records *audit.Records, err error) {
+	ctx := h.config.ctx
+	if limit := h.config.timeLimit; limit > 0 {
+		late := fmt.Errorf("it took longer than its limit of %v; raise it, audit.Builder.WithTolerance or lambda, or use fewer probes", limit)
+		var release context.CancelFunc
+		ctx, release = context.WithTimeoutCause(ctx, limit, late)
+		defer release()
+	}
+	err = guard(func() (err error) {
+		records, err = h.config.auditor.Audit(ctx, at)
+		return err
+	})
+	if err == nil && records == nil {
+		err = errors.New("the auditor returned no records")
+	}
+	return records, err
+}
+
+// add appends an audit's records to those that the sink does not have yet.
+func (h *Hook) add(records *audit.Records) {
+	h.pending.Errors = append(h.pending.Errors, records.Errors...)
+	h.pending.Influence = append(h.pending.Influence, records.Influence...)
+	h.pending.Solves = append(h.pending.Solves, records.Solves...)
+	h.pending.Coherence = append(h.pending.Coherence, records.Coherence...)
+}
+
+// failed deals with an error as the user wants: it returns it, or keeps and logs it.
+func (h *Hook) failed(err error) error {
+	if err == nil || h.config.failures == EndTraining {
+		return err
+	}
+	h.failures = append(h.failures, err)
+	h.config.log.Error().Err(err).Int64("step", h.step).Msg("audit failed; the training goes on")
 	return nil
 }
 
@@ -74,18 +121,18 @@ func (h *Hook) flush() error {
 func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 	for _, rule := range h.rules {
 		i := slices.IndexFunc(found, func(r reading) bool { return r.monitor == rule.Monitor })
-		var value *float64
+		var r reading
 		switch {
 		case i >= 0:
-			value = found[i].value
+			r = found[i]
 		case !rule.seen:
 			return fmt.Errorf("hooks: stop rule: no audit has monitor %q; known monitors: %s", rule.Monitor, names(found))
 		}
 		rule.seen = true
-		if value == nil {
+		if r.value == nil {
 			h.config.log.Warn().Str("monitor", rule.Monitor).Int64("step", at.Step).Msg("a stop rule's monitor has no value in this audit")
 		}
-		if reason := rule.observe(value); reason != "" && h.reason == "" {
+		if reason := rule.observe(r); reason != "" && h.reason == "" {
 			h.reason = fmt.Sprintf("%s, at step %d, epoch %.6g", reason, at.Step, at.Epoch)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/rs/zerolog"
@@ -22,7 +23,7 @@ type Auditor interface {
 type Builder struct {
 	auditor       Auditor
 	sink          audit.Sink
-	schedule      Schedule
+	schedules     []Schedule
 	initial       bool
 	rules         []StopRule
 	history       []audit.CoherenceRow
@@ -32,8 +33,22 @@ type Builder struct {
 	trainingEvery int
 	ctx           context.Context
 	onAudit       func(*audit.Records)
+	budget        *float64
+	timeLimit     time.Duration
+	failures      FailurePolicy
 	log           zerolog.Logger
 }
+
+// FailurePolicy is what becomes of the training when an audit or the sink fails.
+type FailurePolicy int
+
+const (
+	// EndTraining ends it with the error. What is written stays.
+	EndTraining FailurePolicy = iota
+	// CarryOn logs the error, keeps it for Hook.Failures, and trains on. Records that the sink did not take are offered again
+	// with the next audit and by Close; if those fail too, Close returns the error.
+	CarryOn
+)
 
 // New starts the configuration of a hook that runs auditor.
 func New(auditor Auditor) *Builder {
@@ -44,8 +59,21 @@ func New(auditor Auditor) *Builder {
 // Without a sink they only go to the stop rules and to WithOnAudit.
 func (b *Builder) WithSink(sink audit.Sink) *Builder { b.sink = sink; return b }
 
-// WithSchedule says when to audit. There is no default.
-func (b *Builder) WithSchedule(schedule Schedule) *Builder { b.schedule = schedule; return b }
+// WithSchedule says when to audit: whenever one of the schedules says so. There is no default. Besides, there is always an audit
+// of the last step of a run.
+func (b *Builder) WithSchedule(schedules ...Schedule) *Builder { b.schedules = schedules; return b }
+
+// WithBudget limits the share of a run's time that audits take, 0.05 for five percent: an audit that is due is left out while
+// it would break the limit if it took as long as the one before. The first audit and that of the last step are never left
+// out. The log says at the end what share they took, and how many were left out.
+func (b *Builder) WithBudget(share float64) *Builder { b.budget = &share; return b }
+
+// WithTimeLimit gives up an audit that takes longer; that is a failure, see WithFailures. audit.Builder.WithMaxTime ends
+// a solve without one, with wider intervals.
+func (b *Builder) WithTimeLimit(limit time.Duration) *Builder { b.timeLimit = limit; return b }
+
+// WithFailures says what becomes of the training when an audit, or the sink, fails. The default is EndTraining.
+func (b *Builder) WithFailures(policy FailurePolicy) *Builder { b.failures = policy; return b }
 
 // WithInitialAudit audits before the first step of each run, too. The model must have its weights by then; GoMLX makes
 // those of a new model only in the first step.
@@ -85,8 +113,22 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	if loop == nil || b.auditor == nil {
 		return nil, errors.New("hooks: a hook needs an auditor and a loop to attach to, got nil")
 	}
-	if err := b.schedule.validate(); err != nil {
-		return nil, err
+	if len(b.schedules) == 0 {
+		return nil, errNoSchedule
+	}
+	for _, schedule := range b.schedules {
+		if err := schedule.validate(); err != nil {
+			return nil, err
+		}
+	}
+	if b.budget != nil && !(*b.budget > 0 && *b.budget <= 1) {
+		return nil, fmt.Errorf("hooks: the budget of audits is %g of the time; use a share above 0 and at most 1", *b.budget)
+	}
+	if b.timeLimit < 0 {
+		return nil, fmt.Errorf("hooks: the time limit of an audit is %v; it must be positive, or 0 for none", b.timeLimit)
+	}
+	if b.failures != EndTraining && b.failures != CarryOn {
+		return nil, fmt.Errorf("hooks: unknown failure policy %d; use hooks.EndTraining or hooks.CarryOn", b.failures)
 	}
 	if b.stepsPerEpoch != nil && *b.stepsPerEpoch < 1 {
 		return nil, fmt.Errorf("hooks: %d steps per epoch; an epoch has at least 1", *b.stepsPerEpoch)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,13 @@ type Hook struct {
 	since time.Time     // end of the step before
 	spent time.Duration // of it on audits
 
+	// Time of this run, for schedules and the budget.
+	started, lastAudit time.Time
+	auditing, latest   time.Duration // in all audits, in the latest
+	audits, leftOut    int
+
+	failures []error
+
 	// Records that the sink does not have yet. Their last rows of training steps may still lack the epoch.
 	pending audit.Records
 	undated []int // batches done at each of those rows
@@ -71,12 +79,14 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	if err := h.checkRun(ds); err != nil {
 		return err
 	}
-	if err := h.flush(); err != nil { // of a run that ended with an error
+	if err := h.failed(h.flush()); err != nil { // of a run that ended with an error
 		return err
 	}
 	if h.dataset != nil {
 		h.dataset.stopped = false
 	}
+	h.started = time.Now()
+	h.lastAudit, h.auditing, h.latest, h.audits, h.leftOut = h.started, 0, 0, 0, 0
 	h.clock.start(loop.LoopStep, h.runEpochs)
 	if h.clock.length == 0 && !h.runEpochs {
 		h.config.log.Info().Msg("the length of an epoch is not known, every row will say epoch 0; WithStepsPerEpoch tells it")
@@ -85,7 +95,7 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 		if !hasWeights(loop.Trainer.Store()) {
 			return errors.New("hooks: there are no weights to audit before the first step, GoMLX makes those of a new model in it; load or initialise the model first, or leave WithInitialAudit out")
 		}
-		if err := h.audit(h.moment(loop.LoopStep)); err != nil {
+		if err := h.audit(loop, h.moment(loop.LoopStep)); err != nil {
 			return err
 		}
 	}
@@ -93,20 +103,26 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	return nil
 }
 
+// Failures are the errors that CarryOn has kept from the training, oldest first.
+func (h *Hook) Failures() []error { return slices.Clone(h.failures) }
+
 // checkRun refuses what cannot work with the way the loop is run.
 func (h *Hook) checkRun(ds train.Dataset) error {
 	if !h.runEpochs {
-		if h.config.schedule.epochs && h.clock.length == 0 {
-			return fmt.Errorf("hooks: an audit %s needs to know how many steps an epoch has, and RunSteps does not; use WithStepsPerEpoch(n), or RunEpochs(hook.Dataset(ds), epochs)", h.config.schedule)
+		if byEpoch := h.scheduled(epochs); byEpoch != "" && h.clock.length == 0 {
+			return fmt.Errorf("hooks: an audit %s needs to know how many steps an epoch has, and RunSteps does not; use WithStepsPerEpoch(n), or RunEpochs(hook.Dataset(ds), epochs)", byEpoch)
 		}
 		return nil
+	}
+	if spread := h.scheduled(times); spread != "" {
+		return fmt.Errorf("hooks: audits %s need to know how many steps the run has, and RunEpochs does not; use RunSteps, or EveryEpochs", spread)
 	}
 	if h.dataset != nil {
 		return nil
 	}
 	var needs []string
-	if h.config.schedule.epochs {
-		needs = append(needs, "an audit "+h.config.schedule.String())
+	if byEpoch := h.scheduled(epochs); byEpoch != "" {
+		needs = append(needs, "an audit "+byEpoch)
 	}
 	if len(h.rules) > 0 {
 		needs = append(needs, "a stop rule")
@@ -121,11 +137,29 @@ func (h *Hook) checkRun(ds train.Dataset) error {
 		strings.Join(needs, " and "), ds.Name())
 }
 
+// scheduled is the first schedule of a kind in words, or "".
+func (h *Hook) scheduled(k kind) string {
+	for _, schedule := range h.config.schedules {
+		if schedule.kind == k {
+			return schedule.String()
+		}
+	}
+	return ""
+}
+
+// overBudget reports whether another audit, as long as the latest, would take more than the budget of the run's time.
+func (h *Hook) overBudget(at time.Time) bool {
+	if h.config.budget == nil || h.audits == 0 {
+		return false
+	}
+	return (h.auditing + h.latest).Seconds() > *h.config.budget*(at.Sub(h.started)+h.latest).Seconds()
+}
+
 // onStep records the step and audits it when it is due.
 func (h *Hook) onStep(loop *train.Loop, metrics []*tensors.Tensor) error {
-	now := time.Now()
-	seconds := (now.Sub(h.since) - h.spent).Seconds()
-	h.since, h.spent = now, 0
+	ended := time.Now()
+	seconds := (ended.Sub(h.since) - h.spent).Seconds()
+	h.since, h.spent = ended, 0
 
 	batches := loop.LoopStep + 1
 	step := loop.Trainer.GlobalStep()
@@ -146,14 +180,19 @@ func (h *Hook) onStep(loop *train.Loop, metrics []*tensors.Tensor) error {
 			h.undated = append(h.undated, batches)
 		}
 	}
-	due := epochEnded && h.clock.epochs%h.config.schedule.every == 0
-	if !h.config.schedule.epochs {
-		due = advanced && h.step%int64(h.config.schedule.every) == 0
+	here := now{
+		step: h.step, advanced: advanced, epochs: h.clock.epochs, epochEnded: epochEnded,
+		since: ended.Sub(h.lastAudit), done: batches - loop.StartStep, all: max(0, loop.EndStep-loop.StartStep),
+	}
+	due := slices.ContainsFunc(h.config.schedules, func(s Schedule) bool { return s.due(here) })
+	if due && h.overBudget(ended) {
+		h.leftOut++
+		due = false
 	}
 	if !due || h.config.ctx.Err() != nil || math.IsNaN(loss) || math.IsInf(loss, 0) {
 		return nil // of a loss that is not finite the loop itself makes an error, after the hooks
 	}
-	return h.audit(at)
+	return h.audit(loop, at)
 }
 
 // onStepStop ends the run after this step, when a rule or the context says so.
@@ -190,13 +229,17 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 	}
 	if h.stepped && h.auditedStep != h.step && h.config.ctx.Err() == nil {
 		reason := h.reason
-		err := h.audit(h.moment(loop.LoopStep))
+		err := h.audit(loop, h.moment(loop.LoopStep))
 		h.reason = reason // a rule met now has not stopped anything
 		if err != nil {
 			return err
 		}
 	}
-	return h.flush()
+	if total := time.Since(h.started); h.config.budget != nil && h.audits > 0 {
+		h.config.log.Info().Int("audits", h.audits).Int("left_out", h.leftOut).Float64("share", h.auditing.Seconds()/total.Seconds()).
+			Float64("budget", *h.config.budget).Msg("time spent on audits")
+	}
+	return h.failed(h.flush())
 }
 
 // followEpochs reports whether the step just done was the last of an epoch.

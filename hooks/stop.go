@@ -44,10 +44,12 @@ type StopRule struct {
 	// median over the probes and the group's non-identity elements together.
 	Monitor string
 	Mode    Mode
-	// Threshold stops when the value is at least this (Maximize) or at most this (Minimize); nil never.
+	// Threshold stops when the value is certainly at least this (Maximize) or at most this (Minimize): where there is an
+	// interval that contains the exact value, when all of it is. nil never.
 	Threshold *float64
 	// Patience stops after this many audits in a row without an improvement; 0 never. An audit in which the value does
-	// not exist, or is not a number, has not improved it.
+	// not exist, or is not a number, has not improved it. Values are compared here, not intervals, for on a plateau these
+	// always overlap: a MinDelta of the audit's tolerance tells an improvement from what the interval leaves open.
 	Patience int
 	// MinDelta is by how much more than the best value so far an improvement must be.
 	MinDelta float64
@@ -56,13 +58,15 @@ type StopRule struct {
 // quantity is what can be monitored of a group.
 type quantity struct {
 	name string
-	of   func(*audit.CoherenceRow) *float64
+	of   func(*audit.CoherenceRow) (value, low, high *float64) // bounds are nil where the value is exact or nothing is known
 }
 
 var quantities = []quantity{
-	{"coherence", func(row *audit.CoherenceRow) *float64 { return row.Median }},
-	{"target_error", func(row *audit.CoherenceRow) *float64 { return &row.MedianTargetError }},
-	{"commutator_error", func(row *audit.CoherenceRow) *float64 { return &row.MedianCommutatorError }},
+	{"coherence", func(row *audit.CoherenceRow) (value, low, high *float64) {
+		return row.Median, row.MedianLow, row.MedianHigh
+	}},
+	{"target_error", func(row *audit.CoherenceRow) (value, low, high *float64) { return &row.MedianTargetError, nil, nil }},
+	{"commutator_error", func(row *audit.CoherenceRow) (value, low, high *float64) { return &row.MedianCommutatorError, nil, nil }},
 }
 
 // Validate reports the first setting that cannot work. Whether the group is audited, the first audit tells.
@@ -94,8 +98,28 @@ func (r StopRule) Validate() error {
 
 // reading is a monitored value in one audit; nil where it does not exist.
 type reading struct {
-	monitor string
-	value   *float64
+	monitor   string
+	value     *float64
+	low, high *float64 // bounds on the exact value; nil where there are none
+}
+
+// worst is the end of the interval that is worse, the value where there is none.
+func (r reading) worst(mode Mode) *float64 {
+	switch {
+	case r.value == nil || r.low == nil || r.high == nil:
+		return r.value
+	case mode == Minimize:
+		return r.high
+	}
+	return r.low
+}
+
+// String is the value with its interval.
+func (r reading) String() string {
+	if r.low == nil || r.high == nil {
+		return fmt.Sprintf("%.6g", *r.value)
+	}
+	return fmt.Sprintf("%.6g [%.6g, %.6g]", *r.value, *r.low, *r.high)
 }
 
 // readings lists all that can be monitored in an audit; of several lambdas the first, which is the smallest, counts.
@@ -107,11 +131,11 @@ func readings(records *audit.Records) []reading {
 			continue
 		}
 		for _, quantity := range quantities {
-			value := quantity.of(row)
+			value, low, high := quantity.of(row)
 			if value != nil && math.IsNaN(*value) {
 				value = nil
 			}
-			all = append(all, reading{row.GroupName + "/" + quantity.name, value})
+			all = append(all, reading{row.GroupName + "/" + quantity.name, value, low, high})
 		}
 	}
 	return all
@@ -125,16 +149,17 @@ type progress struct {
 	seen  bool     // an audit has been observed
 }
 
-// observe takes a value, nil where there is none, and returns why to stop, or "".
-func (p *progress) observe(value *float64) (reason string) {
+// observe takes a reading and returns why to stop, or "".
+func (p *progress) observe(r reading) (reason string) {
+	value := r.value
 	if value != nil && (p.best == nil || p.Mode.better(*value, *p.best, p.MinDelta)) {
 		best := *value
 		p.best, p.stale = &best, 0
 	} else {
 		p.stale++
 	}
-	if p.Threshold != nil && value != nil && !p.Mode.better(*p.Threshold, *value, 0) {
-		return fmt.Sprintf("%s is %.6g, threshold %.6g (%s)", p.Monitor, *value, *p.Threshold, p.Mode)
+	if p.Threshold != nil && value != nil && !p.Mode.better(*p.Threshold, *r.worst(p.Mode), 0) {
+		return fmt.Sprintf("%s is %s, threshold %.6g (%s)", p.Monitor, r, *p.Threshold, p.Mode)
 	}
 	if p.Patience == 0 || p.stale < p.Patience {
 		return ""
@@ -144,7 +169,7 @@ func (p *progress) observe(value *float64) (reason string) {
 	}
 	now := "has no value"
 	if value != nil {
-		now = fmt.Sprintf("is %.6g", *value)
+		now = fmt.Sprintf("is %s", r)
 	}
 	return fmt.Sprintf("%s %s and has not improved on %.6g by more than %g (%s) in %d audits",
 		p.Monitor, now, *p.best, p.MinDelta, p.Mode, p.stale)

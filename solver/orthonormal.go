@@ -1,6 +1,10 @@
 package solver
 
 import (
+	"math"
+	"runtime"
+	"sync"
+
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 )
@@ -8,7 +12,6 @@ import (
 // orthonormal is a growing set of orthonormal vectors, in blocks of rows.
 type orthonormal struct {
 	blocks []*mat.Dense
-	space  []float64 // for products that are not kept
 }
 
 // size is the number of vectors.
@@ -24,15 +27,56 @@ func (o *orthonormal) size() (vectors int) {
 func (o *orthonormal) project(w *mat.Dense) (coefficients []*mat.Dense) {
 	rows, columns := w.Dims()
 	for _, block := range o.blocks {
-		var h mat.Dense
-		h.Mul(w, block.T())
-		product := reuse(&o.space, rows, columns)
-		product.Mul(&h, block)
-		w.Sub(w, product)
-		coefficients = append(coefficients, &h)
+		coefficients = append(coefficients, mat.NewDense(rows, block.RawMatrix().Rows, nil))
 	}
+	// Vectors are long and few: matrix products on pieces of them that stay in the cache, on all cores. The order of the
+	// sums must not depend on the cores' pace.
+	pieces := (columns + pieceLength - 1) / pieceLength
+	workers := min(runtime.GOMAXPROCS(0), pieces)
+	partial := make([][]*mat.Dense, workers)
+	inPieces := func(work func(worker int, cut func(*mat.Dense) *mat.Dense)) {
+		var group sync.WaitGroup
+		for worker := range workers {
+			group.Go(func() {
+				for piece := worker; piece < pieces; piece += workers {
+					from, to := piece*pieceLength, min((piece+1)*pieceLength, columns)
+					work(worker, func(m *mat.Dense) *mat.Dense { return m.Slice(0, m.RawMatrix().Rows, from, to).(*mat.Dense) })
+				}
+			})
+		}
+		group.Wait()
+	}
+	inPieces(func(worker int, cut func(*mat.Dense) *mat.Dense) {
+		if partial[worker] == nil {
+			for _, h := range coefficients {
+				partial[worker] = append(partial[worker], mat.NewDense(h.RawMatrix().Rows, h.RawMatrix().Cols, nil))
+			}
+		}
+		left := cut(w)
+		for j, block := range o.blocks {
+			var h mat.Dense
+			h.Mul(left, cut(block).T())
+			partial[worker][j].Add(partial[worker][j], &h)
+		}
+	})
+	for _, parts := range partial {
+		for j, h := range parts {
+			coefficients[j].Add(coefficients[j], h)
+		}
+	}
+	inPieces(func(_ int, cut func(*mat.Dense) *mat.Dense) {
+		left := cut(w)
+		for j, block := range o.blocks {
+			var along mat.Dense
+			along.Mul(coefficients[j], cut(block))
+			left.Sub(left, &along)
+		}
+	})
 	return coefficients
 }
+
+// pieceLength is that of the pieces of vectors: a few dozen are a megabyte or two.
+const pieceLength = 4096
 
 // extend appends a block that spans the rows of w, which project has been over, up to norm tolerance. It returns the
 // coefficients of w in it, or nil if nothing was left, and the largest norm of what is in neither. w is overwritten.
@@ -84,8 +128,8 @@ func orthonormalise(w *mat.Dense, tolerance float64) (q, c *mat.Dense) {
 	for len(open) > 0 {
 		pivot, largest := 0, -1.0
 		for at, i := range open {
-			if norm := floats.Norm(w.RawRowView(i), 2); norm > largest {
-				pivot, largest = at, norm
+			if length := norm(w.RawRowView(i)); length > largest {
+				pivot, largest = at, length
 			}
 		}
 		if largest <= tolerance {
@@ -100,13 +144,13 @@ func orthonormalise(w *mat.Dense, tolerance float64) (q, c *mat.Dense) {
 			c.Set(i, j, c.At(i, j)+along)
 			floats.AddScaled(direction, -along, directions.RawRowView(j))
 		}
-		norm := floats.Norm(direction, 2)
-		if norm <= tolerance {
+		length := norm(direction)
+		if length <= tolerance {
 			copy(w.RawRowView(i), direction)
 			continue
 		}
-		floats.Scale(1/norm, direction)
-		c.Set(i, rank, norm)
+		floats.Scale(1/length, direction)
+		c.Set(i, rank, length)
 		clear(w.RawRowView(i))
 		for _, k := range open {
 			along := floats.Dot(direction, w.RawRowView(k))
@@ -120,3 +164,7 @@ func orthonormalise(w *mat.Dense, tolerance float64) (q, c *mat.Dense) {
 	}
 	return directions.Slice(0, rank, 0, n).(*mat.Dense), mat.DenseCopyOf(c.Slice(0, b, 0, rank))
 }
+
+// norm is the Euclidean norm of a vector whose squares neither overflow nor vanish; floats.Norm takes care of those, and
+// three times as long.
+func norm(v []float64) float64 { return math.Sqrt(floats.Dot(v, v)) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -84,6 +85,9 @@ func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, scale float
 			p.bytes = vectorBytes(k, n, p.process.size())
 			progress()
 		}
+		if 8*n*k > 64<<20 {
+			runtime.GC() // it would wait for the heap to double, which vectors of that size do not leave room for
+		}
 		if p.finished(k, n, products == 0) {
 			break
 		}
@@ -92,7 +96,9 @@ func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, scale float
 	if sketch := p.options.Sketch; sketch != nil {
 		sketch.learn(p.process)
 	}
-	return p.measureResidual(op, g)
+	err := p.measureResidual(op, g)
+	p.process = nil // the vectors; bounds stay
+	return err
 }
 
 // form is M[i, j] for right-hand sides of norm 1. With 0 <= M - low <= gap in the order of symmetric matrices, M - low -

@@ -1,0 +1,112 @@
+package hooks_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/hooks"
+)
+
+// Whatever fails in the second of four audits, CarryOn trains to the end and keeps all the others.
+func TestTrainingCarriesOn(t *testing.T) {
+	for name, test := range map[string]struct {
+		fail func(m *memory) error
+		want string
+		kept int // audits in the sink at the end
+	}{
+		"audit": {func(*memory) error { return errors.New("weights on fire") }, "audit at step 2 failed: weights on fire", 3},
+		"panic": {func(*memory) error { panic("graph on fire") }, "graph on fire", 3},
+		"sink":  {func(m *memory) error { m.fail = errors.New("disk full"); return nil }, "the sink (*hooks_test.memory) failed to write step 2: disk full", 4},
+		"late":  {func(*memory) error { return context.DeadlineExceeded }, "audit at step 2 failed", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sink, count := &memory{}, 0
+			auditor := &script{coherence: []float64{0.1, 0.2, 0.3, 0.4}}
+			auditor.before = func() error {
+				sink.fail = nil
+				if count++; count == 2 {
+					return test.fail(sink)
+				}
+				return nil
+			}
+			loop := newLoop(t)
+			hook := attach(t, hooks.New(auditor).WithSink(sink).WithSchedule(hooks.EverySteps(1)).WithFailures(hooks.CarryOn), loop)
+			_, err := loop.RunSteps(endless(2), 4)
+			require.NoError(t, err)
+			require.NoError(t, hook.Close())
+			require.Len(t, hook.Failures(), 1)
+			require.ErrorContains(t, hook.Failures()[0], test.want)
+			require.Len(t, sink.training(), 4, "every step is written once")
+			steps := map[int64]bool{}
+			for _, records := range sink.writes {
+				for _, row := range records.Coherence {
+					steps[row.Step] = true
+				}
+			}
+			require.Len(t, steps, test.kept)
+		})
+	}
+}
+
+func TestCloseReportsWhatTheSinkNeverTook(t *testing.T) {
+	sink := &memory{fail: errors.New("disk full")}
+	loop := newLoop(t)
+	hook := attach(t, hooks.New(&script{}).WithSink(sink).WithSchedule(hooks.EverySteps(1)).WithFailures(hooks.CarryOn), loop)
+	_, err := loop.RunSteps(endless(2), 3)
+	require.NoError(t, err)
+	require.NotEmpty(t, hook.Failures())
+	require.ErrorContains(t, hook.Close(), "disk full")
+}
+
+// endlessAuditor works until it is told to stop.
+type endlessAuditor struct{}
+
+func (endlessAuditor) Audit(ctx context.Context, _ audit.Moment) (*audit.Records, error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+func TestATimeLimitGivesAnAuditUp(t *testing.T) {
+	loop := newLoop(t)
+	attach(t, hooks.New(endlessAuditor{}).WithSchedule(hooks.EverySteps(2)).WithTimeLimit(time.Millisecond), loop)
+	_, err := loop.RunSteps(endless(2), 4)
+	require.ErrorContains(t, err, "audit at step 2 failed: it took longer than its limit of 1ms; raise it")
+}
+
+// intervals is an auditor whose coherence has an interval.
+type intervals struct{ low, value, high []float64 }
+
+func (s *intervals) Audit(_ context.Context, at audit.Moment) (*audit.Records, error) {
+	i := at.Step - 1
+	return &audit.Records{Coherence: []audit.CoherenceRow{{
+		Moment: at, GroupName: "d4", Element: audit.AllElements, Median: &s.value[i], MedianLow: &s.low[i], MedianHigh: &s.high[i],
+	}}}, nil
+}
+
+func TestAThresholdMustBePassedByTheWholeInterval(t *testing.T) {
+	all := &intervals{low: []float64{0.80, 0.89, 0.91, 0.99}, value: []float64{0.85, 0.92, 0.93, 1}, high: []float64{0.9, 0.95, 0.95, 1}}
+	for _, test := range []struct {
+		mode      hooks.Mode
+		threshold float64
+		want      string
+	}{
+		{hooks.Maximize, 0.9, "d4/coherence is 0.93 [0.91, 0.95], threshold 0.9 (maximize), at step 3, epoch 0"},
+		{hooks.Minimize, 0.9, "d4/coherence is 0.85 [0.8, 0.9], threshold 0.9 (minimize), at step 1, epoch 0"},
+		{hooks.Minimize, 0.85, ""},
+	} {
+		loop := newLoop(t)
+		hook := attach(t, hooks.New(all).WithSchedule(hooks.EverySteps(1)).
+			WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: test.mode, Threshold: &test.threshold}), loop)
+		_, err := loop.RunSteps(endless(2), 4)
+		require.NoError(t, err)
+		reason, stopped := hook.Stopped()
+		require.Equal(t, test.want, reason)
+		require.Equal(t, test.want != "", stopped)
+		require.Equal(t, all.value[loop.Trainer.GlobalStep()-1], loop.SharedData[hooks.SharedPrefix+"d4/coherence"])
+	}
+}
