@@ -268,7 +268,7 @@ func TestForwardErrorsByHand(t *testing.T) {
 			// Only channel 1 is wrong, by its own size: (m/RMS)^2 averages to 1, over four channels 1/4.
 			require.InDelta(t, 0.25, row.TargetError, 1e-4)
 			require.InDelta(t, 0.25, row.IdentityError, 1e-4)
-			require.Zero(t, row.PersistenceError)
+			require.Zero(t, *row.PersistenceError)
 			switch row.Element {
 			case "e", "r2", "s", "sr2":
 				require.Zero(t, row.CommutatorError, row.Element)

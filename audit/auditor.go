@@ -54,6 +54,7 @@ type Builder struct {
 	solve     solver.FormOptions
 	recycling bool
 	forward   bool
+	invariant bool
 
 	estimator Estimator
 	log       zerolog.Logger
@@ -88,6 +89,11 @@ func New(source Source, modelFn solver.ModelFn, lossFn solver.LossFn) *Builder {
 
 // WithField declares how the channels transform. The default is orbits.EulerField.
 func (b *Builder) WithField(field orbits.Field) *Builder { b.field = field; return b }
+
+// WithInvariantOutput declares that no element should change the model's output: a classifier's scores, a global quantity. Targets
+// are then those of the untransformed states, of any shape and type that the loss takes, the target error is a sample's
+// loss, and the commutator error is |f(g.x) - f(x)|^2 / |f(x)|^2 over a sample's outputs.
+func (b *Builder) WithInvariantOutput() *Builder { b.invariant = true; return b }
 
 // WithGroup adds a group and the probes it is audited on. At least one is needed; names must differ.
 func (b *Builder) WithGroup(group orbits.Group, probes Probes) *Builder {
@@ -174,7 +180,7 @@ func (b *Builder) Done() (*Auditor, error) {
 			return nil, fmt.Errorf("audit: group %q was added twice", g.group.Name)
 		}
 		seen[g.group.Name] = true
-		o, err := newOrbit(b.source.Backend(), g.group, b.field, g.probes, b.dtype)
+		o, err := newOrbit(b.source.Backend(), g.group, b.field, g.probes, b.invariant, b.dtype)
 		if err != nil {
 			return nil, err
 		}
@@ -187,7 +193,10 @@ func (b *Builder) Done() (*Auditor, error) {
 	if a.network, err = solver.NewNetwork(b.source.Backend(), b.modelFn, b.lossFn, b.dtype); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	a.smse, err = graph.NewExec(b.source.Backend(), SMSE)
+	a.distance, err = graph.NewExec(b.source.Backend(), SMSE)
+	if b.invariant {
+		a.distance, err = graph.NewExec(b.source.Backend(), relativeChange)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
@@ -243,7 +252,8 @@ type Auditor struct {
 	config    Builder
 	orbits    []*orbit
 	network   *solver.Network
-	smse      *graph.Exec // target, prediction -> [n]
+	distance  *graph.Exec // target, prediction -> [n]
+	outputs   int         // of a sample
 	probeHash string
 	checked   bool // the model's gradient, in the first audit
 }
@@ -346,7 +356,7 @@ func (a *Auditor) newProgress() func() {
 // Close frees the copy of the weights and the compiled programs.
 func (a *Auditor) Close() {
 	a.network.Close()
-	a.smse.Finalize()
+	a.distance.Finalize()
 	for _, o := range a.orbits {
 		o.act.Finalize()
 	}

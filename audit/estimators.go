@@ -167,7 +167,7 @@ func (f plainForms) Cosine(l, i, j int) (solver.Interval, bool) {
 func (a *Auditor) eta(b batchStates, gradients *mat.Dense) (solver.Operator, error) {
 	samples := float64(b.x.Shape().Dimensions[0])
 	perSample := 1 / samples
-	perOutput := 1 / float64(b.x.Size()) // outputs have the shape of inputs
+	perOutput := perSample / float64(a.outputs)
 	if a.config.sum {
 		perSample, perOutput = 1, 1
 	}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -16,26 +17,35 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) ([]ErrorRow, error) {
 		if err != nil {
 			return nil, fmt.Errorf("audit: %w", err)
 		}
-		if !output.Shape().Equal(input.Shape()) {
-			return nil, fmt.Errorf("audit: the model maps %s to %s; it must return states of the shape and precision it is given", input.Shape(), output.Shape())
+		switch shape := output.Shape(); {
+		case !a.config.invariant && !shape.Equal(input.Shape()):
+			return nil, fmt.Errorf("audit: the model maps %s to %s; it must return states of the shape and precision it is given, or its output be declared invariant (WithInvariantOutput)", input.Shape(), shape)
+		case shape.Rank() == 0 || shape.Dimensions[0] != len(o.samples) || shape.DType != input.DType():
+			return nil, fmt.Errorf("audit: the model maps %s to %s; it must return an output for each sample, [n, ...], in the precision of its input", input.Shape(), shape)
 		}
 		predictions[i] = output
 	}
-	moved, err := o.move(predictions[0]) // g.f(x)
+	a.outputs = predictions[0].Size() / len(o.samples)
+	moved := slices.Repeat(predictions[:1], len(o.elements)) // g.f(x)
+	if !a.config.invariant {
+		var err error
+		if moved, err = o.move(predictions[0]); err != nil {
+			return nil, err
+		}
+	}
+	identity, err := a.targetErrors(o, 0, predictions[0])
 	if err != nil {
 		return nil, err
 	}
-	identity, err := a.compare(o.targets[0], predictions[0])
-	if err != nil {
-		return nil, err
-	}
-	persistence, err := a.compare(o.targets[0], o.inputs[0])
-	if err != nil {
-		return nil, err
+	var persistence []float64
+	if !a.config.invariant {
+		if persistence, err = a.compare(o.targets[0], o.inputs[0]); err != nil {
+			return nil, err
+		}
 	}
 	rows := make([]ErrorRow, 0, len(o.elements)*len(o.samples))
 	for i, element := range o.elements {
-		target, err := a.compare(o.targets[i], predictions[i])
+		target, err := a.targetErrors(o, i, predictions[i])
 		if err != nil {
 			return nil, err
 		}
@@ -45,13 +55,20 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) ([]ErrorRow, error) {
 		}
 		dy, dx := element.Shift()
 		for n, sample := range o.samples {
-			rows = append(rows, ErrorRow{
+			row := ErrorRow{
 				Moment: at, Class: sample.Class, Trajectory: sample.Trajectory, TimeIndex: sample.TimeIndex,
 				GroupName: o.group.Name, Element: element.Name(), ShiftY: dy, ShiftX: dx,
 				TargetError: target[n], CommutatorError: commutator[n],
-				IdentityError: identity[n], PersistenceError: persistence[n],
-			})
+				IdentityError: identity[n],
+			}
+			if persistence != nil {
+				row.PersistenceError = &persistence[n]
+			}
+			rows = append(rows, row)
 		}
+	}
+	if a.config.invariant {
+		moved = nil // they are predictions
 	}
 	for _, output := range append(predictions, moved...) {
 		if err := output.FinalizeAll(); err != nil {
@@ -61,10 +78,35 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) ([]ErrorRow, error) {
 	return rows, nil
 }
 
-// compare returns the SMSE of each sample.
+// targetErrors are those of the model's outputs at the samples moved by element e: SMSE, or the loss where the output is invariant.
+func (a *Auditor) targetErrors(o *orbit, e int, prediction *tensors.Tensor) ([]float64, error) {
+	if !a.config.invariant {
+		return a.compare(o.targets[e], prediction)
+	}
+	errors := make([]float64, len(o.samples))
+	for i := range errors {
+		x, err := rows(o.inputs[e], i, i+1)
+		if err != nil {
+			return nil, fmt.Errorf("audit: %w", err)
+		}
+		y, err := rows(o.targets[e], i, i+1)
+		if err != nil {
+			return nil, fmt.Errorf("audit: %w", err)
+		}
+		if errors[i], err = a.network.Loss(x, y); err != nil {
+			return nil, fmt.Errorf("audit: %w", err)
+		}
+		if err := (batchStates{x, y}).free(); err != nil {
+			return nil, fmt.Errorf("audit: %w", err)
+		}
+	}
+	return errors, nil
+}
+
+// compare returns the distance of each sample's states or outputs.
 func (a *Auditor) compare(target, prediction *tensors.Tensor) ([]float64, error) {
 	var outputs []*tensors.Tensor
-	err := exceptions.TryCatch[error](func() { outputs = a.smse.MustCall(target, prediction) })
+	err := exceptions.TryCatch[error](func() { outputs = a.distance.MustCall(target, prediction) })
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -25,20 +26,26 @@ type Sample struct {
 
 // Probes are held-out transitions, chosen once: the state after a step is the target of the state before it.
 type Probes struct {
-	Inputs, Targets *tensors.Tensor // [n, y, x, channel], float32 or float64
-	Samples         []Sample        // of length n; nil numbers them as trajectories of a class without a name
+	Inputs  *tensors.Tensor // [n, y, x, channel], float32 or float64
+	Targets *tensors.Tensor // the same; where the output is invariant, the labels as the loss takes them: [n, ...]
+	Samples []Sample        // of length n; nil numbers them as trajectories of a class without a name
 	// BatchSize samples, in order, share one metric eta; influence is measured between samples of a batch. It divides
 	// n. Zero means one batch of all.
 	BatchSize int
 }
 
-func (p Probes) validate(field orbits.Field) error {
+func (p Probes) validate(field orbits.Field, invariant bool) error {
 	if p.Inputs == nil || p.Targets == nil {
 		return fmt.Errorf("audit: probes need inputs and targets")
 	}
-	shape := p.Inputs.Shape()
-	if shape.Rank() != 4 || !shape.Equal(p.Targets.Shape()) {
-		return fmt.Errorf("audit: probes are %s with targets %s; both must be the same [n, y, x, channel]", shape, p.Targets.Shape())
+	shape, targets := p.Inputs.Shape(), p.Targets.Shape()
+	switch {
+	case shape.Rank() != 4:
+		return fmt.Errorf("audit: probes are %s; they must be [n, y, x, channel]", shape)
+	case invariant && (targets.Rank() == 0 || targets.Dimensions[0] != shape.Dimensions[0]):
+		return fmt.Errorf("audit: probes are %s with targets %s; there must be a target for each, [n, ...]", shape, targets)
+	case !invariant && !shape.Equal(targets):
+		return fmt.Errorf("audit: probes are %s with targets %s; both must be the same [n, y, x, channel], unless the output is invariant (audit.Builder.WithInvariantOutput)", shape, targets)
 	}
 	dimensions := shape.Dimensions
 	if dimensions[3] != len(field.Channels) {
@@ -75,12 +82,12 @@ type orbit struct {
 	batchSize int
 	sketches  []*solver.Sketch // by batch, of its metric; nil while nothing is recycled
 
-	inputs, targets []*tensors.Tensor // by element: [n, y, x, channel], in the auditor's dtype
+	inputs, targets []*tensors.Tensor // by element, in the auditor's dtype; targets that are invariant are all the same
 	act             *graph.Exec       // a batch of states -> one output for each element
 }
 
-func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, probes Probes, dtype dtypes.DType) (*orbit, error) {
-	if err := probes.validate(field); err != nil {
+func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, probes Probes, invariant bool, dtype dtypes.DType) (*orbit, error) {
+	if err := probes.validate(field, invariant); err != nil {
 		return nil, err
 	}
 	dimensions := probes.Inputs.Shape().Dimensions
@@ -108,19 +115,25 @@ func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, p
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	for _, side := range []struct {
-		states *tensors.Tensor
-		moved  *[]*tensors.Tensor
-	}{{probes.Inputs, &o.inputs}, {probes.Targets, &o.targets}} {
-		converted, err := solver.ConvertDType(side.states, dtype)
-		if err != nil {
-			return nil, fmt.Errorf("audit: probes: %w", err)
-		}
-		if *side.moved, err = o.move(converted); err != nil {
-			return nil, err
+	inputs, err := solver.ConvertDType(probes.Inputs, dtype)
+	if err != nil {
+		return nil, fmt.Errorf("audit: probes: %w", err)
+	}
+	if o.inputs, err = o.move(inputs); err != nil {
+		return nil, err
+	}
+	targets := probes.Targets
+	if targets.DType().IsFloat() {
+		if targets, err = solver.ConvertDType(targets, dtype); err != nil {
+			return nil, fmt.Errorf("audit: targets: %w", err)
 		}
 	}
-	return o, nil
+	if invariant {
+		o.targets = slices.Repeat([]*tensors.Tensor{targets}, len(elements))
+		return o, nil
+	}
+	o.targets, err = o.move(targets)
+	return o, err
 }
 
 // move returns g.x for each element g.
@@ -136,23 +149,15 @@ func (o *orbit) move(states *tensors.Tensor) (moved []*tensors.Tensor, err error
 
 func (o *orbit) batches() int { return len(o.samples) / o.batchSize }
 
-// rows copies the samples [from, to) of a batch of states.
-func rows(states *tensors.Tensor, from, to int) (*tensors.Tensor, error) {
-	dimensions := append([]int{to - from}, states.Shape().Dimensions[1:]...)
-	part := tensors.FromShape(shapes.Make(states.DType(), dimensions...))
-	size := part.Size() / (to - from)
-	var err error
-	switch states.DType() {
-	case dtypes.Float32:
-		err = copyRows[float32](part, states, from*size)
-	default:
-		err = copyRows[float64](part, states, from*size)
+// rows copies the samples [from, to) of a batch.
+func rows(batch *tensors.Tensor, from, to int) (part *tensors.Tensor, err error) {
+	n := batch.Shape().Dimensions[0]
+	part = tensors.FromShape(shapes.Make(batch.DType(), append([]int{to - from}, batch.Shape().Dimensions[1:]...)...))
+	if failed := batch.ConstBytes(func(all []byte) {
+		size := len(all) / n
+		err = part.MutableBytes(func(some []byte) { copy(some, all[from*size:to*size]) })
+	}); failed != nil {
+		err = failed
 	}
 	return part, err
-}
-
-func copyRows[T float32 | float64](dst, src *tensors.Tensor, offset int) error {
-	return tensors.ConstFlatData(src, func(from []T) {
-		tensors.MustMutableFlatData(dst, func(to []T) { copy(to, from[offset:]) })
-	})
 }

@@ -21,17 +21,17 @@ type TrainingRow struct {
 // ErrorRow is a probe sample under a group element. Errors are SMSE: dimensionless, a mean over grid and channels.
 type ErrorRow struct {
 	Moment
-	Class            string  `parquet:"class"`
-	Trajectory       int64   `parquet:"trajectory"`
-	TimeIndex        int32   `parquet:"time_index"`
-	GroupName        string  `parquet:"group_name"`
-	Element          string  `parquet:"element"`
-	ShiftY           float64 `parquet:"shift_y"` // pixels
-	ShiftX           float64 `parquet:"shift_x"` // pixels
-	TargetError      float64 `parquet:"target_error"`
-	CommutatorError  float64 `parquet:"commutator_error"`
-	IdentityError    float64 `parquet:"identity_error"`
-	PersistenceError float64 `parquet:"persistence_error"`
+	Class            string   `parquet:"class"`
+	Trajectory       int64    `parquet:"trajectory"`
+	TimeIndex        int32    `parquet:"time_index"`
+	GroupName        string   `parquet:"group_name"`
+	Element          string   `parquet:"element"`
+	ShiftY           float64  `parquet:"shift_y"` // pixels
+	ShiftX           float64  `parquet:"shift_x"` // pixels
+	TargetError      float64  `parquet:"target_error"`
+	CommutatorError  float64  `parquet:"commutator_error"`
+	IdentityError    float64  `parquet:"identity_error"`
+	PersistenceError *float64 `parquet:"persistence_error,optional"` // of a model that maps states to states
 }
 
 // InfluenceRow is a pair: the row sample at x, the column sample at g.x, both of one batch.

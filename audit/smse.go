@@ -18,6 +18,21 @@ func SMSE(target, prediction *graph.Node) *graph.Node {
 	return graph.ReduceMean(graph.Square(graph.Div(graph.Sub(prediction, target), rms)), 1, 2, 3)
 }
 
+// relativeChange is the squared change of each sample's outputs together, relative to their own square, shaped [batch].
+func relativeChange(from, to *graph.Node) *graph.Node {
+	var axes []int
+	for axis := 1; axis < from.Rank(); axis++ {
+		axes = append(axes, axis)
+	}
+	sum := func(x *graph.Node) *graph.Node {
+		if len(axes) == 0 {
+			return graph.Square(x)
+		}
+		return graph.ReduceSum(graph.Square(x), axes...)
+	}
+	return graph.Div(sum(graph.Sub(to, from)), graph.AddScalar(sum(from), smseFloor*smseFloor))
+}
+
 // Loss is SMSE averaged over the batch, as a loss for GoMLX's trainer: one label and one prediction.
 func Loss(labels, predictions []*graph.Node) *graph.Node {
 	return graph.ReduceAllMean(SMSE(labels[0], predictions[0]))

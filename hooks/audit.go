@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -167,13 +168,13 @@ func names(found []reading) string {
 
 // logAudit writes the line that a person reads: the medians of each group, and what they cost.
 func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading, took time.Duration) {
-	line := h.config.log.Info().Str("model", at.Model).Int64("step", at.Step).Float64("epoch", at.Epoch)
+	line := h.config.log.Info().Str("model", at.Model).Int64("step", at.Step).Float64("epoch", short(at.Epoch))
 	if n := len(records.Training); n > 0 {
-		line.Float64("loss", records.Training[n-1].Loss)
+		line.Float64("loss", short(records.Training[n-1].Loss))
 	}
 	for _, r := range found {
 		if r.value != nil {
-			line.Float64(r.monitor, *r.value)
+			line.Float64(r.monitor, short(*r.value))
 		}
 	}
 	products, unconverged, widest := int64(0), 0, 0.0
@@ -188,10 +189,17 @@ func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading
 	}
 	line.Int64("products", products)
 	if widest > 0 {
-		line.Float64("half_width", widest)
+		line.Float64("half_width", short(widest))
 	}
 	if unconverged > 0 {
 		line.Int("unconverged_solves", unconverged)
 	}
-	line.Float64("seconds", took.Seconds()).Msg("audit")
+	line.Float64("seconds", short(took.Seconds())).Msg("audit")
+}
+
+// short is a value to four digits, for people.
+func short(value float64) float64 {
+	text := strconv.FormatFloat(value, 'g', 4, 64)
+	rounded, _ := strconv.ParseFloat(text, 64)
+	return rounded
 }

@@ -39,7 +39,7 @@ type Network struct {
 	dim     int
 	loaded  bool
 
-	predict, gradient, product, tangent, curvature *model.Exec
+	predict, cost, gradient, product, tangent, curvature *model.Exec
 }
 
 // NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products.
@@ -50,11 +50,16 @@ func NewNetwork(backend compute.Backend, modelFn ModelFn, lossFn LossFn, dtype d
 	n := &Network{backend: backend, model: modelFn, loss: lossFn, dtype: dtype, store: model.NewStore()}
 	err := exceptions.TryCatch[error](func() {
 		n.predict = model.MustNewExec(backend, n.store, modelFn)
-		n.gradient = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, y *graph.Node) (*graph.Node, *graph.Node) {
+		cost := func(scope *model.Scope, x, y *graph.Node) *graph.Node {
 			loss := lossFn([]*graph.Node{y}, []*graph.Node{modelFn(scope, x)})
 			if !loss.IsScalar() {
 				loss = graph.ReduceAllMean(loss)
 			}
+			return loss
+		}
+		n.cost = model.MustNewExec(backend, n.store, cost)
+		n.gradient = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, y *graph.Node) (*graph.Node, *graph.Node) {
+			loss := cost(scope, x, y)
 			return loss, n.flatGradient(loss)
 		})
 		n.product = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, v *graph.Node) *graph.Node {
@@ -137,6 +142,17 @@ func (n *Network) Predict(x *tensors.Tensor) (*tensors.Tensor, error) {
 	return outputs[0], nil
 }
 
+// Loss returns the loss of a batch.
+func (n *Network) Loss(x, y *tensors.Tensor) (loss float64, err error) {
+	outputs, err := n.run(n.cost, x, y)
+	if err != nil {
+		return 0, err
+	}
+	var scalar [1]float64
+	err = drain(scalar[:], outputs[0])
+	return scalar[0], err
+}
+
 // Gradient returns the loss of a batch and writes its gradient with respect to the parameters to dst, of length Dim.
 func (n *Network) Gradient(dst []float64, x, y *tensors.Tensor) (loss float64, err error) {
 	outputs, err := n.run(n.gradient, x, y)
@@ -183,7 +199,7 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 
 // Close frees the weights and the compiled programs.
 func (n *Network) Close() {
-	for _, exec := range []*model.Exec{n.predict, n.gradient, n.product, n.tangent, n.curvature} {
+	for _, exec := range []*model.Exec{n.predict, n.cost, n.gradient, n.product, n.tangent, n.curvature} {
 		exec.Finalize()
 	}
 	n.store.Finalize()

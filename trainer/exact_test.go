@@ -74,7 +74,7 @@ func TestTheSolverItselfPassesTheAudit(t *testing.T) {
 			require.Greater(t, row.TargetError, 1e-3, row.Element)
 		}
 		for _, row := range records.Errors {
-			require.Greater(t, row.PersistenceError, 1e-3, "the probes must move")
+			require.Greater(t, *row.PersistenceError, 1e-3, "the probes must move")
 		}
 	})
 }

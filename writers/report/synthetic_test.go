@@ -126,7 +126,7 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 		for n := range samples {
 			spread := math.Exp(0.5 * random.NormFloat64())
 			row := audit.ErrorRow{Moment: at, Class: "riemann", Trajectory: int64(n), GroupName: groupName, Element: g.name,
-				ShiftY: g.dy, ShiftX: g.dx, IdentityError: quality, PersistenceError: 0.06,
+				ShiftY: g.dy, ShiftX: g.dx, IdentityError: quality, PersistenceError: new(0.06),
 				TargetError: quality * (1 + excess) * spread, CommutatorError: quality * excess * spread / 3}
 			if c.zeroErrors {
 				row.CommutatorError = 0
