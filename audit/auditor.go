@@ -180,7 +180,7 @@ func (b *Builder) Done() (*Auditor, error) {
 			return nil, fmt.Errorf("audit: group %q was added twice", g.group.Name)
 		}
 		seen[g.group.Name] = true
-		o, err := newOrbit(b.source.Backend(), g.group, b.field, g.probes, b.invariant, b.dtype)
+		o, err := newOrbit(b.source.Backend(), g.group, b.field, g.probes, b.invariant, b.dtype, b.log)
 		if err != nil {
 			return nil, err
 		}

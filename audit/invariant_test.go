@@ -45,14 +45,16 @@ func TestInvariantOutput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 				fn := scores(invariant)
-				trainer := train.NewTrainer(b, model.NewStore(), fn, loss.SparseCategoricalCrossEntropyLogits, optimizer.Adam().Done(), nil, nil)
+				store := model.NewStore()
+				store.SetParam(model.ParamInitialSeed, int64(3))
+				trainer := train.NewTrainer(b, store, fn, loss.SparseCategoricalCrossEntropyLogits, optimizer.Adam().Done(), nil, nil)
 				metrics, err := trainer.TrainStep(train.Batch{Inputs: []*tensors.Tensor{images}, Labels: []*tensors.Tensor{labels}})
 				require.NoError(t, err)
 				require.NotEmpty(t, metrics)
 				for _, metric := range []audit.Metric{audit.NTK, audit.GGN} {
 					auditor, err := audit.New(trainer, fn, loss.SparseCategoricalCrossEntropyLogits).WithField(grey).WithInvariantOutput().
 						WithGroup(orbits.D4(), audit.Probes{Inputs: images, Targets: labels, BatchSize: 2}).
-						WithMetric(metric).WithRelativeLambda(1e-2).WithDType(dtypes.Float32).Done()
+						WithMetric(metric).WithRelativeLambda(1e-2).WithTolerance(1e-3).WithDType(dtypes.Float32).Done()
 					require.NoError(t, err)
 					defer auditor.Close()
 					records, err := auditor.Audit(context.Background(), audit.Moment{})
@@ -78,9 +80,9 @@ func TestInvariantOutput(t *testing.T) {
 							continue
 						}
 						if invariant {
-							require.Greater(t, *row.MedianLow, 0.999)
+							require.Greater(t, *row.MedianLow, 0.995)
 						} else {
-							require.Less(t, *row.MedianHigh, 0.999)
+							require.Less(t, *row.MedianHigh, 0.995)
 							require.Greater(t, row.MedianCommutatorError, 1e-4)
 						}
 					}

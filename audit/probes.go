@@ -12,6 +12,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/support/exceptions"
+	"github.com/rs/zerolog"
 
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
@@ -86,7 +87,7 @@ type orbit struct {
 	act             *graph.Exec       // a batch of states -> one output for each element
 }
 
-func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, probes Probes, invariant bool, dtype dtypes.DType) (*orbit, error) {
+func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, probes Probes, invariant bool, dtype dtypes.DType, log zerolog.Logger) (*orbit, error) {
 	if err := probes.validate(field, invariant); err != nil {
 		return nil, err
 	}
@@ -94,6 +95,10 @@ func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, p
 	elements, err := group.Elements(dimensions[1], dimensions[2])
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
+	}
+	if full, err := group.Elements(dimensions[1], dimensions[1]); err == nil && group.Name != orbits.TranslationsName && len(elements) < len(full) {
+		log.Warn().Str("group", group.Name).Str("grid", fmt.Sprintf("%dx%d", dimensions[1], dimensions[2])).Str("elements", fmt.Sprint(elements)).
+			Msg("the grid is not square: quarter turns are left out")
 	}
 	o := &orbit{group: group, elements: elements, samples: probes.Samples, batchSize: probes.BatchSize}
 	if o.samples == nil {

@@ -16,12 +16,28 @@ type Element struct {
 	grid   dihedral // acts on positions
 	vector dihedral // acts on vectors; differs from grid only in the negative control d4-grid-only
 	dy, dx int      // pixels along +y and +x
+	own    *own     // of the user; the others are zero then
+}
+
+// own is what a user has defined.
+type own struct {
+	name string
+	act  func(x *graph.Node) *graph.Node
+}
+
+// NewElement returns an element of the user's own for Custom: act maps states [batch, y, x, channel] to their images, of the same
+// shape and dtype. The name, "scale(2)" for instance, stands in the records and is not empty or that of another element.
+func NewElement(name string, act func(x *graph.Node) *graph.Node) Element {
+	return Element{own: &own{name, act}}
 }
 
 // Name is "e", "r", "r2", "r3", "s", "sr", "sr2" or "sr3" for D4 ("sr": r first, then s), "t(dy,dx)" in pixels for a
 // translation and both, "t(dy,dx)r", for a rotation followed by a translation. The elements of D4GridOnly are named as
 // those of D4: the group's name tells them apart.
 func (e Element) Name() string {
+	if e.own != nil {
+		return e.own.name
+	}
 	if e.dy == 0 && e.dx == 0 {
 		return dihedralNames[e.grid]
 	}
@@ -41,8 +57,9 @@ func (e Element) Shift() (dy, dx float64) { return float64(e.dy), float64(e.dx) 
 // IsIdentity reports whether e is the zero value.
 func (e Element) IsIdentity() bool { return e == Element{} }
 
-// Inverse returns the element that undoes e.
+// Inverse returns the element that undoes e. It panics for an element of NewElement, as Compose does.
 func (e Element) Inverse() Element {
+	e.requireBuiltIn()
 	inverse := Element{grid: e.grid.inverse(), vector: e.vector.inverse()}
 	inverse.dx, inverse.dy = inverse.grid.apply(-e.dx, -e.dy)
 	return inverse
@@ -50,12 +67,20 @@ func (e Element) Inverse() Element {
 
 // Compose returns "h first, then e": e.Apply(f, h.Apply(f, x)) equals e.Compose(h).Apply(f, x).
 func (e Element) Compose(h Element) Element {
+	e.requireBuiltIn()
+	h.requireBuiltIn()
 	dx, dy := e.grid.apply(h.dx, h.dy)
 	return Element{
 		grid:   e.grid.compose(h.grid),
 		vector: e.vector.compose(h.vector),
 		dy:     e.dy + dy,
 		dx:     e.dx + dx,
+	}
+}
+
+func (e Element) requireBuiltIn() {
+	if e.own != nil {
+		exceptions.Panicf("orbits: nothing is known of how %s composes; define the element that is wanted with NewElement", e.Name())
 	}
 }
 
@@ -67,6 +92,13 @@ func (e Element) Compose(h Element) Element {
 func (e Element) Apply(f Field, x *graph.Node) *graph.Node {
 	if x.Rank() != 4 || x.Shape().Dimensions[3] != len(f.Channels) {
 		exceptions.Panicf("orbits: a state of this field is [batch, y, x, %d], got %s", len(f.Channels), x.Shape())
+	}
+	if e.own != nil {
+		image := e.own.act(x)
+		if !image.Shape().Equal(x.Shape()) {
+			exceptions.Panicf("orbits: element %s maps %s to %s; it must keep shape and dtype", e.Name(), x.Shape(), image.Shape())
+		}
+		return image
 	}
 	x = e.turnGrid(f, x)
 	x = e.turnVectors(f, x)

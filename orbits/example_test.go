@@ -21,11 +21,26 @@ func goBackend() compute.Backend {
 func ExampleGroup_Elements() {
 	elements, err := orbits.Translations(8).Elements(16, 32)
 	fmt.Println(elements, err)
-	_, err = orbits.D4().Elements(16, 32)
-	fmt.Println(err)
+	fit, err := orbits.D4().Elements(16, 32) // no quarter turns: the grid is not square
+	fmt.Println(fit, err)
 	// Output:
 	// [e t(0,8) t(0,16) t(0,24) t(8,0)] <nil>
-	// orbits: group d4 needs a square grid, got 16x32; use translations
+	// [e r2 s sr2] <nil>
+}
+
+func ExampleCustom() {
+	doubled := orbits.NewElement("scale(2)", func(x *graph.Node) *graph.Node { return graph.MulScalar(x, 2) })
+	scaling := orbits.Custom("scaling", doubled)
+	elements, err := scaling.Elements(1, 1)
+	fmt.Println(elements, err)
+
+	image, err := graph.CallOnce(goBackend(), func(x *graph.Node) *graph.Node {
+		return elements[1].Apply(orbits.Field{Channels: []string{"u"}}, x)
+	}, [][][][]float32{{{{3}}}})
+	fmt.Println(image.Value(), err)
+	// Output:
+	// [e scale(2)] <nil>
+	// [[[[6]]]] <nil>
 }
 
 func ExampleElement_Apply() {

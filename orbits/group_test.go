@@ -1,6 +1,7 @@
 package orbits_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -37,7 +38,7 @@ func TestGroupAxioms(t *testing.T) {
 }
 
 func TestD4IsClosedAndNotCommutative(t *testing.T) {
-	for _, group := range []orbits.Group{orbits.D4(), orbits.D4GridOnly()} {
+	for _, group := range []orbits.Group{orbits.D4(), orbits.C4(), orbits.D4GridOnly()} {
 		elements := mustElements(t, group, gridSize)
 		require.True(t, elements[0].IsIdentity())
 		for _, g := range elements {
@@ -112,18 +113,55 @@ func TestElementsOfTranslations(t *testing.T) {
 	require.Equal(t, "t(0,4)r", turned.Name())
 }
 
+var mirrored = orbits.NewElement("mirrored", func(x *graph.Node) *graph.Node { return graph.Reverse(x, 2) })
+
+func TestWhatFitsAnOblongGrid(t *testing.T) {
+	for group, want := range map[orbits.Group][2]string{
+		orbits.D4(): {"[e r2 s sr2]", "[e r r2 r3 s sr sr2 sr3]"}, orbits.D4GridOnly(): {"[e r2 s sr2]", "[e r r2 r3 s sr sr2 sr3]"},
+		orbits.C4(): {"[e r2]", "[e r r2 r3]"},
+	} {
+		for i, width := range []int{12, 16} {
+			elements, err := group.Elements(16, width)
+			require.NoError(t, err)
+			require.Equal(t, want[i], fmt.Sprint(elements))
+		}
+	}
+}
+
+func TestCustomElements(t *testing.T) {
+	elements, err := orbits.Custom("mirror", mirrored).Elements(2, 3)
+	require.NoError(t, err)
+	require.Equal(t, "[e mirrored]", fmt.Sprint(elements))
+	require.True(t, elements[0].IsIdentity())
+	require.False(t, elements[1].IsIdentity())
+	require.Panics(t, func() { elements[1].Inverse() })
+	require.Panics(t, func() { elements[0].Compose(elements[1]) })
+	field := orbits.Field{Channels: []string{"u"}}
+	apply := func(element orbits.Element) any {
+		image, err := graph.CallOnce(backendtest.Go(t), func(x *graph.Node) *graph.Node { return element.Apply(field, x) },
+			[][][][]float32{{{{1}, {2}, {3}}, {{4}, {5}, {6}}}})
+		if err != nil {
+			panic(err)
+		}
+		return image.Value()
+	}
+	require.Equal(t, [][][][]float32{{{{3}, {2}, {1}}, {{6}, {5}, {4}}}}, apply(elements[1]))
+	narrower := orbits.NewElement("narrower", func(x *graph.Node) *graph.Node { return graph.SliceAxis(x, 2, graph.AxisRange(0, 1)) })
+	require.Panics(t, func() { apply(narrower) })
+}
+
 func TestGroupErrors(t *testing.T) {
 	for _, c := range []struct {
 		group         orbits.Group
 		height, width int
 		want          string
 	}{
-		{orbits.D4(), 16, 12, "orbits: group d4 needs a square grid, got 16x12; use translations"},
-		{orbits.D4GridOnly(), 16, 12, "orbits: group d4-grid-only needs a square grid, got 16x12; use translations"},
+		{orbits.Custom("", mirrored), 16, 16, "orbits: a custom group needs a name"},
+		{orbits.Custom("twice", mirrored, mirrored), 16, 16, `orbits: group twice has two elements named "mirrored" (the identity is "e" and need not be given)`},
 		{orbits.D4(), 0, 0, "orbits: a grid needs positive sizes, got 0x0"},
 		{orbits.Translations(0), 16, 16, "orbits: group translations needs a stride between 1 and 15 on a 16x16 grid, got 0"},
 		{orbits.Translations(8), 8, 16, "orbits: group translations needs a stride between 1 and 7 on a 8x16 grid, got 8"},
-		{orbits.Group{}, 16, 16, `orbits: unknown group ""; use one of d4, d4-grid-only, translations`},
+		{orbits.Group{}, 16, 16, `orbits: unknown group ""; use one of d4, c4, d4-grid-only, translations`},
 	} {
 		_, err := c.group.Elements(c.height, c.width)
 		require.EqualError(t, err, c.want)
@@ -131,7 +169,7 @@ func TestGroupErrors(t *testing.T) {
 }
 
 func TestNamed(t *testing.T) {
-	for _, want := range []orbits.Group{orbits.D4(), orbits.D4GridOnly(), orbits.Translations(8)} {
+	for _, want := range []orbits.Group{orbits.D4(), orbits.C4(), orbits.D4GridOnly(), orbits.Translations(8)} {
 		got, err := orbits.Named(want.Name, 8)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
@@ -139,7 +177,7 @@ func TestNamed(t *testing.T) {
 	_, err := orbits.Named("translations", 0)
 	require.EqualError(t, err, "orbits: group translations needs a positive stride in pixels, got 0")
 	_, err = orbits.Named("D4", 0)
-	require.EqualError(t, err, `orbits: unknown group "D4"; use one of d4, d4-grid-only, translations`)
+	require.EqualError(t, err, `orbits: unknown group "D4"; use one of d4, c4, d4-grid-only, translations`)
 }
 
 func TestFieldValidate(t *testing.T) {
