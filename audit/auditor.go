@@ -329,6 +329,9 @@ func (a *Auditor) checkGradient() error {
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
+	if math.IsNaN(report.Error) {
+		return errors.New("audit: the model's derivatives at the probes are not finite; has training diverged?")
+	}
 	if !report.OK() {
 		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e): %s; training and influence need a right one, see solver.Network.CheckGradient", report.Error, report.Limit, report.FaultsString())
 	}

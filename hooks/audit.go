@@ -63,6 +63,37 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 	return nil
 }
 
+// preflight checks the auditor once, as soon as the model has weights.
+func (h *Hook) preflight(loop *train.Loop) error {
+	checks, ok := h.config.auditor.(preflighter)
+	if h.checked || !ok || h.config.preflight == PreflightOff || !hasWeights(loop.Trainer.Store()) {
+		return nil
+	}
+	h.checked = true
+	start := time.Now()
+	defer func() { h.spent += time.Since(start) }()
+	var cost audit.Cost
+	err := guard(func() (err error) {
+		cost, err = checks.Preflight(h.config.ctx)
+		return err
+	})
+	switch {
+	case err == nil:
+		line := h.config.log.Info().Int64("gradients", cost.Gradients)
+		if cost.ProductTime > 0 {
+			line.Int64("products_at_least", cost.Products).Float64("seconds_a_product", short(cost.ProductTime.Seconds())).
+				Float64("seconds_at_least", short(float64(cost.Products)*cost.ProductTime.Seconds())).Int64("mib", cost.Bytes>>20)
+		}
+		line.Msg("an audit will take")
+	case h.cancelled(err):
+	case h.config.preflight == PreflightWarning:
+		h.config.log.Warn().Err(err).Msg("audits of this model will fail or mean nothing")
+	default:
+		return fmt.Errorf("hooks: audits of this model would fail or mean nothing (WithPreflight trains on): %w", err)
+	}
+	return nil
+}
+
 // measure runs the auditor within the time limit.
 func (h *Hook) measure(at audit.Moment) (records *audit.Records, err error) {
 	ctx := h.config.ctx

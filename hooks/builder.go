@@ -36,6 +36,7 @@ type Builder struct {
 	budget        *float64
 	timeLimit     time.Duration
 	failures      FailurePolicy
+	preflight     PreflightLevel
 	log           zerolog.Logger
 }
 
@@ -49,6 +50,20 @@ const (
 	// with the next audit and by Close; if those fail too, Close returns the error.
 	CarryOn
 )
+
+// PreflightLevel is what becomes of the faults that are found before the first audit.
+type PreflightLevel int
+
+const (
+	PreflightError   PreflightLevel = iota // they end the training
+	PreflightWarning                       // they are logged
+	PreflightOff                           // nobody looks
+)
+
+// preflighter is an auditor that can check itself; an *audit.Auditor can.
+type preflighter interface {
+	Preflight(ctx context.Context) (audit.Cost, error)
+}
 
 // New starts the configuration of a hook that runs auditor.
 func New(auditor Auditor) *Builder {
@@ -71,6 +86,10 @@ func (b *Builder) WithBudget(share float64) *Builder { b.budget = &share; return
 // WithTimeLimit gives up an audit that takes longer; that is a failure, see WithFailures. audit.Builder.WithMaxTime ends
 // a solve without one, with wider intervals.
 func (b *Builder) WithTimeLimit(limit time.Duration) *Builder { b.timeLimit = limit; return b }
+
+// WithPreflight says what becomes of the faults that an auditor's Preflight finds, before the first step where the model has its
+// weights already, and after it otherwise. The default is PreflightError: they end the training before its time is lost.
+func (b *Builder) WithPreflight(level PreflightLevel) *Builder { b.preflight = level; return b }
 
 // WithFailures says what becomes of the training when an audit, or the sink, fails. The default is EndTraining.
 func (b *Builder) WithFailures(policy FailurePolicy) *Builder { b.failures = policy; return b }

@@ -1,11 +1,14 @@
 package hooks_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
@@ -108,5 +111,52 @@ func TestAThresholdMustBePassedByTheWholeInterval(t *testing.T) {
 		require.Equal(t, test.want, reason)
 		require.Equal(t, test.want != "", stopped)
 		require.Equal(t, all.value[loop.Trainer.GlobalStep()-1], loop.SharedData[hooks.SharedPrefix+"d4/coherence"])
+	}
+}
+
+// checked is an auditor with a preflight.
+type checked struct {
+	script
+	err   error
+	calls []int64 // optimizer steps at each
+	loop  *train.Loop
+}
+
+func (c *checked) Preflight(context.Context) (audit.Cost, error) {
+	c.calls = append(c.calls, c.loop.Trainer.GlobalStep())
+	return audit.Cost{Gradients: 32, Products: 84, ProductTime: time.Second, Bytes: 3 << 20}, c.err
+}
+
+func TestPreflightLevels(t *testing.T) {
+	fault := errors.New("the kernel of /even is even")
+	for name, test := range map[string]struct {
+		level hooks.PreflightLevel
+		err   error
+		calls []int64
+		want  string // of the error
+		log   string
+	}{
+		"sound":   {hooks.PreflightError, nil, []int64{1}, "", `"gradients":32,"products_at_least":84,"seconds_a_product":1,"seconds_at_least":84,"mib":3,"message":"an audit will take"`},
+		"error":   {hooks.PreflightError, fault, []int64{1}, "hooks: audits of this model would fail or mean nothing (WithPreflight trains on): the kernel of /even is even", ""},
+		"warning": {hooks.PreflightWarning, fault, []int64{1}, "", `"error":"the kernel of /even is even"`},
+		"off":     {hooks.PreflightOff, fault, nil, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			loop, out := newLoop(t), &bytes.Buffer{}
+			auditor := &checked{err: test.err, loop: loop}
+			attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(2)).WithPreflight(test.level).WithLogger(zerolog.New(out)), loop)
+			_, err := loop.RunSteps(endless(2), 4)
+			if test.want == "" {
+				require.NoError(t, err)
+				require.Equal(t, []int64{2, 4}, auditor.steps())
+				_, err = loop.RunSteps(endless(2), 2) // not again
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, test.want)
+				require.Empty(t, auditor.steps())
+			}
+			require.Equal(t, test.calls, auditor.calls, "after the first step made the weights")
+			require.Contains(t, out.String(), test.log)
+		})
 	}
 }

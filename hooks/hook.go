@@ -47,6 +47,7 @@ type Hook struct {
 	audits, leftOut    int
 
 	failures []error
+	checked  bool // by preflight
 
 	// Records that the sink does not have yet. Their last rows of training steps may still lack the epoch.
 	pending audit.Records
@@ -90,6 +91,9 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	h.clock.start(loop.LoopStep, h.runEpochs)
 	if h.clock.length == 0 && !h.runEpochs {
 		h.config.log.Info().Msg("the length of an epoch is not known, every row will say epoch 0; WithStepsPerEpoch tells it")
+	}
+	if err := h.preflight(loop); err != nil {
+		return err
 	}
 	if h.config.initial && h.auditedStep != h.step {
 		if !hasWeights(loop.Trainer.Store()) {
@@ -166,6 +170,9 @@ func (h *Hook) onStep(loop *train.Loop, metrics []*tensors.Tensor) error {
 	advanced := step != h.step // not while gradients are only accumulated
 	h.step, h.stepped = step, true
 	epochEnded := h.followEpochs(loop, batches)
+	if err := h.preflight(loop); err != nil {
+		return err
+	}
 	at := h.moment(batches)
 	loss := shapes.ConvertTo[float64](metrics[0].Value()) // GoMLX's trainer puts the batch loss first
 	if h.step%int64(h.config.trainingEvery) == 0 {

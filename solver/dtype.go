@@ -51,6 +51,12 @@ func (n *Network) vector(values []float64) *tensors.Tensor {
 	return narrow
 }
 
+// Values returns the values of a float tensor and frees it.
+func Values(t *tensors.Tensor) ([]float64, error) {
+	values := make([]float64, t.Size())
+	return values, drain(values, t)
+}
+
 // drain copies a result to dst and frees it at once: left to the garbage collector, results pile up on the device and
 // a product takes half as long again.
 func drain(dst []float64, result *tensors.Tensor) error {

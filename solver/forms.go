@@ -259,6 +259,9 @@ func (o *FormOptions) complete(op Operator, k, n int) error {
 	return nil
 }
 
+// BlockBytes is the memory for the vectors of a solve for k right-hand sides of length n after some products of the whole block.
+func BlockBytes(k, n, steps int) int64 { return vectorBytes(k, n, k*steps) }
+
 // vectorBytes is the memory for the vectors of a block of k right-hand sides with a basis of dim vectors: the basis, the
 // right-hand sides as given and of norm 1, the product under way and its projection.
 func vectorBytes(k, n, dim int) int64 {

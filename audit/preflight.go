@@ -1,0 +1,156 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/solver"
+)
+
+// Cost is what an audit takes, as far as it is known before.
+type Cost struct {
+	Gradients   int64         // of single samples' losses
+	Products    int64         // with a metric, at least: two for each gradient, and those for lambda_max
+	ProductTime time.Duration // of one, when it was tried; 0 where influence is not audited
+	Bytes       int64         // of parameter vectors in the largest solve after eight products of each gradient, or the limit if that is less
+}
+
+// Preflight checks, with the weights there are now, what would make audits fail or mean nothing, and says what an audit will
+// cost. It takes a product and a few evaluations, and compiles what the audits need anyway. The error joins all faults found:
+//
+//   - an operation without a forward derivative, or a gradient that is not the adjoint of the derivative, with its layer;
+//   - outputs that differ between two evaluations of the same states: randomness or state in evaluation mode;
+//   - outputs of a sample that depend on the others of its batch;
+//   - outputs of another shape than the targets need, or that are not finite.
+func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
+	if err := a.network.Load(a.config.source.Store()); err != nil {
+		return Cost{}, fmt.Errorf("audit: %w", err)
+	}
+	var faults []error
+	for _, o := range a.orbits {
+		if err := context.Cause(ctx); err != nil {
+			return Cost{}, fmt.Errorf("audit: %w", err)
+		}
+		if err := a.checkOutputs(o); err != nil {
+			faults = append(faults, err)
+			break // the next group's would be the same
+		}
+	}
+	if err := a.checkGradient(); err != nil {
+		faults = append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return Cost{}, err
+	}
+	return a.cost()
+}
+
+// checkOutputs evaluates a group's states twice, and then each of a batch's places with the first of them.
+func (a *Auditor) checkOutputs(o *orbit) error {
+	x := o.inputs[0]
+	n := x.Shape().Dimensions[0]
+	first, err := a.evaluate(x)
+	if err != nil {
+		return err
+	}
+	if !a.config.invariant && len(first) != x.Size() || len(first)%n != 0 {
+		return fmt.Errorf("audit: the model maps %s to %d values; it must return states of the shape it is given, or an output for each sample if that is declared invariant (WithInvariantOutput)", x.Shape(), len(first))
+	}
+	if slices.ContainsFunc(first, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }) {
+		return errors.New("audit: the model's outputs on the probes are not finite; has training diverged, or are the probes?")
+	}
+	second, err := a.evaluate(x)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(first, second) {
+		return errors.New("audit: two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode, or audit a function without them")
+	}
+	if n == 1 {
+		return nil
+	}
+	same, err := rows(x, 0, n)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	if failed := same.MutableBytes(func(all []byte) {
+		for i := 1; i < n; i++ {
+			copy(all[i*len(all)/n:(i+1)*len(all)/n], all[:len(all)/n])
+		}
+	}); failed != nil {
+		return fmt.Errorf("audit: %w", failed)
+	}
+	alone, err := a.evaluate(same)
+	if err != nil {
+		return err
+	}
+	size := len(first) / n
+	difference, norm := 0.0, 0.0
+	for i := range size {
+		difference, norm = math.Hypot(difference, first[i]-alone[i]), math.Hypot(norm, first[i])
+	}
+	const rounding = 1e-4 // of float32, in another order of sums
+	if difference > rounding*norm {
+		return fmt.Errorf("audit: a sample's output changes by %.2g of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone", difference/norm)
+	}
+	return same.FinalizeAll()
+}
+
+// evaluate returns the model's outputs.
+func (a *Auditor) evaluate(x *tensors.Tensor) ([]float64, error) {
+	output, err := a.network.Predict(x)
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	values, err := solver.Values(output)
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	return values, nil
+}
+
+// cost times a product and counts the rest.
+func (a *Auditor) cost() (Cost, error) {
+	var c Cost
+	if a.config.forward {
+		return c, nil
+	}
+	if a.config.damping.relative {
+		c.Products = lambdaSteps
+	}
+	limit := a.config.solve.MaxBytes
+	if limit == 0 {
+		limit = solver.DefaultMaxBytes
+	}
+	for _, o := range a.orbits {
+		block := len(o.elements) * o.batchSize
+		c.Gradients += int64(block * o.batches())
+		c.Bytes = max(c.Bytes, min(limit, solver.BlockBytes(block, a.network.Dim(), 8)))
+	}
+	c.Products += 2 * c.Gradients
+	o := a.orbits[0]
+	states, err := o.batch(0)
+	if err != nil {
+		return c, err
+	}
+	v, image := mat.NewDense(1, a.network.Dim(), nil), mat.NewDense(1, a.network.Dim(), nil)
+	v.Set(0, 0, 1)
+	eta := a.network.Metric(states.x, 1)
+	var took time.Duration
+	for range 2 { // compiling is not counted
+		start := time.Now()
+		if err := eta.Apply(image, v); err != nil {
+			return c, fmt.Errorf("audit: %w", err)
+		}
+		took = time.Since(start)
+	}
+	c.ProductTime = took
+	return c, states.free()
+}

@@ -1,0 +1,76 @@
+package audit_test
+
+import (
+	"context"
+	"math"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/stretchr/testify/require"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/orbits"
+)
+
+func TestPreflight(t *testing.T) {
+	dense := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return layers.Dense(scope.In("dense"), x, true, 4)
+	}
+	for name, test := range map[string]struct {
+		fn   func(scope *model.Scope, x *graph.Node) *graph.Node
+		want string
+	}{
+		"sound": {smallUNet.Fn(), ""},
+		"gradient": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return layers.Convolution(scope.In("even"), dense(scope, x)).Channels(4).KernelSize(2).PadSame().Done()
+		}, "the model's gradient is wrong"},
+		"random": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return graph.Add(dense(scope, x), scope.RandomUniform(x.Graph(), shapes.Make(x.DType(), x.Shape().Dimensions...)))
+		}, "two evaluations of the same states differ"},
+		"batch statistics": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return graph.Sub(dense(scope, x), graph.ReduceAndKeep(x, graph.ReduceMean, 0, 1, 2))
+		}, "with the others of its batch: the model mixes samples"},
+		"operation": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return graph.Add(x, graph.Sort(dense(scope, x), -1, true))
+		}, "forward"},
+		"shape": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return layers.Dense(scope.In("dense"), x, true, 3)
+		}, "it must return states of the shape it is given"},
+		"not finite": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return graph.MulScalar(dense(scope, x), math.Inf(1))
+		}, "outputs on the probes are not finite"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := model.NewStore()
+			store.SetParam(model.ParamInitialSeed, int64(7))
+			b := backendtest.Go(t)
+			// The model makes its weights when it is first run.
+			model.MustNewExec(b, store, test.fn).MustCall(batch(flow(1, 2)))
+			auditor, err := audit.New(source{b, store}, test.fn, nil).WithGroup(orbits.D4(), probes(4, 2)).WithDType(dtypes.Float32).Done()
+			require.NoError(t, err)
+			defer auditor.Close()
+			cost, err := auditor.Preflight(context.Background())
+			if test.want != "" {
+				require.ErrorContains(t, err, test.want)
+				return
+			}
+			require.NoError(t, err)
+			require.EqualValues(t, 8*4, cost.Gradients)
+			require.EqualValues(t, 20+2*8*4, cost.Products)
+			require.Positive(t, cost.ProductTime)
+			require.Positive(t, cost.Bytes)
+			records, err := auditor.Audit(context.Background(), audit.Moment{})
+			require.NoError(t, err)
+			products := int64(0)
+			for _, solve := range records.Solves {
+				products += solve.Products + solve.SetupProducts
+			}
+			require.GreaterOrEqual(t, products, cost.Products)
+		})
+	}
+}
