@@ -33,7 +33,7 @@ func (o *orthonormal) project(w *mat.Dense) (coefficients []*mat.Dense) {
 	// sums must not depend on the cores' pace.
 	pieces := (columns + pieceLength - 1) / pieceLength
 	workers := min(runtime.GOMAXPROCS(0), pieces)
-	partial := make([][]*mat.Dense, workers)
+	partial, space := make([][]*mat.Dense, workers), make([][]float64, workers)
 	inPieces := func(work func(worker int, cut func(*mat.Dense) *mat.Dense)) {
 		var group sync.WaitGroup
 		for worker := range workers {
@@ -64,12 +64,12 @@ func (o *orthonormal) project(w *mat.Dense) (coefficients []*mat.Dense) {
 			coefficients[j].Add(coefficients[j], h)
 		}
 	}
-	inPieces(func(_ int, cut func(*mat.Dense) *mat.Dense) {
+	inPieces(func(worker int, cut func(*mat.Dense) *mat.Dense) {
 		left := cut(w)
+		along := reuse(&space[worker], rows, left.RawMatrix().Cols)
 		for j, block := range o.blocks {
-			var along mat.Dense
 			along.Mul(coefficients[j], cut(block))
-			left.Sub(left, &along)
+			left.Sub(left, along)
 		}
 	})
 	return coefficients
