@@ -17,12 +17,12 @@ import (
 	"github.com/symaudit/symaudit/orbits"
 )
 
-// BenchmarkBudget trains a tiny UNet on the Go backend without a hook, with one that never audits but at the end, and with an
+// BenchmarkBudget trains a tiny ViT on the Go backend without a hook, with one that never audits but at the end, and with an
 // audit due every 10 steps under a budget of 5 %, in turns, and prints what share of its time the last one spent on audits.
 func BenchmarkBudget(b *testing.B) {
 	const (
 		resolution, batchSize = 16, 16
-		short, long           = 200, 2000 // steps
+		short, long           = 200, 6000 // steps
 		budget, tolerated     = 0.05, 0.055
 	)
 	on := backends(b)["go"]
@@ -31,7 +31,7 @@ func BenchmarkBudget(b *testing.B) {
 	ds := &batches{before: before, after: after, size: size, resolution: resolution, n: batchSize}
 	b.ReportMetric(0, "ns/op")
 
-	trainer, fn := trained(b, on, unet(models.TinyUNet()), before[:batchSize*size], after[:batchSize*size], resolution, 1)
+	trainer, fn := trained(b, on, vit(models.TinyViT()), before[:batchSize*size], after[:batchSize*size], resolution, 1)
 	run := func(steps int, configure func(*hooks.Builder)) (took, audits time.Duration, count int) {
 		auditor, err := audit.New(trainer, fn, audit.Loss).WithRelativeLambda(1e-2).
 			WithGroup(orbits.D4(), audit.Probes{Inputs: states(before[:3*size], resolution), Targets: states(after[:3*size], resolution)}).Done()

@@ -79,8 +79,9 @@ func (b *Builder) WithSink(sink audit.Sink) *Builder { b.sink = sink; return b }
 func (b *Builder) WithSchedule(schedules ...Schedule) *Builder { b.schedules = schedules; return b }
 
 // WithBudget limits the share of a run's time that audits take, 0.05 for five percent: an audit that is due is left out while
-// it would break the limit if it took as long as the one before. The first audit and that of the last step are never left
-// out. The log says at the end what share they took, and how many were left out.
+// it and the one of the last step would break the limit if they took as long as the one before. The first audit and that of
+// the last step are never left out: a run shorter than these two allow is over the budget. The log says at the end what
+// share they took, and how many were left out.
 func (b *Builder) WithBudget(share float64) *Builder { b.budget = &share; return b }
 
 // WithTimeLimit gives up an audit that takes longer; that is a failure, see WithFailures. audit.Builder.WithMaxTime ends

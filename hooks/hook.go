@@ -151,12 +151,14 @@ func (h *Hook) scheduled(k kind) string {
 	return ""
 }
 
-// overBudget reports whether another audit, as long as the latest, would take more than the budget of the run's time.
+// overBudget reports whether another audit and that of the last step, as long as the latest, would take more than the budget of
+// the run's time.
 func (h *Hook) overBudget(at time.Time) bool {
 	if h.config.budget == nil || h.audits == 0 {
 		return false
 	}
-	return (h.auditing + h.latest).Seconds() > *h.config.budget*(at.Sub(h.started)+h.latest).Seconds()
+	audits := h.auditing + 2*h.latest
+	return audits.Seconds() > *h.config.budget*(at.Sub(h.started)+2*h.latest).Seconds()
 }
 
 // onStep records the step and audits it when it is due.
