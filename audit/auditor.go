@@ -146,8 +146,8 @@ func (b *Builder) WithMaxTime(limit time.Duration) *Builder { b.solve.MaxTime = 
 func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit; return b }
 
 // WithRecycling starts each solve of Block from what the audits before have shown of its metric. It halves the products
-// or better where that has moved by a few percent, and saves nothing where it has moved by half (docs/solver.md). The values then depend on the audits before, within their intervals: a resumed training finds others, in the third digit.
-// An eighth of WithMaxBytes is for it; a model too large for that is solved from scratch.
+// or better where that has moved by a few percent, and saves nothing where it has moved by half (docs/solver.md). The values
+// then depend on the audits before, within their intervals: a resumed training finds others, in the third digit. An eighth of WithMaxBytes is for it; a model too large for that is solved from scratch.
 func (b *Builder) WithRecycling() *Builder { b.recycling = true; return b }
 
 // WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver.
@@ -169,6 +169,9 @@ func (b *Builder) Done() (*Auditor, error) {
 	}
 	if err := b.checkSolve(); err != nil {
 		return nil, err
+	}
+	if b.solve.MaxBytes == 0 {
+		b.solve.MaxBytes = solver.DefaultMaxBytes
 	}
 	if b.dtype == dtypes.InvalidDType {
 		b.dtype = b.defaultDType()
@@ -193,11 +196,11 @@ func (b *Builder) Done() (*Auditor, error) {
 	if a.network, err = solver.NewNetwork(b.source.Backend(), b.modelFn, b.lossFn, b.dtype); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	a.distance, err = graph.NewExec(b.source.Backend(), SMSE)
+	distance := SMSE
 	if b.invariant {
-		a.distance, err = graph.NewExec(b.source.Backend(), relativeChange)
+		distance = relativeChange
 	}
-	if err != nil {
+	if a.distance, err = graph.NewExec(b.source.Backend(), distance); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	return a, nil

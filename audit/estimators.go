@@ -52,20 +52,16 @@ const largestSketch = 400
 // newSketches gives every batch of every group a sketch, if memory allows one of the rank of an orbit's gradients. The groups
 // on the same probes share a metric but no gradients, and what one's have shown of it is of little use to the other's.
 func (a *Auditor) newSketches() error {
-	recycled := a.config.recycling && !a.config.forward && a.config.estimator == Block
-	if !recycled || a.config.metric != NTK && a.config.metric != GGN { // the products of other metrics are cheap
+	if !a.config.recycling || a.config.forward || a.config.estimator != Block || !a.multipliesNetwork() {
 		return nil
 	}
-	limit, count := a.config.solve.MaxBytes, 0
-	if limit == 0 {
-		limit = solver.DefaultMaxBytes
-	}
+	count := 0
 	for _, o := range a.orbits {
 		count += o.batches()
 	}
 	const double, share = 8, 8   // bytes; an eighth of the limit
 	most := int64(max(4, count)) // a solve reserves four times its own
-	rank := limit / share / double / int64(a.network.Dim()) / most
+	rank := a.config.solve.MaxBytes / share / double / int64(a.network.Dim()) / most
 	for _, o := range a.orbits {
 		for len(o.sketches) < o.batches() && rank >= int64(len(o.elements)*o.batchSize) {
 			sketch, err := solver.NewSketch(int(min(largestSketch, rank)))
@@ -77,6 +73,10 @@ func (a *Auditor) newSketches() error {
 	}
 	return nil
 }
+
+// multipliesNetwork reports whether products with the metric run the network; those of the others are cheap, in float64 on
+// the host.
+func (a *Auditor) multipliesNetwork() bool { return a.config.metric == NTK || a.config.metric == GGN }
 
 // cost is how an estimate was come by.
 type cost struct {
@@ -103,7 +103,7 @@ func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, largest flo
 	}
 	options := a.config.solve
 	options.Lambdas, options.Rows, options.LambdaMax, options.Sketch = lambdas, samples, largest, sketch
-	if a.config.metric == NTK || a.config.metric == GGN { // the others are products in float64 on the host
+	if a.multipliesNetwork() {
 		options.Roundoff = roundoff(a.network.DType())
 	}
 	forms, err := solver.BilinearForms(ctx, eta, gradients, options)

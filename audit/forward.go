@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/symaudit/symaudit/solver"
 )
 
 // forwardErrors compares the model's outputs over an orbit with the moved targets and with its own moved outputs.
@@ -110,19 +111,9 @@ func (a *Auditor) compare(target, prediction *tensors.Tensor) ([]float64, error)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	values := make([]float64, outputs[0].Size())
-	switch outputs[0].DType() {
-	case dtypes.Float32:
-		err = tensors.ConstFlatData(outputs[0], func(flat []float32) {
-			for i, value := range flat {
-				values[i] = float64(value)
-			}
-		})
-	default:
-		err = tensors.ConstFlatData(outputs[0], func(flat []float64) { copy(values, flat) })
-	}
+	values, err := solver.Values(outputs[0])
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	return values, outputs[0].FinalizeAll()
+	return values, nil
 }

@@ -18,7 +18,7 @@ import (
 type Cost struct {
 	Gradients   int64         // of single samples' losses
 	Products    int64         // with a metric, at least: two for each gradient, and those for lambda_max
-	ProductTime time.Duration // of one, when it was tried; 0 where influence is not audited
+	ProductTime time.Duration // of one, when it was tried; 0 where products do not run the network
 	Bytes       int64         // of parameter vectors in the largest solve after eight products of each gradient, or the limit if that is less
 }
 
@@ -49,7 +49,7 @@ func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
 	if err := errors.Join(faults...); err != nil {
 		return Cost{}, err
 	}
-	return a.cost()
+	return a.predict()
 }
 
 // checkOutputs evaluates a group's states twice, and then each of a batch's places with the first of them.
@@ -63,6 +63,7 @@ func (a *Auditor) checkOutputs(o *orbit) error {
 	if !a.config.invariant && len(first) != x.Size() || len(first)%n != 0 {
 		return fmt.Errorf("audit: the model maps %s to %d values; it must return states of the shape it is given, or an output for each sample if that is declared invariant (WithInvariantOutput)", x.Shape(), len(first))
 	}
+	a.outputs = len(first) / n
 	if slices.ContainsFunc(first, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }) {
 		return errors.New("audit: the model's outputs on the probes are not finite; has training diverged, or are the probes?")
 	}
@@ -91,7 +92,7 @@ func (a *Auditor) checkOutputs(o *orbit) error {
 	if err != nil {
 		return err
 	}
-	size := len(first) / n
+	size := a.outputs
 	difference, norm := 0.0, 0.0
 	for i := range size {
 		difference, norm = math.Hypot(difference, first[i]-alone[i]), math.Hypot(norm, first[i])
@@ -116,8 +117,8 @@ func (a *Auditor) evaluate(x *tensors.Tensor) ([]float64, error) {
 	return values, nil
 }
 
-// cost times a product and counts the rest.
-func (a *Auditor) cost() (Cost, error) {
+// predict times a product and counts the rest.
+func (a *Auditor) predict() (Cost, error) {
 	var c Cost
 	if a.config.forward {
 		return c, nil
@@ -125,16 +126,15 @@ func (a *Auditor) cost() (Cost, error) {
 	if a.config.damping.relative {
 		c.Products = lambdaSteps
 	}
-	limit := a.config.solve.MaxBytes
-	if limit == 0 {
-		limit = solver.DefaultMaxBytes
-	}
 	for _, o := range a.orbits {
 		block := len(o.elements) * o.batchSize
 		c.Gradients += int64(block * o.batches())
-		c.Bytes = max(c.Bytes, min(limit, solver.BlockBytes(block, a.network.Dim(), 8)))
+		c.Bytes = max(c.Bytes, min(a.config.solve.MaxBytes, solver.BlockBytes(block, a.network.Dim(), 8)))
 	}
 	c.Products += 2 * c.Gradients
+	if !a.multipliesNetwork() {
+		return c, nil
+	}
 	o := a.orbits[0]
 	states, err := o.batch(0)
 	if err != nil {
@@ -142,7 +142,10 @@ func (a *Auditor) cost() (Cost, error) {
 	}
 	v, image := mat.NewDense(1, a.network.Dim(), nil), mat.NewDense(1, a.network.Dim(), nil)
 	v.Set(0, 0, 1)
-	eta := a.network.Metric(states.x, 1)
+	eta, err := a.eta(states, nil)
+	if err != nil {
+		return c, err
+	}
 	var took time.Duration
 	for range 2 { // compiling is not counted
 		start := time.Now()

@@ -66,8 +66,8 @@ func unknownGroup(name string) error {
 
 // Elements returns the group's elements on a grid of height rows and width columns, the identity first.
 //
-// D4 is in the order e, r, r2, r3, s, sr, sr2, sr3, without quarter turns where the grid is not square. Translations are e, then shifts along x by
-// stride, 2 stride, ... below width, then likewise along y.
+// D4 is in the order e, r, r2, r3, s, sr, sr2, sr3, without quarter turns where the grid is not square. Translations
+// are e, then shifts along x by stride, 2 stride, ... below width, then likewise along y.
 func (g Group) Elements(height, width int) ([]Element, error) {
 	if height <= 0 || width <= 0 {
 		return nil, fmt.Errorf("orbits: a grid needs positive sizes, got %dx%d", height, width)

@@ -126,7 +126,9 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 			return nil, fmt.Errorf("solver: the sketch is of dimension %d, the operator of %d; use one sketch for one model", s.vectors.RawMatrix().Cols, n)
 		}
 		sketched, f.SketchRank = options.Sketch.bytes(n), options.Sketch.Rank()
-		options.MaxBytes -= sketched
+		if options.MaxBytes -= sketched; options.MaxBytes <= 0 {
+			return nil, fmt.Errorf("solver: the sketch needs %d bytes and leaves nothing of the limit of %d; raise the limit, or use a smaller sketch", sketched, options.MaxBytes+sketched)
+		}
 	}
 	scale, err := f.largest(op, options.LambdaMax, options.Sketch)
 	if err != nil {

@@ -2,6 +2,7 @@ package solver
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 
@@ -92,7 +93,9 @@ func (f *galerkin) step(ctx context.Context) (products int64, err error) {
 	coordinates := f.add(images, dependent*f.errors.scale, &f.errors.dropped)
 	f.a = stack(f.a, directions, f.size())
 	f.b = stack(f.b, coordinates, f.size())
-	f.update()
+	if err := f.update(); err != nil {
+		return 0, err
+	}
 	if f.guess != nil {
 		f.stale = f.guessResidual() > staleResidual
 		f.guess = nil
@@ -201,7 +204,7 @@ func (f *galerkin) guessResidual() float64 {
 }
 
 // update finds bounds from a, b and c.
-func (f *galerkin) update() {
+func (f *galerkin) update() error {
 	p := f.size()
 	f.a, f.b, f.c = widen(f.a, p), widen(f.b, p), widen(f.c, p)
 	k, _ := f.c.Dims()
@@ -211,14 +214,16 @@ func (f *galerkin) update() {
 	skew.Sub(&t, t.T())
 	f.errors.defect = max(f.errors.defect, mat.Norm(&skew, 2)/2)
 	values, vectors := eigen(symmetric(&t))
+	if values == nil {
+		return errors.New("solver: the eigenvalues of the projected metric are not found: are its products finite?")
+	}
 	shift := f.errors.shift(f.smallest)
 	inside.Mul(f.c, f.a.T())
 	// In the eigenvectors of T: right-hand sides, and the images outside of the space.
-	var turned, outside, a mat.Dense
+	var turned, outside mat.Dense
 	turned.Mul(&inside, vectors)
 	outside.Mul(vectors.T(), f.b)
-	a.Mul(vectors.T(), f.a)
-	for pass := 0; pass < 2; pass++ { // as in orthogonalising: what is left along the space is rounding
+	for range 2 { // as in orthogonalising: what is left along the space is rounding
 		var along, part mat.Dense
 		along.Mul(&outside, f.a.T())
 		part.Mul(&along, f.a)
@@ -229,14 +234,7 @@ func (f *galerkin) update() {
 		s := galerkinState{squares: make([]float64, k)}
 		s.lambda = lambda
 		s.low = mat.NewSymDense(k, nil)
-		s.hopeless = shift >= lambda || values == nil || values[0] <= -shift
-		f.states = append(f.states, s)
-	}
-	if values == nil {
-		return
-	}
-	for l := range f.states {
-		s := &f.states[l]
+		s.hopeless = shift >= lambda || values[0] <= -shift
 		y := mat.DenseCopyOf(&turned)
 		for i := range k {
 			for j := range m {
@@ -257,14 +255,13 @@ func (f *galerkin) update() {
 		s.residual = &residual
 		s.y = &mat.Dense{}
 		s.y.Mul(y, vectors.T())
-		if s.hopeless {
-			continue
+		if !s.hopeless {
+			s.gap = f.gap(s.lambda, shift, values, &outside, &residual)
 		}
-		s.gap = f.gap(s.lambda, shift, values, &outside, &residual)
+		f.errors.complete(&s.bounds, s.squares, f.lost)
+		f.states = append(f.states, s)
 	}
-	for l := range f.states {
-		f.errors.complete(&f.states[l].bounds, f.states[l].squares, f.lost)
-	}
+	return nil
 }
 
 // gap is r (lambda - shift + o^T (T_s^-1 - (T + lambda)^-1) o)^-1 r^T with T_s = T + shift, in the eigenvectors of T; nil where

@@ -27,8 +27,9 @@ type Operator interface {
 	Apply(dst, v *mat.Dense) error
 }
 
-// LargestEigenvalue estimates the largest eigenvalue of op from below by steps Lanczos steps (as many products, or fewer where
-// the space becomes invariant), from a start vector drawn with the seed. Twenty steps give two digits on the spectra of network metrics, which decay fast.
+// LargestEigenvalue estimates the largest eigenvalue of op from below by steps Lanczos steps (as many products, or fewer
+// where the space becomes invariant), from a start vector drawn with the seed. Twenty steps give two digits on the spectra
+// of network metrics, which decay fast.
 //
 // Golub and Van Loan, Matrix Computations, 4th ed., section 10.1.
 func LargestEigenvalue(op Operator, steps int, seed uint64) (largest float64, products int64, err error) {

@@ -56,7 +56,7 @@ func (s *Sketch) learn(p process) {
 	t.Mul(b, a.T())
 	values, vectors := eigen(symmetric(&t))
 	// Rows of fresh, in coordinates of the basis: fresh^T fresh is the Nystroem approximation.
-	fresh := scaledRows(vectors, values, func(v float64) float64 { return 1 / math.Sqrt(v) }, rounding.norm(), m)
+	fresh := scaledRows(vectors, values, rounding.norm(), m)
 	if fresh == nil {
 		return
 	}
@@ -77,7 +77,7 @@ func (s *Sketch) learn(p process) {
 	var gram mat.Dense
 	gram.Mul(all, all.T())
 	values, vectors = eigen(symmetric(&gram))
-	turn := scaledRows(vectors, values, func(v float64) float64 { return 1 / math.Sqrt(v) }, rounding.norm(), s.limit)
+	turn := scaledRows(vectors, values, rounding.norm(), s.limit)
 	if turn == nil {
 		return
 	}
@@ -168,9 +168,9 @@ func eigen(m *mat.SymDense) (values []float64, vectors *mat.Dense) {
 	return values, vectors
 }
 
-// scaledRows are the eigenvectors of the largest values as rows, descending, at most limit of them and only those of values above
-// cutoff, each scaled by a function of its value; nil for none.
-func scaledRows(vectors *mat.Dense, values []float64, scale func(float64) float64, cutoff float64, limit int) *mat.Dense {
+// scaledRows are the eigenvectors of the largest values as rows, descending, at most limit of them and only those of values
+// above cutoff, each divided by the root of its value; nil for none.
+func scaledRows(vectors *mat.Dense, values []float64, cutoff float64, limit int) *mat.Dense {
 	n := len(values)
 	count := 0
 	for count < min(n, limit) && values[n-1-count] > cutoff {
@@ -182,7 +182,7 @@ func scaledRows(vectors *mat.Dense, values []float64, scale func(float64) float6
 	rows := mat.NewDense(count, n, nil)
 	for i := range count {
 		column := n - 1 - i
-		factor := scale(values[column])
+		factor := 1 / math.Sqrt(values[column])
 		for j := range n {
 			rows.Set(i, j, factor*vectors.At(j, column))
 		}

@@ -126,6 +126,10 @@ func TestSketchesRefuse(t *testing.T) {
 	_, err = solver.BilinearForms(context.Background(), op, rhs, options)
 	require.NoError(t, err)
 	require.Equal(t, 10, sketch.Rank())
+	small := options
+	small.MaxBytes = 8 * 200 * 40
+	_, err = solver.BilinearForms(context.Background(), op, rhs, small)
+	require.ErrorContains(t, err, "the sketch needs 64000 bytes and leaves nothing of the limit of 64000")
 	_, err = solver.BilinearForms(context.Background(), solver.Zero(3), mat.NewDense(1, 3, []float64{1, 2, 3}), options)
 	require.ErrorContains(t, err, "the sketch is of dimension 200, the operator of 3")
 }

@@ -133,7 +133,7 @@ type Audit struct {
 // Group is a symmetry group to audit. D4 and its control are audited at the first step of each probe trajectory,
 // translations at the last step that does not touch the end of the time domain, as the paper does.
 type Group struct {
-	Name   string `yaml:"name"`   // "d4", "translations", "d4-grid-only"
+	Name   string `yaml:"name"`   // "d4", "c4", "translations", "d4-grid-only"
 	Stride int    `yaml:"stride"` // pixels between translations; of no meaning to the others
 }
 
