@@ -361,3 +361,19 @@ func (notFinite) Apply(dst, v *mat.Dense) error {
 	dst.Apply(func(_, _ int, _ float64) float64 { return math.NaN() }, dst)
 	return nil
 }
+
+// Long vectors are multiplied in pieces, on all cores.
+func TestFormsOfLongVectors(t *testing.T) {
+	const n, k = 10_001, 3
+	random := rand.New(rand.NewPCG(7, 8))
+	op := &diagonal{entries: make([]float64, n), random: random}
+	for i := range op.entries {
+		op.entries[i] = math.Pow(10, -4*float64(i)/n)
+	}
+	rhs := gaussian(random, k, n)
+	forms, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1e-2}, Tolerance: 1e-3})
+	require.NoError(t, err)
+	require.True(t, forms.Converged, forms.Status)
+	require.Less(t, forms.Products, int64(300))
+	requireContained(t, forms, 0, k, op.forms(1e-2, rhs))
+}
