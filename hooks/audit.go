@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/checkpoint"
 )
 
 // SharedPrefix precedes the monitors of stop rules in the keys of Loop.SharedData under which the latest audit's values stand, as
@@ -55,6 +57,9 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 	}
 	h.logAudit(at, &complete, found, took)
 	if err := h.applyRules(at, found); err != nil {
+		return err
+	}
+	if err := h.failed(h.keepBest(loop.Trainer.Store())); err != nil {
 		return err
 	}
 	if h.config.onAudit != nil {
@@ -126,9 +131,13 @@ func (h *Hook) failed(err error) error {
 	if err == nil || h.config.failures == EndTraining {
 		return err
 	}
+	h.keep(err)
+	return nil
+}
+
+func (h *Hook) keep(err error) {
 	h.failures = append(h.failures, err)
 	h.config.log.Error().Err(err).Int64("step", h.step).Msg("audit failed; the training goes on")
-	return nil
 }
 
 // cancelled reports whether err comes from the end of the hook's context.
@@ -164,11 +173,43 @@ func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 		if r.value == nil {
 			h.config.log.Warn().Str("monitor", rule.Monitor).Int64("step", at.Step).Msg("a stop rule's monitor has no value in this audit")
 		}
-		if reason := rule.observe(r); reason != "" && h.reason == "" {
+		if reason := rule.observe(at.Step, r); reason != "" && h.reason == "" {
 			h.reason = fmt.Sprintf("%s, at step %d, epoch %.6g", reason, at.Step, at.Epoch)
 		}
 	}
 	return nil
+}
+
+// keepBest saves the weights if the audit just made is the best by the first rule.
+func (h *Hook) keepBest(store *model.Store) error {
+	if h.config.best == "" || h.rules[0].best == nil || h.rules[0].bestStep != h.auditedStep {
+		return nil
+	}
+	if err := h.bestCheckpoint().Save(store); err != nil {
+		return fmt.Errorf("hooks: %w", err)
+	}
+	return nil
+}
+
+// restoreBest takes the model back to the best audit when a rule has stopped its training.
+func (h *Hook) restoreBest(store *model.Store) error {
+	if h.config.best == "" || h.reason == "" || h.rules[0].best == nil || h.rules[0].bestStep == h.step {
+		return nil
+	}
+	best := h.rules[0]
+	found, err := h.bestCheckpoint().Restore(store, best.bestStep)
+	if err != nil {
+		return fmt.Errorf("hooks: %w", err)
+	}
+	if !found {
+		return fmt.Errorf("hooks: %s has no checkpoint of step %d, where %s was best, %.6g; the model keeps the weights of step %d", h.config.best, best.bestStep, best.Monitor, *best.best, h.step)
+	}
+	h.config.log.Info().Int64("step", best.bestStep).Float64(best.Monitor, short(*best.best)).Msg("the weights of the best audit are restored")
+	return nil
+}
+
+func (h *Hook) bestCheckpoint() checkpoint.Folder {
+	return checkpoint.Folder{Dir: h.config.best, Keep: 1}
 }
 
 // replay shows the rules the audits of an earlier process.

@@ -27,6 +27,7 @@ type Builder struct {
 	initial       bool
 	rules         []StopRule
 	history       []audit.CoherenceRow
+	best          string
 	model         string
 	seed          int64
 	stepsPerEpoch *int
@@ -102,6 +103,11 @@ func (b *Builder) WithInitialAudit() *Builder { b.initial = true; return b }
 // WithStopRules ends the training when one of the rules is met.
 func (b *Builder) WithStopRules(rules ...StopRule) *Builder { b.rules = rules; return b }
 
+// WithBestCheckpoint keeps in the folder dir a checkpoint, in GoMLX's format, of the audit that is best by the first stop rule,
+// and when a rule stops the training, sets all variables back to it: weights, optimizer, step and random state. A checkpoint
+// hook that saves at the end of the run (its priority above 50) then saves the best model. Resuming needs WithHistory, too.
+func (b *Builder) WithBestCheckpoint(dir string) *Builder { b.best = dir; return b }
+
 // WithHistory shows the stop rules the audits that a resumed training has behind it, oldest first, so that it stops
 // where it would have stopped uninterrupted. If they have met a rule already, Hook.Stopped says so after Attach.
 func (b *Builder) WithHistory(rows []audit.CoherenceRow) *Builder { b.history = rows; return b }
@@ -165,6 +171,9 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 			return nil, err
 		}
 		h.rules = append(h.rules, &progress{StopRule: rule})
+	}
+	if b.best != "" && len(h.rules) == 0 {
+		return nil, fmt.Errorf("hooks: the best checkpoint is to be kept in %s, but no stop rule says what is best; add one with WithStopRules", b.best)
 	}
 	if b.stepsPerEpoch != nil {
 		h.clock.length = *b.stepsPerEpoch

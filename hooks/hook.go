@@ -107,7 +107,7 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	return nil
 }
 
-// Failures are the errors that CarryOn has kept from the training, oldest first.
+// Failures are the errors that CarryOn has kept from the training, and that of restoring the best checkpoint, oldest first.
 func (h *Hook) Failures() []error { return slices.Clone(h.failures) }
 
 // checkRun refuses what cannot work with the way the loop is run.
@@ -247,6 +247,9 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 	if total := time.Since(h.started); h.config.budget != nil && h.audits > 0 {
 		h.config.log.Info().Int("audits", h.audits).Int("left_out", h.leftOut).Float64("share", h.auditing.Seconds()/total.Seconds()).
 			Float64("budget", *h.config.budget).Msg("time spent on audits")
+	}
+	if err := h.restoreBest(loop.Trainer.Store()); err != nil {
+		h.keep(err) // returned, it would keep the hooks after this one from saving what there is
 	}
 	return h.failed(h.flush())
 }

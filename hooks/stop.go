@@ -37,8 +37,8 @@ func (m Mode) better(a, b, delta float64) bool {
 	return a > b+delta
 }
 
-// StopRule ends the training when a monitored value is good enough, or has stopped getting better. At least one of
-// Threshold and Patience must be set; the first to be met counts.
+// StopRule ends the training when a monitored value is good enough, has stopped getting better, or has become bad. At least one
+// of Threshold, Patience and Divergence must be set; the first to be met counts.
 type StopRule struct {
 	// Monitor is "<group>/coherence", "<group>/target_error" or "<group>/commutator_error", as in "d4/coherence": the
 	// median over the probes and the group's non-identity elements together.
@@ -53,6 +53,11 @@ type StopRule struct {
 	Patience int
 	// MinDelta is by how much more than the best value so far an improvement must be.
 	MinDelta float64
+	// Divergence stops when the value is certainly worse than this: below it (Maximize) or above it (Minimize), with all of its
+	// interval. nil never.
+	Divergence *float64
+	// FirstStep is the optimizer step before which audits count for nothing.
+	FirstStep int64
 }
 
 // quantity is what can be monitored of a group.
@@ -82,10 +87,16 @@ func (r StopRule) Validate() error {
 	switch {
 	case r.Mode != Maximize && r.Mode != Minimize:
 		return fault("the mode is %s; use hooks.Maximize or hooks.Minimize", r.Mode)
-	case r.Threshold == nil && r.Patience == 0:
-		return fault("it would never stop; set a threshold or a patience")
+	case r.Threshold == nil && r.Patience == 0 && r.Divergence == nil:
+		return fault("it would never stop; set a threshold, a patience or a divergence")
 	case r.Threshold != nil && math.IsNaN(*r.Threshold):
 		return fault("the threshold is not a number")
+	case r.Divergence != nil && math.IsNaN(*r.Divergence):
+		return fault("the divergence is not a number")
+	case r.Threshold != nil && r.Divergence != nil && !r.Mode.better(*r.Threshold, *r.Divergence, 0):
+		return fault("the threshold %g is no better than the divergence %g (%s), so that every value would stop", *r.Threshold, *r.Divergence, r.Mode)
+	case r.FirstStep < 0:
+		return fault("its first step is %d; use a step of the training, or 0 for all", r.FirstStep)
 	case r.Patience < 0:
 		return fault("the patience is %d audits; use a positive number, or 0 for none", r.Patience)
 	case !(r.MinDelta >= 0) || math.IsInf(r.MinDelta, 0):
@@ -103,15 +114,15 @@ type reading struct {
 	low, high *float64 // bounds on the exact value; nil where there are none
 }
 
-// worst is the end of the interval that is worse, the value where there is none.
-func (r reading) worst(mode Mode) *float64 {
+// ends are the worse and the better end of the interval, the value where there is none.
+func (r reading) ends(mode Mode) (worse, better *float64) {
 	switch {
 	case r.value == nil || r.low == nil || r.high == nil:
-		return r.value
+		return r.value, r.value
 	case mode == Minimize:
-		return r.high
+		return r.high, r.low
 	}
-	return r.low
+	return r.low, r.high
 }
 
 // String is the value with its interval.
@@ -144,22 +155,32 @@ func readings(records *audit.Records) []reading {
 // progress is a stop rule with what it remembers.
 type progress struct {
 	StopRule
-	best  *float64 // nil before the first value
-	stale int      // audits in a row without an improvement
-	seen  bool     // an audit has been observed
+	best     *float64 // nil before the first value
+	bestStep int64    // at which it was
+	stale    int      // audits in a row without an improvement
+	seen     bool     // an audit has been observed
 }
 
-// observe takes a reading and returns why to stop, or "".
-func (p *progress) observe(r reading) (reason string) {
+// observe takes the reading of an audit at a step and returns why to stop, or "".
+func (p *progress) observe(step int64, r reading) (reason string) {
+	if step < p.FirstStep {
+		return ""
+	}
 	value := r.value
 	if value != nil && (p.best == nil || p.Mode.better(*value, *p.best, p.MinDelta)) {
 		best := *value
-		p.best, p.stale = &best, 0
+		p.best, p.bestStep, p.stale = &best, step, 0
 	} else {
 		p.stale++
 	}
-	if p.Threshold != nil && value != nil && !p.Mode.better(*p.Threshold, *r.worst(p.Mode), 0) {
-		return fmt.Sprintf("%s is %s, threshold %.6g (%s)", p.Monitor, r, *p.Threshold, p.Mode)
+	if value != nil {
+		worse, better := r.ends(p.Mode)
+		if p.Threshold != nil && !p.Mode.better(*p.Threshold, *worse, 0) {
+			return fmt.Sprintf("%s is %s, threshold %.6g (%s)", p.Monitor, r, *p.Threshold, p.Mode)
+		}
+		if p.Divergence != nil && p.Mode.better(*p.Divergence, *better, 0) {
+			return fmt.Sprintf("%s is %s, worse than %.6g (%s)", p.Monitor, r, *p.Divergence, p.Mode)
+		}
 	}
 	if p.Patience == 0 || p.stale < p.Patience {
 		return ""

@@ -69,6 +69,18 @@ func TestStopRules(t *testing.T) {
 			[]float64{0.75, 0.5, 0.4375, 0.40625}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Patience: 2, MinDelta: 0.125}},
 			4, "d4/coherence is 0.40625 and has not improved on 0.5 by more than 0.125 (minimize) in 2 audits",
 		},
+		"divergence": {
+			[]float64{0.3, 0.1, 0.09}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Maximize, Divergence: ptr(0.1)}},
+			3, "d4/coherence is 0.09, worse than 0.1 (maximize), at step 3, epoch 0.75",
+		},
+		"divergence, growing": {
+			[]float64{0.3, 0.5, 0.6}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Divergence: ptr(0.5), Threshold: ptr(0.)}},
+			3, "d4/coherence is 0.6, worse than 0.5 (minimize), at step 3, epoch 0.75",
+		},
+		"a first step": {
+			[]float64{0.9, 0.8, 0.1, 0.2, 0.15}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Maximize, Divergence: ptr(0.), Threshold: ptr(0.85), Patience: 1, FirstStep: 3}},
+			5, "d4/coherence is 0.15 and has not improved on 0.2",
+		},
 		"no value is no improvement": {
 			[]float64{0.5, none, none}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2, Threshold: ptr(0.6)}},
 			3, "d4/coherence has no value and has not improved on 0.5",
@@ -227,12 +239,16 @@ func TestStopRuleRefuses(t *testing.T) {
 		change func(*hooks.StopRule)
 		want   string
 	}{
-		"no group":        {func(r *hooks.StopRule) { r.Monitor = "/coherence" }, `the monitor is "/coherence"; use <group>/coherence`},
-		"no slash":        {func(r *hooks.StopRule) { r.Monitor = "coherence" }, `the monitor is "coherence"`},
-		"quantity":        {func(r *hooks.StopRule) { r.Monitor = "d4/coherense" }, `the monitor is "d4/coherense"`},
-		"mode":            {func(r *hooks.StopRule) { r.Mode = 0 }, "the mode is Mode(0); use hooks.Maximize or hooks.Minimize"},
-		"no criterion":    {func(r *hooks.StopRule) { r.Patience = 0 }, "set a threshold or a patience"},
-		"threshold":       {func(r *hooks.StopRule) { r.Threshold = ptr(math.NaN()) }, "the threshold is not a number"},
+		"no group":     {func(r *hooks.StopRule) { r.Monitor = "/coherence" }, `the monitor is "/coherence"; use <group>/coherence`},
+		"no slash":     {func(r *hooks.StopRule) { r.Monitor = "coherence" }, `the monitor is "coherence"`},
+		"quantity":     {func(r *hooks.StopRule) { r.Monitor = "d4/coherense" }, `the monitor is "d4/coherense"`},
+		"mode":         {func(r *hooks.StopRule) { r.Mode = 0 }, "the mode is Mode(0); use hooks.Maximize or hooks.Minimize"},
+		"no criterion": {func(r *hooks.StopRule) { r.Patience = 0 }, "set a threshold, a patience or a divergence"},
+		"threshold":    {func(r *hooks.StopRule) { r.Threshold = ptr(math.NaN()) }, "the threshold is not a number"},
+		"divergence":   {func(r *hooks.StopRule) { r.Divergence = ptr(math.NaN()) }, "the divergence is not a number"},
+		"contradiction": {func(r *hooks.StopRule) { r.Threshold, r.Divergence = ptr(0.5), ptr(0.5) },
+			"the threshold 0.5 is no better than the divergence 0.5 (maximize)"},
+		"first step":      {func(r *hooks.StopRule) { r.FirstStep = -1 }, "its first step is -1"},
 		"patience":        {func(r *hooks.StopRule) { r.Patience = -1 }, "the patience is -1 audits"},
 		"delta":           {func(r *hooks.StopRule) { r.MinDelta = -0.5 }, "the minimal improvement is -0.5"},
 		"delta, infinite": {func(r *hooks.StopRule) { r.MinDelta = math.Inf(1) }, "the minimal improvement is +Inf"},

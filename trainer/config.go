@@ -128,6 +128,7 @@ type Audit struct {
 	Recycle         bool       `yaml:"recycle"`          // start from what earlier audits have shown of each metric: pays where they are a few steps apart
 	DType           string     `yaml:"dtype"`            // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
 	Stop            []StopRule `yaml:"stop"`
+	RestoreBest     bool       `yaml:"restore_best"` // a model that a rule stops is taken back to the audit that is best by the first rule
 }
 
 // Group is a symmetry group to audit. D4 and its control are audited at the first step of each probe trajectory,
@@ -139,11 +140,13 @@ type Group struct {
 
 // StopRule is hooks.StopRule for a configuration.
 type StopRule struct {
-	Monitor   string   `yaml:"monitor"`
-	Mode      string   `yaml:"mode"` // "maximize" or "minimize"
-	Threshold *float64 `yaml:"threshold"`
-	Patience  int      `yaml:"patience"`
-	MinDelta  float64  `yaml:"min_delta"`
+	Monitor    string   `yaml:"monitor"`
+	Mode       string   `yaml:"mode"` // "maximize" or "minimize"
+	Threshold  *float64 `yaml:"threshold"`
+	Patience   int      `yaml:"patience"`
+	MinDelta   float64  `yaml:"min_delta"`
+	Divergence *float64 `yaml:"divergence"`
+	FirstStep  int64    `yaml:"first_step"`
 }
 
 // Default is a run at 32x32 with both tiny models. The demo's configuration is smaller.
@@ -313,6 +316,9 @@ func (a Audit) validate(size int) error {
 			return fmt.Errorf("trainer: audit.groups: %w", err)
 		}
 	}
+	if a.RestoreBest && len(a.Stop) == 0 {
+		return errors.New("trainer: audit.restore_best is set, but no rule in audit.stop says what is best; add one")
+	}
 	_, err := a.stopRules()
 	return err
 }
@@ -334,7 +340,7 @@ func (a Audit) dtype() (dtypes.DType, error) {
 func (a Audit) stopRules() ([]hooks.StopRule, error) {
 	var rules []hooks.StopRule
 	for _, r := range a.Stop {
-		rule := hooks.StopRule{Monitor: r.Monitor, Threshold: r.Threshold, Patience: r.Patience, MinDelta: r.MinDelta}
+		rule := hooks.StopRule{Monitor: r.Monitor, Threshold: r.Threshold, Patience: r.Patience, MinDelta: r.MinDelta, Divergence: r.Divergence, FirstStep: r.FirstStep}
 		switch r.Mode {
 		case "maximize":
 			rule.Mode = hooks.Maximize

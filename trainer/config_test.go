@@ -78,7 +78,8 @@ func TestValidateRefuses(t *testing.T) {
 			"audit: {groups: [{name: d4}], stop: [{monitor: translations/coherence, mode: maximize, patience: 1}]}",
 			`"translations/coherence" needs group "translations", which audit.groups does not list`,
 		},
-		"mode of a stop": {"audit: {stop: [{monitor: d4/coherence, mode: up}]}", `is "up"; use maximize or minimize`},
+		"nothing is best": {"audit: {restore_best: true}", "audit.restore_best is set, but no rule in audit.stop says what is best"},
+		"mode of a stop":  {"audit: {stop: [{monitor: d4/coherence, mode: up}]}", `is "up"; use maximize or minimize`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config, err := trainer.ParseConfig([]byte(test.source))

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"github.com/gomlx/compute"
@@ -16,6 +15,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/core/tensors/numpy"
 
+	"github.com/symaudit/symaudit/internal/checkpoint"
 	"github.com/symaudit/symaudit/trainer/euler"
 )
 
@@ -95,7 +95,7 @@ func SaveData(dir string, config Config, backend string, all []Trajectories) err
 			return fmt.Errorf("trainer: %w", err)
 		}
 	}
-	if err := publish(work, dir); err != nil {
+	if err := checkpoint.Publish(work, dir); err != nil {
 		return fmt.Errorf("trainer: %w", err)
 	}
 	return nil
@@ -149,32 +149,4 @@ func readDataInfo(config Config) (info dataInfo, err error) {
 		return info, fmt.Errorf("trainer: %s has %d trajectories of each family, data.trajectories and data.probes ask for %d", dir, info.Trajectories, need)
 	}
 	return info, nil
-}
-
-// publish makes a finished folder visible under its name and safe from a power failure.
-func publish(work, final string) error {
-	err := filepath.WalkDir(work, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return syncPath(path)
-	})
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(work, final); err != nil {
-		return err
-	}
-	return syncPath(filepath.Dir(final))
-}
-
-func syncPath(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil // neither folders nor files opened for reading can be synced there
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
 }

@@ -235,6 +235,46 @@ func TestStopRuleEndsOneModel(t *testing.T) {
 	require.Equal(t, 3, audits(read(t, options.Dir).Records))
 }
 
+// A model that gets better, by a rule that wants it worse, is stopped by its second audit and taken back to its first.
+func TestTheLatestCheckpointOfAStoppedModelIsItsBest(t *testing.T) {
+	b, config := backendtest.Go(t), parse(t, tinySource)
+	config.Models = config.Models[:1]
+	config.Audit.Stop = []trainer.StopRule{{Monitor: "d4/target_error", Mode: "maximize", Patience: 1}}
+	config.Audit.RestoreBest = true
+	options := optionsFor(b, filepath.Join(t.TempDir(), "run"))
+	train := func() {
+		t.Helper()
+		result, err := trainer.Train(context.Background(), config, options)
+		require.NoError(t, err)
+		require.True(t, result.StoppedEarly)
+		errors := map[int64]float64{}
+		for _, row := range read(t, options.Dir).Records.Coherence {
+			if row.GroupName == "d4" && row.Element == audit.AllElements {
+				errors[row.Step] = row.MedianTargetError
+			}
+		}
+		require.Len(t, errors, 2)
+		require.Less(t, errors[6], errors[3])
+		out := filepath.Join(t.TempDir(), "audit")
+		records, err := trainer.AuditCheckpoint(context.Background(), config, options, "unet", out)
+		require.NoError(t, err)
+		require.EqualValues(t, 3, records.Coherence[0].Step)
+		for _, row := range records.Coherence {
+			if row.GroupName == "d4" && row.Element == audit.AllElements {
+				require.Equal(t, errors[3], row.MedianTargetError)
+			}
+		}
+	}
+	train()
+	// As if it had been killed before the end was noted, before and after the best was made the latest.
+	options.Resume = true
+	for _, remove := range []string{"finished", "step-000000003"} {
+		require.NoError(t, os.Remove(filepath.Join(options.Dir, "checkpoints", "unet", "finished")))
+		require.NoError(t, os.RemoveAll(filepath.Join(options.Dir, "checkpoints", "unet", remove)))
+		train()
+	}
+}
+
 func audits(records audit.Records) int {
 	n := 0
 	for _, row := range records.Coherence {

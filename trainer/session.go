@@ -35,8 +35,8 @@ type session struct {
 func (s *session) open() (found bool, err error) {
 	s.store = model.NewStore()
 	s.store.SetParam(model.ParamInitialSeed, s.config.Seed+1) // zero would be a seed that differs each time
-	if found, err = s.checkpoints.loadLatest(s.store); err != nil {
-		return false, err
+	if found, err = s.checkpoints.LoadLatest(s.store); err != nil {
+		return false, fmt.Errorf("trainer: %w", err)
 	}
 	normalization, err := s.data.normalization()
 	if err != nil {
@@ -136,10 +136,15 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 			return "", fmt.Errorf("trainer: stopped at step %d of %d: %w", s.trainer.GlobalStep(), perEpoch*epochs, err)
 		}
 	}
-	if s.trainer.GlobalStep() == int64(perEpoch*epochs) {
+	reason, stopped = hook.Stopped()
+	if stopped && s.config.Audit.RestoreBest {
+		if err := s.checkpoints.Promote(s.checkpoints.best()); err != nil {
+			return "", fmt.Errorf("trainer: %w", err)
+		}
+	}
+	if !stopped || loop.LoopStep == perEpoch*epochs {
 		return "", nil // a rule met by the last audit has stopped nothing
 	}
-	reason, _ = hook.Stopped()
 	if report := s.options.Watcher.Stopped; report != nil {
 		report(s.model.Name, reason)
 	}
@@ -157,7 +162,7 @@ func (s *session) attach(ctx context.Context, loop *train.Loop, auditor *audit.A
 			seen = append(seen, row)
 		}
 	}
-	return hooks.New(auditor).
+	builder := hooks.New(auditor).
 		WithSink(run).
 		WithModel(s.model.Name, s.config.Seed).
 		WithStepsPerEpoch(s.data.dataset(s.config, 0).stepsPerEpoch()).
@@ -170,8 +175,11 @@ func (s *session) attach(ctx context.Context, loop *train.Loop, auditor *audit.A
 			if report := s.options.Watcher.Audited; report != nil {
 				report(s.model.Name, records)
 			}
-		}).
-		Attach(loop)
+		})
+	if s.config.Audit.RestoreBest {
+		builder.WithBestCheckpoint(s.checkpoints.best().Dir)
+	}
+	return builder.Attach(loop)
 }
 
 // keepCheckpoints saves one after each epoch, and after its audit: an epoch whose audit was given up, or is still to
@@ -183,7 +191,10 @@ func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, total i
 		if ctx.Err() != nil {
 			return nil
 		}
-		return s.checkpoints.save(s.store)
+		if err := s.checkpoints.Save(s.store); err != nil {
+			return fmt.Errorf("trainer: %w", err)
+		}
+		return nil
 	}
 	loop.OnStep("symaudit checkpoint", afterAudit, func(*train.Loop, []*tensors.Tensor) error {
 		step := int(s.trainer.GlobalStep())

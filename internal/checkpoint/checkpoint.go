@@ -1,0 +1,189 @@
+// Package checkpoint keeps checkpoints in GoMLX's format that are there whole or not at all: each is a folder that is renamed
+// into place when it is complete. GoMLX writes the files where they stay, and a process killed then leaves some that cannot
+// be loaded.
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/model/checkpoint"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
+	"github.com/gomlx/gomlx/support/exceptions"
+)
+
+// Folder holds checkpoints of one model, each named by its optimizer step.
+type Folder struct {
+	Dir  string
+	Keep int // of the latest; the others are removed
+}
+
+const prefix = "step-"
+
+func (f Folder) path(step int64) string {
+	return filepath.Join(f.Dir, fmt.Sprintf("%s%09d", prefix, step))
+}
+
+// Save writes the store's variables, the optimizer's and the random state included, as the checkpoint of its global step.
+// Hyperparameters are left out.
+func (f Folder) Save(store *model.Store) error {
+	final := f.path(optimizer.GetGlobalStep(store))
+	work := filepath.Join(f.Dir, "."+filepath.Base(final)+".inprogress")
+	err := os.RemoveAll(work)
+	if err == nil {
+		err = os.MkdirAll(work, 0o777)
+	}
+	if err == nil {
+		err = keepingLoader(store, func() error {
+			handler, err := checkpoint.Build(store).Dir(work).Keep(-1).ExcludeAllParams().Done()
+			if err == nil {
+				err = handler.Save()
+			}
+			return err
+		})
+	}
+	if err == nil {
+		err = os.RemoveAll(final) // of an earlier attempt at the same step
+	}
+	if err == nil {
+		err = Publish(work, final)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot save checkpoint %s: %w", final, err)
+	}
+	paths, err := f.paths()
+	if err != nil {
+		return err
+	}
+	return remove(paths[:max(0, len(paths)-f.Keep)])
+}
+
+// Promote copies the latest checkpoint of another folder, if it has one, and removes those of later steps.
+func (f Folder) Promote(from Folder) error {
+	paths, err := from.paths()
+	if err != nil || len(paths) == 0 {
+		return err
+	}
+	best := paths[len(paths)-1]
+	final := filepath.Join(f.Dir, filepath.Base(best))
+	work := filepath.Join(f.Dir, "."+filepath.Base(best)+".inprogress")
+	if err = os.RemoveAll(work); err == nil {
+		err = os.CopyFS(work, os.DirFS(best))
+	}
+	if err == nil {
+		err = os.RemoveAll(final)
+	}
+	if err == nil {
+		err = Publish(work, final)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot copy checkpoint %s: %w", best, err)
+	}
+	if paths, err = f.paths(); err != nil {
+		return err
+	}
+	return remove(slices.DeleteFunc(paths, func(path string) bool { return path <= final }))
+}
+
+func remove(paths []string) error {
+	for _, path := range paths {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("cannot remove old checkpoint: %w", err)
+		}
+	}
+	return nil
+}
+
+// paths lists the complete checkpoints, oldest first.
+func (f Folder) paths() ([]string, error) {
+	entries, err := os.ReadDir(f.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), prefix) {
+			paths = append(paths, filepath.Join(f.Dir, entry.Name()))
+		}
+	}
+	slices.Sort(paths)
+	return paths, nil
+}
+
+// LoadLatest makes the newest checkpoint, if there is one, the source of the store's variables: each is read when the
+// model or the optimizer first asks for it, and so is marked trainable or not by whom it belongs to.
+func (f Folder) LoadLatest(store *model.Store) (found bool, err error) {
+	paths, err := f.paths()
+	if err != nil || len(paths) == 0 {
+		return false, err
+	}
+	return true, load(store, paths[len(paths)-1])
+}
+
+// Restore sets the variables that the store has to what they were at a step, if there is a checkpoint of it.
+func (f Folder) Restore(store *model.Store, step int64) (found bool, err error) {
+	paths, err := f.paths()
+	if err != nil || !slices.Contains(paths, f.path(step)) {
+		return false, err
+	}
+	return true, keepingLoader(store, func() error { return load(store, f.path(step)) })
+}
+
+// load also sets the variables that exist already.
+func load(store *model.Store, path string) (err error) {
+	panicked := exceptions.TryCatch[error](func() {
+		_, err = checkpoint.Load(store).Dir(path).ExcludeAllParams().Done()
+	})
+	if panicked != nil {
+		err = panicked
+	}
+	if err != nil {
+		return fmt.Errorf("cannot load checkpoint %s: %w", path, err)
+	}
+	return nil
+}
+
+// keepingLoader undoes that a handler attaches itself to the store as a loader.
+func keepingLoader(store *model.Store, f func() error) error {
+	loader := store.Loader()
+	defer store.SetLoader(loader)
+	return f()
+}
+
+// Publish renames a file or a folder into place when all of it is on the disk.
+func Publish(work, final string) error {
+	err := filepath.WalkDir(work, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return syncPath(path)
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(work, final); err != nil {
+		return err
+	}
+	return syncPath(filepath.Dir(final))
+}
+
+func syncPath(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // neither folders nor files opened for reading can be synced there
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
