@@ -160,7 +160,7 @@ func (b *Builder) WithLogger(log zerolog.Logger) *Builder { b.log = log; return 
 func (b *Builder) WithProgress(report func(done, total int)) *Builder { b.report = report; return b }
 
 // Done checks the configuration, moves the probes by every element of their groups, and returns the auditor.
-func (b *Builder) Done() (*Auditor, error) {
+func (b *Builder) Done() (a *Auditor, err error) {
 	if err := b.field.Validate(); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
@@ -176,31 +176,38 @@ func (b *Builder) Done() (*Auditor, error) {
 	if b.dtype == dtypes.InvalidDType {
 		b.dtype = b.defaultDType()
 	}
-	a := &Auditor{config: *b}
+	a = &Auditor{config: *b}
+	if a.backend, a.free, err = own(b.source.Backend()); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			a.free()
+		}
+	}()
 	seen := make(map[string]bool)
 	for _, g := range b.groups {
 		if seen[g.group.Name] {
 			return nil, fmt.Errorf("audit: group %q was added twice", g.group.Name)
 		}
 		seen[g.group.Name] = true
-		o, err := newOrbit(b.source.Backend(), g.group, b.field, g.probes, b.invariant, b.dtype, b.log)
+		o, err := newOrbit(a.backend, g.group, b.field, g.probes, b.invariant, b.dtype, b.log)
 		if err != nil {
 			return nil, err
 		}
 		a.orbits = append(a.orbits, o)
 	}
-	var err error
 	if a.probeHash, err = hashProbes(b.groups); err != nil {
 		return nil, err
 	}
-	if a.network, err = solver.NewNetwork(b.source.Backend(), b.modelFn, b.lossFn, b.dtype); err != nil {
+	if a.network, err = solver.NewNetwork(a.backend, b.modelFn, b.lossFn, b.dtype); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	distance := SMSE
 	if b.invariant {
 		distance = relativeChange
 	}
-	if a.distance, err = graph.NewExec(b.source.Backend(), distance); err != nil {
+	if a.distance, err = graph.NewExec(a.backend, distance); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	return a, nil
@@ -253,6 +260,8 @@ func roundoff(dtype dtypes.DType) float64 {
 // Auditor audits one model at any number of moments. It is not safe for concurrent use. Close frees it.
 type Auditor struct {
 	config    Builder
+	backend   compute.Backend
+	free      func() // the backend
 	orbits    []*orbit
 	network   *solver.Network
 	distance  *graph.Exec // target, prediction -> [n]
@@ -366,4 +375,5 @@ func (a *Auditor) Close() {
 	for _, o := range a.orbits {
 		o.act.Finalize()
 	}
+	a.free()
 }

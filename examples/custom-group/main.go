@@ -34,7 +34,7 @@ func main() {
 }
 
 func run(out io.Writer) error {
-	backend, err := compute.NewWithConfig("go")
+	backend, err := compute.NewWithConfig("go:ops_sequential")
 	if err != nil {
 		return err
 	}

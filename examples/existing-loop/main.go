@@ -33,7 +33,7 @@ func main() {
 }
 
 func run() error {
-	backend, err := compute.NewWithConfig("go")
+	backend, err := compute.NewWithConfig("go:ops_sequential")
 	if err != nil {
 		return err
 	}
