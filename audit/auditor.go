@@ -177,12 +177,14 @@ func (b *Builder) Done() (a *Auditor, err error) {
 		b.dtype = b.defaultDType()
 	}
 	a = &Auditor{config: *b}
-	if a.backend, a.free, err = own(b.source.Backend()); err != nil {
+	backend, free, err := own(b.source.Backend())
+	if err != nil {
 		return nil, err
 	}
+	a.backend, a.free = backend, free
 	defer func() {
 		if err != nil {
-			a.free()
+			free()
 		}
 	}()
 	seen := make(map[string]bool)
