@@ -272,6 +272,15 @@ type Auditor struct {
 	checked   bool // the model's gradient, in the first audit
 }
 
+// Groups are the names of the groups that are audited.
+func (a *Auditor) Groups() []string {
+	var names []string
+	for _, o := range a.orbits {
+		names = append(names, o.group.Name)
+	}
+	return names
+}
+
 // ProbeHash identifies all probes: SHA-256 over their values.
 func (a *Auditor) ProbeHash() string { return a.probeHash }
 

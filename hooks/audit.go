@@ -20,6 +20,21 @@ import (
 // float64, for other hooks to read: "symaudit/d4/coherence".
 const SharedPrefix = "symaudit/"
 
+// Metric returns a function that GoMLX's commandline.AttachProgressBar takes, to show the latest value of a monitor, as in
+// "d4/coherence", with its interval. It may be called at any time, from any goroutine.
+func (h *Hook) Metric(monitor string) func() (name, value string) {
+	return func() (name, value string) {
+		if latest := h.newest.Load(); latest != nil {
+			for _, r := range *latest {
+				if r.monitor == monitor && r.value != nil {
+					return monitor, r.String()
+				}
+			}
+		}
+		return monitor, "not audited yet"
+	}
+}
+
 // audit runs one audit, writes it, and shows it to the stop rules and the user. One that the context interrupts leaves
 // nothing and is no error.
 func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
@@ -50,6 +65,7 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 		return err
 	}
 	found := readings(&complete)
+	h.newest.Store(&found)
 	for _, r := range found {
 		if r.value != nil {
 			loop.SharedData[SharedPrefix+r.monitor] = *r.value
@@ -76,7 +92,10 @@ func (h *Hook) preflight(loop *train.Loop) error {
 	}
 	h.checked = true
 	start := time.Now()
-	defer func() { h.spent += time.Since(start) }()
+	defer func() {
+		h.spent += time.Since(start)
+		h.auditing += time.Since(start)
+	}()
 	var cost audit.Cost
 	err := guard(func() (err error) {
 		cost, err = checks.Preflight(h.config.ctx)
@@ -84,6 +103,7 @@ func (h *Hook) preflight(loop *train.Loop) error {
 	})
 	switch {
 	case err == nil:
+		h.latest = time.Duration(cost.Products) * cost.ProductTime
 		line := h.config.log.Info().Int64("gradients", cost.Gradients)
 		if cost.ProductTime > 0 {
 			line.Int64("products_at_least", cost.Products).Float64("seconds_a_product", short(cost.ProductTime.Seconds())).

@@ -75,14 +75,18 @@ func New(auditor Auditor) *Builder {
 // Without a sink they only go to the stop rules and to WithOnAudit.
 func (b *Builder) WithSink(sink audit.Sink) *Builder { b.sink = sink; return b }
 
-// WithSchedule says when to audit: whenever one of the schedules says so. There is no default. Besides, there is always an audit
-// of the last step of a run.
+// DefaultBudget is the share of a run's time that audits may take where neither a schedule nor a budget is given.
+const DefaultBudget = 0.05
+
+// WithSchedule says when to audit: whenever one of the schedules says so. Without a schedule it is as often as the budget
+// allows. Besides, there is always an audit of the last step of a run.
 func (b *Builder) WithSchedule(schedules ...Schedule) *Builder { b.schedules = schedules; return b }
 
 // WithBudget limits the share of a run's time that audits take, 0.05 for five percent: an audit that is due is left out while
-// it and the one of the last step would break the limit if they took as long as the one before. The first audit and that of
-// the last step are never left out: a run shorter than these two allow is over the budget. The log says at the end what
-// share they took, and how many were left out.
+// it and the one of the last step would break the limit if they took as long as the one before, or, before the first, as long
+// as the preflight predicts. The audit of the last step is never left out: a run shorter than it allows is over the budget.
+// Probes and tolerance are not touched, or audits could not be compared. The log says at the end what share audits took, and
+// how many were left out. Without a schedule the budget is DefaultBudget; with one there is none unless it is set here.
 func (b *Builder) WithBudget(share float64) *Builder { b.budget = &share; return b }
 
 // WithTimeLimit gives up an audit that takes longer; that is a failure, see WithFailures. audit.Builder.WithMaxTime ends
@@ -139,10 +143,14 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	if loop == nil || b.auditor == nil {
 		return nil, errors.New("hooks: a hook needs an auditor and a loop to attach to, got nil")
 	}
+	config := *b
 	if len(b.schedules) == 0 {
-		return nil, errNoSchedule
+		config.schedules = []Schedule{EverySteps(1)}
+		if share := DefaultBudget; b.budget == nil {
+			config.budget = &share
+		}
 	}
-	for _, schedule := range b.schedules {
+	for _, schedule := range config.schedules {
 		if err := schedule.validate(); err != nil {
 			return nil, err
 		}
@@ -165,9 +173,12 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	if b.ctx == nil {
 		return nil, errors.New("hooks: the context is nil; leave WithContext out")
 	}
-	h := &Hook{config: *b, auditedStep: -1}
+	h := &Hook{config: config, auditedStep: -1}
 	for _, rule := range b.rules {
 		if err := rule.Validate(); err != nil {
+			return nil, err
+		}
+		if err := rule.checkMonitor(b.auditor); err != nil {
 			return nil, err
 		}
 		h.rules = append(h.rules, &progress{StopRule: rule})

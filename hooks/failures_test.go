@@ -105,11 +105,19 @@ func TestAThresholdMustBePassedByTheWholeInterval(t *testing.T) {
 		loop := newLoop(t)
 		hook := attach(t, hooks.New(all).WithSchedule(hooks.EverySteps(1)).
 			WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: test.mode, Threshold: &test.threshold}), loop)
+		metric := hook.Metric("d4/coherence")
+		_, shown := metric()
+		require.Equal(t, "not audited yet", shown)
 		_, err := loop.RunSteps(endless(2), 4)
 		require.NoError(t, err)
 		reason, stopped := hook.Stopped()
 		require.Equal(t, test.want, reason)
 		require.Equal(t, test.want != "", stopped)
+		name, shown := metric()
+		require.Equal(t, "d4/coherence", name)
+		if test.want != "" {
+			require.Contains(t, test.want, "d4/coherence is "+shown)
+		}
 		require.Equal(t, all.value[loop.Trainer.GlobalStep()-1], loop.SharedData[hooks.SharedPrefix+"d4/coherence"])
 	}
 }
@@ -159,4 +167,16 @@ func TestPreflightLevels(t *testing.T) {
 			require.Contains(t, out.String(), test.log)
 		})
 	}
+}
+
+func TestADivergenceMustBePassedByTheWholeInterval(t *testing.T) {
+	all := &intervals{low: []float64{0.80, 0.70}, value: []float64{0.85, 0.75}, high: []float64{0.95, 0.85}}
+	divergence := 0.9
+	loop := newLoop(t)
+	hook := attach(t, hooks.New(all).WithSchedule(hooks.EverySteps(1)).
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Divergence: &divergence}), loop)
+	_, err := loop.RunSteps(endless(2), 9)
+	require.NoError(t, err)
+	reason, _ := hook.Stopped()
+	require.Equal(t, "d4/coherence is 0.75 [0.7, 0.85], worse than 0.9 (maximize), at step 2, epoch 0", reason)
 }

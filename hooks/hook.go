@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomlx/compute/shapes"
@@ -43,11 +44,12 @@ type Hook struct {
 
 	// Time of this run, for schedules and the budget.
 	started, lastAudit time.Time
-	auditing, latest   time.Duration // in all audits, in the latest
+	auditing, latest   time.Duration // in all audits and the preflight, in the latest audit or as predicted for the first
 	audits, leftOut    int
 
 	failures []error
-	checked  bool // by preflight
+	checked  bool                      // by preflight
+	newest   atomic.Pointer[[]reading] // of the latest audit
 
 	// Records that the sink does not have yet. Their last rows of training steps may still lack the epoch.
 	pending audit.Records
@@ -87,7 +89,7 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 		h.dataset.stopped = false
 	}
 	h.started = time.Now()
-	h.lastAudit, h.auditing, h.latest, h.audits, h.leftOut = h.started, 0, 0, 0, 0
+	h.lastAudit, h.auditing, h.audits, h.leftOut = h.started, 0, 0, 0
 	h.clock.start(loop.LoopStep, h.runEpochs)
 	if h.clock.length == 0 && !h.runEpochs {
 		h.config.log.Info().Msg("the length of an epoch is not known, every row will say epoch 0; WithStepsPerEpoch tells it")
@@ -154,7 +156,7 @@ func (h *Hook) scheduled(k kind) string {
 // overBudget reports whether another audit and that of the last step, as long as the latest, would take more than the budget of
 // the run's time.
 func (h *Hook) overBudget(at time.Time) bool {
-	if h.config.budget == nil || h.audits == 0 {
+	if h.config.budget == nil || h.latest == 0 {
 		return false
 	}
 	audits := h.auditing + 2*h.latest

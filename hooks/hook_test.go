@@ -426,7 +426,7 @@ func TestAttachRefuses(t *testing.T) {
 		want    string
 	}{
 		"auditor":         {hooks.New(nil).WithSchedule(steps), "needs an auditor"},
-		"no schedule":     {hooks.New(&script{}), "no schedule; add one with WithSchedule(hooks.EverySteps(n))"},
+		"no schedule":     {hooks.New(&script{}).WithSchedule(hooks.Schedule{}), "a schedule is empty; make one with EverySteps"},
 		"schedule":        {hooks.New(&script{}).WithSchedule(hooks.EveryEpochs(0)), `the schedule is "every 0 epochs"`},
 		"steps per epoch": {hooks.New(&script{}).WithSchedule(steps).WithStepsPerEpoch(0), "0 steps per epoch"},
 		"training rows":   {hooks.New(&script{}).WithSchedule(steps).WithTrainingEvery(0), "every 0-th training step"},

@@ -123,7 +123,7 @@ func (s Schedule) String() string {
 func (s Schedule) validate() error {
 	switch {
 	case s == (Schedule{}):
-		return errNoSchedule
+		return errors.New("hooks: a schedule is empty; make one with EverySteps, EveryEpochs, EveryDuration, AtDoublingSteps, Times or ParseSchedule")
 	case s.kind == duration && s.wait <= 0:
 		return fmt.Errorf("hooks: the schedule is %q; its time must be positive", s)
 	case s.kind != duration && s.every < 1:
@@ -131,8 +131,6 @@ func (s Schedule) validate() error {
 	}
 	return nil
 }
-
-var errNoSchedule = errors.New("hooks: no schedule; add one with WithSchedule(hooks.EverySteps(n)) or WithSchedule(hooks.EveryEpochs(n))")
 
 // now is where a run stands after a step.
 type now struct {

@@ -1,13 +1,17 @@
 package hooks_test
 
 import (
+	"bytes"
+	"context"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/hooks"
 )
 
@@ -67,6 +71,28 @@ func TestTimesNeedARunOfKnownLength(t *testing.T) {
 	hook := attach(t, hooks.New(&script{}).WithSchedule(hooks.Times(3)), loop)
 	_, err := loop.RunEpochs(hook.Dataset(newSamples(2, 2)), 2)
 	require.ErrorContains(t, err, "audits 3 times need to know how many steps the run has")
+}
+
+// costly is an auditor whose preflight predicts what its audits take.
+type costly struct {
+	script
+	predicted time.Duration
+}
+
+func (c *costly) Preflight(context.Context) (audit.Cost, error) {
+	return audit.Cost{Products: 10, ProductTime: c.predicted / 10}, nil
+}
+
+func TestWithoutAScheduleAuditsTakeTheDefaultBudget(t *testing.T) {
+	for predicted, want := range map[time.Duration][]int64{0: {1, 9}, time.Hour: {9}} {
+		auditor := &costly{script{before: func() error { time.Sleep(100 * time.Millisecond); return nil }}, predicted}
+		loop, log := newLoop(t), &bytes.Buffer{}
+		attach(t, hooks.New(auditor).WithLogger(zerolog.New(log)), loop)
+		_, err := loop.RunSteps(endless(2), 9)
+		require.NoError(t, err)
+		require.Equal(t, want, auditor.steps(), "predicted %v", predicted)
+		require.Contains(t, log.String(), `"budget":0.05`)
+	}
 }
 
 func TestABudgetSpacesAudits(t *testing.T) {

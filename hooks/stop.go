@@ -74,7 +74,7 @@ var quantities = []quantity{
 	{"commutator_error", func(row *audit.CoherenceRow) (value, low, high *float64) { return &row.MedianCommutatorError, nil, nil }},
 }
 
-// Validate reports the first setting that cannot work. Whether the group is audited, the first audit tells.
+// Validate reports the first setting that cannot work. Whether the group is audited, Attach or the first audit tells.
 func (r StopRule) Validate() error {
 	slash := strings.LastIndex(r.Monitor, "/")
 	known := slices.ContainsFunc(quantities, func(q quantity) bool { return q.name == r.Monitor[slash+1:] })
@@ -105,6 +105,30 @@ func (r StopRule) Validate() error {
 		return fault("a minimal improvement of %g means nothing without a patience; set one", r.MinDelta)
 	}
 	return nil
+}
+
+// grouped is an auditor that knows the groups it will audit; an *audit.Auditor does.
+type grouped interface {
+	Groups() []string
+}
+
+// checkMonitor refuses a rule on a group that will not be audited, where the auditor can tell.
+func (r StopRule) checkMonitor(auditor Auditor) error {
+	known, ok := auditor.(grouped)
+	if !ok {
+		return nil
+	}
+	groups := known.Groups()
+	if slices.Contains(groups, r.Monitor[:strings.LastIndex(r.Monitor, "/")]) {
+		return nil
+	}
+	var monitors []string
+	for _, group := range groups {
+		for _, quantity := range quantities {
+			monitors = append(monitors, group+"/"+quantity.name)
+		}
+	}
+	return fmt.Errorf("hooks: stop rule: no audit has monitor %q; known monitors: %s", r.Monitor, strings.Join(monitors, ", "))
 }
 
 // reading is a monitored value in one audit; nil where it does not exist.

@@ -210,6 +210,18 @@ func TestUnknownMonitorIsFoundByTheFirstAudit(t *testing.T) {
 	require.Len(t, sink.writes, 1, "the audit itself is kept")
 }
 
+// grouped also tells its groups.
+type grouped struct{ script }
+
+func (*grouped) Groups() []string { return []string{"c4", "translations"} }
+
+func TestUnknownMonitorIsFoundWhenAttached(t *testing.T) {
+	_, err := hooks.New(&grouped{}).WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 1}).Attach(newLoop(t))
+	require.ErrorContains(t, err, `hooks: stop rule: no audit has monitor "d4/coherence"; known monitors: c4/coherence, c4/target_error, c4/commutator_error, translations/coherence`)
+	_, err = hooks.New(&grouped{}).WithStopRules(hooks.StopRule{Monitor: "c4/coherence", Mode: hooks.Maximize, Patience: 1}).Attach(newLoop(t))
+	require.NoError(t, err)
+}
+
 // vanishing audits a group once and then no more.
 type vanishing struct{ script }
 
