@@ -372,7 +372,7 @@ func TestBuilderRefuses(t *testing.T) {
 		want    string
 	}{
 		"no group":   {audit.New(from, fn, nil), "no group to audit"},
-		"oblong":     {audit.New(from, fn, nil).WithGroup(orbits.Translations(4), oblong), "needs a stride between 1 and 3 on a 4x16 grid, got 4"},
+		"oblong":     {audit.New(from, fn, nil).WithGroup(orbits.Translations(4), oblong), "needs a stride of at least 0.01 and less than 4 pixels on a 4x16 grid, got 4"},
 		"shapes":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), shapes), "both must be the same"},
 		"channels":   {audit.New(from, fn, nil).WithField(orbits.Field{Channels: []string{"u"}}).WithGroup(orbits.D4(), probes(2, 0)), "have 4 channels, the field has 1"},
 		"batch size": {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(4, 3)), "a batch size of 3 does not divide 4 probes"},

@@ -17,6 +17,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ type Builder struct {
 	modelFn   solver.ModelFn
 	lossFn    solver.LossFn
 	field     orbits.Field
+	output    *orbits.Field // nil: as field
 	groups    []groupProbes
 	dtype     dtypes.DType
 	damping   damping
@@ -89,6 +91,11 @@ func New(source Source, modelFn solver.ModelFn, lossFn solver.LossFn) *Builder {
 
 // WithField declares how the channels transform. The default is orbits.EulerField.
 func (b *Builder) WithField(field orbits.Field) *Builder { b.field = field; return b }
+
+// WithOutputField declares how the channels of the model's output transform, where it is not a state like its input: the
+// vorticity of a velocity, for instance. Outputs and targets are [n, y, x, channel] on the grid of the input. There is no
+// persistence error then.
+func (b *Builder) WithOutputField(field orbits.Field) *Builder { b.output = &field; return b }
 
 // WithInvariantOutput declares that no element should change the model's output: a classifier's scores, a global quantity. Targets
 // are then those of the untransformed states, of any shape and type that the loss takes, the target error is a sample's
@@ -161,7 +168,14 @@ func (b *Builder) WithProgress(report func(done, total int)) *Builder { b.report
 
 // Done checks the configuration, moves the probes by every element of their groups, and returns the auditor.
 func (b *Builder) Done() (a *Auditor, err error) {
-	if err := b.field.Validate(); err != nil {
+	output := b.field
+	if b.output != nil {
+		output = *b.output
+	}
+	if b.output != nil && b.invariant {
+		return nil, errors.New("audit: the output is declared invariant and of a field; use one of WithInvariantOutput and WithOutputField")
+	}
+	if err := cmp.Or(b.field.Validate(), output.Validate()); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	if len(b.groups) == 0 {
@@ -193,7 +207,7 @@ func (b *Builder) Done() (a *Auditor, err error) {
 			return nil, fmt.Errorf("audit: group %q was added twice", g.group.Name)
 		}
 		seen[g.group.Name] = true
-		o, err := newOrbit(a.backend, g.group, b.field, g.probes, b.invariant, b.dtype, b.log)
+		o, err := newOrbit(a.backend, g.group, b.field, output, g.probes, b.invariant, b.dtype, b.log)
 		if err != nil {
 			return nil, err
 		}

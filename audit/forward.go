@@ -19,8 +19,8 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) ([]ErrorRow, error) {
 			return nil, fmt.Errorf("audit: %w", err)
 		}
 		switch shape := output.Shape(); {
-		case !a.config.invariant && !shape.Equal(input.Shape()):
-			return nil, fmt.Errorf("audit: the model maps %s to %s; it must return states of the shape and precision it is given, or its output be declared invariant (WithInvariantOutput)", input.Shape(), shape)
+		case !a.config.invariant && !shape.Equal(o.targets[i].Shape()):
+			return nil, fmt.Errorf("audit: the model maps %s to %s and its targets are %s; both must be the same, and declared if they are no states like the input (WithOutputField, WithInvariantOutput)", input.Shape(), shape, o.targets[i].Shape())
 		case shape.Rank() == 0 || shape.Dimensions[0] != len(o.samples) || shape.DType != input.DType():
 			return nil, fmt.Errorf("audit: the model maps %s to %s; it must return an output for each sample, [n, ...], in the precision of its input", input.Shape(), shape)
 		}
@@ -30,7 +30,7 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) ([]ErrorRow, error) {
 	moved := slices.Repeat(predictions[:1], len(o.elements)) // g.f(x)
 	if !a.config.invariant {
 		var err error
-		if moved, err = o.move(predictions[0]); err != nil {
+		if moved, err = o.move(o.act, predictions[0]); err != nil {
 			return nil, err
 		}
 	}
@@ -39,7 +39,7 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) ([]ErrorRow, error) {
 		return nil, err
 	}
 	var persistence []float64
-	if !a.config.invariant {
+	if !a.config.invariant && a.config.output == nil {
 		if persistence, err = a.compare(o.targets[0], o.inputs[0]); err != nil {
 			return nil, err
 		}

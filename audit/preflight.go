@@ -60,8 +60,8 @@ func (a *Auditor) checkOutputs(o *orbit) error {
 	if err != nil {
 		return err
 	}
-	if !a.config.invariant && len(first) != x.Size() || len(first)%n != 0 {
-		return fmt.Errorf("audit: the model maps %s to %d values; it must return states of the shape it is given, or an output for each sample if that is declared invariant (WithInvariantOutput)", x.Shape(), len(first))
+	if !a.config.invariant && len(first) != o.targets[0].Size() || len(first)%n != 0 {
+		return fmt.Errorf("audit: the model maps %s to %d values and its targets are %s; it must return these, and they be declared if they are no states like the input (WithOutputField, WithInvariantOutput)", x.Shape(), len(first), o.targets[0].Shape())
 	}
 	a.outputs = len(first) / n
 	if slices.ContainsFunc(first, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }) {

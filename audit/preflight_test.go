@@ -40,7 +40,7 @@ func TestPreflight(t *testing.T) {
 		}, "forward"},
 		"shape": {func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return layers.Dense(scope.In("dense"), x, true, 3)
-		}, "it must return states of the shape it is given"},
+		}, "to 768 values and its targets are (Float32)[4, 8, 8, 4]; it must return these"},
 		"not finite": {func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.MulScalar(dense(scope, x), math.Inf(1))
 		}, "outputs on the probes are not finite"},

@@ -28,14 +28,14 @@ type Sample struct {
 // Probes are held-out transitions, chosen once: the state after a step is the target of the state before it.
 type Probes struct {
 	Inputs  *tensors.Tensor // [n, y, x, channel], float32 or float64
-	Targets *tensors.Tensor // the same; where the output is invariant, the labels as the loss takes them: [n, ...]
+	Targets *tensors.Tensor // the same, or [n, y, x, channel] of the output's field; where the output is invariant, the labels as the loss takes them: [n, ...]
 	Samples []Sample        // of length n; nil numbers them as trajectories of a class without a name
 	// BatchSize samples, in order, share one metric eta; influence is measured between samples of a batch. It divides
 	// n. Zero means one batch of all.
 	BatchSize int
 }
 
-func (p Probes) validate(field orbits.Field, invariant bool) error {
+func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 	if p.Inputs == nil || p.Targets == nil {
 		return fmt.Errorf("audit: probes need inputs and targets")
 	}
@@ -45,12 +45,15 @@ func (p Probes) validate(field orbits.Field, invariant bool) error {
 		return fmt.Errorf("audit: probes are %s; they must be [n, y, x, channel]", shape)
 	case invariant && (targets.Rank() == 0 || targets.Dimensions[0] != shape.Dimensions[0]):
 		return fmt.Errorf("audit: probes are %s with targets %s; there must be a target for each, [n, ...]", shape, targets)
-	case !invariant && !shape.Equal(targets):
-		return fmt.Errorf("audit: probes are %s with targets %s; both must be the same [n, y, x, channel], unless the output is invariant (audit.Builder.WithInvariantOutput)", shape, targets)
+	case !invariant && (targets.Rank() != 4 || targets.DType != shape.DType || !slices.Equal(targets.Dimensions[:3], shape.Dimensions[:3])):
+		return fmt.Errorf("audit: probes are %s with targets %s; both must be the same [n, y, x, channel] up to their channels, unless the output is invariant (audit.Builder.WithInvariantOutput)", shape, targets)
 	}
 	dimensions := shape.Dimensions
 	if dimensions[3] != len(field.Channels) {
 		return fmt.Errorf("audit: probes %s have %d channels, the field has %d (%v); declare the field of these states", shape, dimensions[3], len(field.Channels), field.Channels)
+	}
+	if !invariant && targets.Dimensions[3] != len(output.Channels) {
+		return fmt.Errorf("audit: targets %s have %d channels, the output's field has %d (%v); declare the field of the output (audit.Builder.WithOutputField)", targets, targets.Dimensions[3], len(output.Channels), output.Channels)
 	}
 	if p.Samples != nil && len(p.Samples) != dimensions[0] {
 		return fmt.Errorf("audit: Probes.Samples describes %d samples of %d; give one for each, or none", len(p.Samples), dimensions[0])
@@ -84,11 +87,11 @@ type orbit struct {
 	sketches  []*solver.Sketch // by batch, of its metric; nil while nothing is recycled
 
 	inputs, targets []*tensors.Tensor // by element, in the auditor's dtype; targets that are invariant are all the same
-	act             *graph.Exec       // a batch of states -> one output for each element
+	act             *graph.Exec       // a batch of outputs or targets -> their images under each element
 }
 
-func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, probes Probes, invariant bool, dtype dtypes.DType, log zerolog.Logger) (*orbit, error) {
-	if err := probes.validate(field, invariant); err != nil {
+func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.Field, probes Probes, invariant bool, dtype dtypes.DType, log zerolog.Logger) (*orbit, error) {
+	if err := probes.validate(field, output, invariant); err != nil {
 		return nil, err
 	}
 	dimensions := probes.Inputs.Shape().Dimensions
@@ -96,7 +99,7 @@ func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, p
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	if full, err := group.Elements(dimensions[1], dimensions[1]); err == nil && group.Name != orbits.TranslationsName && len(elements) < len(full) {
+	if square, err := group.Elements(dimensions[1], dimensions[1]); err == nil && dimensions[1] != dimensions[2] && slices.ContainsFunc(square, orbits.Element.NeedsSquare) {
 		log.Warn().Str("group", group.Name).Str("grid", fmt.Sprintf("%dx%d", dimensions[1], dimensions[2])).Str("elements", fmt.Sprint(elements)).
 			Msg("the grid is not square: quarter turns are left out")
 	}
@@ -110,21 +113,28 @@ func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, p
 	if o.batchSize == 0 {
 		o.batchSize = len(o.samples)
 	}
-	o.act, err = graph.NewExec(backend, func(x *graph.Node) []*graph.Node {
-		moved := make([]*graph.Node, len(elements))
-		for i, element := range elements {
-			moved[i] = element.Apply(field, x)
-		}
-		return moved
-	})
+	images := func(apply func(orbits.Element, orbits.Field, *graph.Node) *graph.Node, of orbits.Field) (*graph.Exec, error) {
+		return graph.NewExec(backend, func(x *graph.Node) []*graph.Node {
+			moved := make([]*graph.Node, len(elements))
+			for i, element := range elements {
+				moved[i] = apply(element, of, x)
+			}
+			return moved
+		})
+	}
+	actOnInputs, err := images(orbits.Element.Apply, field)
 	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	defer actOnInputs.Finalize()
+	if o.act, err = images(orbits.Element.ApplyOutput, output); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	inputs, err := solver.ConvertDType(probes.Inputs, dtype)
 	if err != nil {
 		return nil, fmt.Errorf("audit: probes: %w", err)
 	}
-	if o.inputs, err = o.move(inputs); err != nil {
+	if o.inputs, err = o.move(actOnInputs, inputs); err != nil {
 		return nil, err
 	}
 	targets := probes.Targets
@@ -137,13 +147,13 @@ func newOrbit(backend compute.Backend, group orbits.Group, field orbits.Field, p
 		o.targets = slices.Repeat([]*tensors.Tensor{targets}, len(elements))
 		return o, nil
 	}
-	o.targets, err = o.move(targets)
+	o.targets, err = o.move(o.act, targets)
 	return o, err
 }
 
-// move returns g.x for each element g.
-func (o *orbit) move(states *tensors.Tensor) (moved []*tensors.Tensor, err error) {
-	if panicked := exceptions.TryCatch[error](func() { moved, err = o.act.Call(states) }); panicked != nil {
+// move returns the images under each element.
+func (o *orbit) move(act *graph.Exec, states *tensors.Tensor) (moved []*tensors.Tensor, err error) {
+	if panicked := exceptions.TryCatch[error](func() { moved, err = act.Call(states) }); panicked != nil {
 		err = panicked
 	}
 	if err != nil {

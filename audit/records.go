@@ -31,7 +31,7 @@ type ErrorRow struct {
 	TargetError      float64  `parquet:"target_error"`
 	CommutatorError  float64  `parquet:"commutator_error"`
 	IdentityError    float64  `parquet:"identity_error"`
-	PersistenceError *float64 `parquet:"persistence_error,optional"` // of a model that maps states to states
+	PersistenceError *float64 `parquet:"persistence_error,optional"` // of a model that maps states to states of the same field
 }
 
 // InfluenceRow is a pair: the row sample at x, the column sample at g.x, both of one batch.

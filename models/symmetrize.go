@@ -28,7 +28,7 @@ func Symmetrize(fn Fn, field orbits.Field, elements []orbits.Element) Fn {
 		parts := graph.Split(fn(scope, graph.Concatenate(moved, 0)), 0, len(elements))
 		var sum *graph.Node
 		for i, g := range elements {
-			back := g.Inverse().Apply(field, parts[i])
+			back := g.Inverse().ApplyOutput(field, parts[i])
 			if sum == nil {
 				sum = back
 			} else {

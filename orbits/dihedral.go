@@ -28,15 +28,15 @@ func (d dihedral) inverse() dihedral {
 	return dihedral((4 - d.turns()) % 4)
 }
 
-// apply returns the image of the point or vector (x, y).
-func (d dihedral) apply(x, y int) (int, int) {
+// apply returns the image of a point or vector.
+func (d dihedral) apply(v Vector) Vector {
 	for range d.turns() {
-		x, y = -y, x
+		v = Vector{-v.Y, v.X}
 	}
 	if d.flips() == 1 {
-		x = -x
+		v.X = -v.X
 	}
-	return x, y
+	return v
 }
 
 // swapsAxes reports whether the x axis is carried to the y axis.

@@ -90,7 +90,7 @@ func TestD4MatchesTheTable(t *testing.T) {
 								sourceJ, sourceI := source(j, i, n-1)
 								cell := state[k][sourceJ][sourceI]
 								momentumX, momentumY := cell[1], cell[2]
-								if group == orbits.D4() {
+								if group.Name == orbits.D4Name {
 									momentumX, momentumY = row.momentum(momentumX, momentumY)
 								}
 								want[k][j][i] = []float64{cell[0], momentumX, momentumY, cell[3]}

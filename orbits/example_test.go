@@ -29,9 +29,8 @@ func ExampleGroup_Elements() {
 }
 
 func ExampleCustom() {
-	doubled := orbits.NewElement("scale(2)", func(x *graph.Node) *graph.Node { return graph.MulScalar(x, 2) })
-	scaling := orbits.Custom("scaling", doubled)
-	elements, err := scaling.Elements(1, 1)
+	negated := orbits.NewElement("negated", graph.Neg)
+	elements, err := orbits.Custom("parity", negated).Elements(1, 1)
 	fmt.Println(elements, err)
 
 	image, err := graph.CallOnce(goBackend(), func(x *graph.Node) *graph.Node {
@@ -39,8 +38,8 @@ func ExampleCustom() {
 	}, [][][][]float32{{{{3}}}})
 	fmt.Println(image.Value(), err)
 	// Output:
-	// [e scale(2)] <nil>
-	// [[[[6]]]] <nil>
+	// [e negated] <nil>
+	// [[[[-3]]]] <nil>
 }
 
 func ExampleElement_Apply() {
@@ -63,8 +62,30 @@ func ExampleElement_Compose() {
 	// Output: sr sr3 r3 true
 }
 
-func ExampleNamed() {
-	group, err := orbits.Named("d4", 0)
-	fmt.Println(group.Name, err)
-	// Output: d4 <nil>
+func ExampleProduct() {
+	elements, err := orbits.Product(orbits.C4(), orbits.Translations(8)).Elements(16, 16)
+	fmt.Println(elements[:6], len(elements), err)
+	// Output: [e t(0,8) t(8,0) r t(8,0)r t(0,8)r] 12 <nil>
+}
+
+// On a grid of 128x128 cells of the unit square and with a time step of 0.05 unit velocity crosses 6.4 pixels.
+func ExampleBoosts() {
+	boosts := orbits.Boosts(0.05*128, orbits.Vector{X: 0.15625}, orbits.Vector{Y: -0.5})
+	elements, err := boosts.Elements(128, 128)
+	fmt.Println(elements, err)
+	// Output: [e boost(0,0.15625) boost(-0.5,0)] <nil>
+}
+
+// What cools by a quarter in a time step forgets a quarter of what it was warmer by.
+func ExampleElement_WithOutput() {
+	add := func(degrees float64) func(*graph.Node) *graph.Node {
+		return func(x *graph.Node) *graph.Node { return graph.AddScalar(x, degrees) }
+	}
+	warmer := orbits.NewElement("warmer(4)", add(4)).WithOutput(add(3))
+	temperature := orbits.Field{Channels: []string{"temperature"}}
+	images, err := graph.CallOnceN(goBackend(), func(x *graph.Node) (input, output *graph.Node) {
+		return warmer.Apply(temperature, x), warmer.ApplyOutput(temperature, graph.MulScalar(x, 0.75))
+	}, [][][][]float32{{{{20}}}})
+	fmt.Println(images[0].Value(), images[1].Value(), err)
+	// Output: [[[[24]]]] [[[[18]]]] <nil>
 }

@@ -3,6 +3,7 @@ package orbits
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -12,112 +13,190 @@ const (
 	C4Name           = "c4"
 	D4GridOnlyName   = "d4-grid-only"
 	TranslationsName = "translations"
+	BoostsName       = "boosts"
+	ScalingsName     = "scalings"
 )
 
 // Group is a set of elements to audit; which ones depends on the grid.
 type Group struct {
-	Name   string
-	Stride int // pixels between translations; zero for the other groups
-
-	own *[]Element // of Custom
+	Name     string
+	elements func(height, width int) ([]Element, error)
 }
 
-// D4 is the symmetry group of the square: four rotations and four reflections. On a grid that is not square it is what fits: e,
-// r2, s and sr2.
-func D4() Group { return Group{Name: D4Name} }
+// D4 is the symmetry group of the square: four rotations and four reflections, in the order e, r, r2, r3, s, sr, sr2, sr3. On a
+// grid that is not square it is what fits: e, r2, s and sr2.
+func D4() Group { return dihedralGroup(D4Name, dihedralOrder, true) }
 
 // C4 is the rotations of the square. On a grid that is not square it is e and r2.
-func C4() Group { return Group{Name: C4Name} }
+func C4() Group { return dihedralGroup(C4Name, dihedralOrder/2, true) }
 
-// Custom is a set of elements of the user's own, with the identity, which is added. Its name stands in the records.
-func Custom(name string, elements ...Element) Group { return Group{Name: name, own: &elements} }
+// D4GridOnly is a negative control: the grid moves as in D4, vectors and pseudoscalars stay as they are. It obeys the group
+// axioms and is a symmetry of no equation with a vector in it: even an exact solver fails an audit under it.
+func D4GridOnly() Group { return dihedralGroup(D4GridOnlyName, dihedralOrder, false) }
 
-// D4GridOnly is a negative control: the grid moves as in D4 and the vectors stay as they are. It obeys the group axioms
-// and is a symmetry of no equation with a vector in it: even an exact solver fails an audit under it.
-func D4GridOnly() Group { return Group{Name: D4GridOnlyName} }
-
-// Translations are the circular shifts along one axis by multiples of stride pixels, which must be positive and less
-// than the grid's size. They generate the group of all shifts by multiples of stride but are not closed under
-// composition: no element shifts both axes.
-func Translations(stride int) Group { return Group{Name: TranslationsName, Stride: stride} }
-
-// Named returns the group a configuration names. Stride counts for translations only.
-func Named(name string, stride int) (Group, error) {
-	switch name {
-	case D4Name:
-		return D4(), nil
-	case C4Name:
-		return C4(), nil
-	case D4GridOnlyName:
-		return D4GridOnly(), nil
-	case TranslationsName:
-		if stride <= 0 {
-			return Group{}, fmt.Errorf("orbits: group translations needs a positive stride in pixels, got %d", stride)
-		}
-		return Translations(stride), nil
-	}
-	return Group{}, unknownGroup(name)
-}
-
-func unknownGroup(name string) error {
-	known := []string{D4Name, C4Name, D4GridOnlyName, TranslationsName}
-	return fmt.Errorf("orbits: unknown group %q; use one of %s", name, strings.Join(known, ", "))
-}
-
-// Elements returns the group's elements on a grid of height rows and width columns, the identity first.
-//
-// D4 is in the order e, r, r2, r3, s, sr, sr2, sr3, without quarter turns where the grid is not square. Translations
-// are e, then shifts along x by stride, 2 stride, ... below width, then likewise along y.
-func (g Group) Elements(height, width int) ([]Element, error) {
-	if height <= 0 || width <= 0 {
-		return nil, fmt.Errorf("orbits: a grid needs positive sizes, got %dx%d", height, width)
-	}
-	if g.own != nil {
-		return g.customElements()
-	}
-	switch g.Name {
-	case D4Name, C4Name, D4GridOnlyName:
+func dihedralGroup(name string, order dihedral, turnsVectors bool) Group {
+	return Group{name, func(height, width int) ([]Element, error) {
 		var elements []Element
-		for d := range dihedral(dihedralOrder) {
-			if height != width && d.swapsAxes() || g.Name == C4Name && d.flips() > 0 {
+		for d := range order {
+			if height != width && d.swapsAxes() {
 				continue
 			}
-			element := Element{grid: d, vector: d}
-			if g.Name == D4GridOnlyName {
-				element.vector = 0
+			element := Element{grid: d}
+			if turnsVectors {
+				element.vector = d
 			}
 			elements = append(elements, element)
 		}
 		return elements, nil
-	case TranslationsName:
-		if g.Stride <= 0 || g.Stride >= height || g.Stride >= width {
-			return nil, fmt.Errorf("orbits: group translations needs a stride between 1 and %d on a %dx%d grid, got %d",
-				min(height, width)-1, height, width, g.Stride)
-		}
-		elements := []Element{{}}
-		for dx := g.Stride; dx < width; dx += g.Stride {
-			elements = append(elements, Element{dx: dx})
-		}
-		for dy := g.Stride; dy < height; dy += g.Stride {
-			elements = append(elements, Element{dy: dy})
-		}
-		return elements, nil
-	}
-	return nil, unknownGroup(g.Name)
+	}}
 }
 
-func (g Group) customElements() ([]Element, error) {
-	if g.Name == "" {
-		return nil, errors.New("orbits: a custom group needs a name")
-	}
-	elements := []Element{{}}
-	for _, element := range *g.own {
-		for _, other := range elements {
-			if other.Name() == element.Name() {
-				return nil, fmt.Errorf("orbits: group %s has two elements named %q (the identity is \"e\" and need not be given)", g.Name, other.Name())
+// leastStride keeps a slip of the pen from making millions of elements.
+const leastStride = 0.01
+
+// Translations are the circular shifts along one axis by multiples of stride pixels, less than the grid's size: e, those along x,
+// those along y. They generate the group of all shifts by multiples of stride but are not closed under composition: no
+// element shifts both axes. Product(Translations(stride), Translations(stride)) is.
+//
+// Shifts by a whole number of pixels are exact. Others are Fourier interpolation, which is exact for states without the
+// highest mode of an even grid (that is multiplied by cos(pi shift), the real part of its phase); it rings at jumps, and may make what is positive
+// negative there.
+func Translations(stride float64) Group {
+	return Group{TranslationsName, func(height, width int) ([]Element, error) {
+		if least := min(height, width); !(stride >= leastStride && stride < float64(least)) {
+			return nil, fmt.Errorf("orbits: group translations needs a stride of at least %g and less than %d pixels on a %dx%d grid, got %g",
+				leastStride, least, height, width, stride)
+		}
+		elements := []Element{{}}
+		for _, axis := range []struct {
+			unit Vector
+			size int
+		}{{Vector{X: 1}, width}, {Vector{Y: 1}, height}} {
+			for n := 1.0; settled(n*stride) < float64(axis.size); n++ {
+				elements = append(elements, Element{shift: axis.unit.times(n * stride).settled()})
 			}
 		}
-		elements = append(elements, element)
+		return elements, nil
+	}}
+}
+
+// Boosts are Galilean boosts of a flow in conserved variables by some velocities v: density stays, momentum becomes m + rho v and
+// energy E + m.v + rho |v|^2 / 2, and the state a time step later is also shifted by v times the step. step is in pixels:
+// the time from input to target over the width of a cell, dt / dx, so that v step is the shift; whole numbers of pixels are
+// exact, others as in Translations. The field must declare its conserved variables.
+func Boosts(step float64, velocities ...Vector) Group {
+	return Group{BoostsName, func(_, _ int) ([]Element, error) {
+		if step == 0 || !finite(step) {
+			return nil, fmt.Errorf("orbits: group boosts has a step of %g; it is the pixels that unit velocity crosses from input to target, dt / dx, and neither zero nor infinite", step)
+		}
+		var elements []Element
+		for _, v := range velocities {
+			if !finite(v.X) || !finite(v.Y) {
+				return nil, fmt.Errorf("orbits: group boosts has the velocity (x: %g, y: %g); components must be finite", v.X, v.Y)
+			}
+			elements = append(elements, Element{velocity: v, drift: v.times(step).settled()})
+		}
+		return withIdentity(BoostsName, "velocity", elements)
+	}}
+}
+
+// Scalings multiply all channels by some positive factors: a symmetry of equations of degree one, such as those of Euler for
+// an ideal gas, and of linear ones.
+func Scalings(factors ...float64) Group {
+	return Group{ScalingsName, func(_, _ int) ([]Element, error) {
+		var elements []Element
+		for _, factor := range factors {
+			if !(factor > 0) || !finite(factor) {
+				return nil, fmt.Errorf("orbits: group scalings has the factor %g; factors must be positive and finite", factor)
+			}
+			elements = append(elements, Element{factor: asFactor(factor)})
+		}
+		return withIdentity(ScalingsName, "factor", elements)
+	}}
+}
+
+// Custom is a set of elements of the user's own, with the identity, which is added. Its name stands in the records.
+func Custom(name string, elements ...Element) Group {
+	return Group{name, func(_, _ int) ([]Element, error) { return withIdentity(name, "element", elements) }}
+}
+
+// withIdentity also refuses names that records could not tell apart.
+func withIdentity(group, source string, elements []Element) ([]Element, error) {
+	if len(elements) == 0 {
+		return nil, fmt.Errorf("orbits: group %s needs at least one %s", group, source)
+	}
+	elements = append([]Element{{}}, elements...)
+	seen := make(map[string]bool)
+	for _, element := range elements {
+		if seen[element.Name()] {
+			return nil, fmt.Errorf("orbits: group %s has two elements named %q (the identity is \"e\" and need not be given)", group, element.Name())
+		}
+		seen[element.Name()] = true
 	}
 	return elements, nil
+}
+
+// Product is the compositions of one element of each group, the last group's first: "d4*translations" holds every shift followed by every
+// element of D4, each element once, shifts modulo the grid. It is a group where the factors are and one of them is carried into
+// itself by the others, as shifts are by D4.
+func Product(groups ...Group) Group {
+	names := make([]string, len(groups))
+	for i, g := range groups {
+		names[i] = g.Name
+	}
+	name := strings.Join(names, "*")
+	return Group{name, func(height, width int) ([]Element, error) {
+		product := []Element{{}}
+		for _, g := range groups {
+			factor, err := g.Elements(height, width)
+			if err != nil {
+				return nil, err
+			}
+			if product, err = compositions(name, product, factor, height, width); err != nil {
+				return nil, err
+			}
+		}
+		return product, nil
+	}}
+}
+
+func compositions(group string, left, right []Element, height, width int) ([]Element, error) {
+	var all []Element
+	seen := make(map[string]Element)
+	for _, g := range left {
+		for _, h := range right {
+			element := g.Compose(h)
+			element.shift = Vector{modulo(element.shift.X, width), modulo(element.shift.Y, height)}
+			name := element.Name()
+			if known, ok := seen[name]; !ok {
+				all = append(all, element)
+				seen[name] = element
+			} else if known != element {
+				return nil, fmt.Errorf("orbits: group %s has two different elements named %q; audit its factors apart", group, name)
+			}
+		}
+	}
+	return all, nil
+}
+
+// modulo is the remainder from 0 to below size.
+func modulo(pixels float64, size int) float64 {
+	pixels = math.Mod(pixels, float64(size))
+	if pixels < 0 {
+		pixels += float64(size)
+	}
+	return pixels
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// Elements returns the group's elements on a grid of height rows and width columns, the identity first.
+func (g Group) Elements(height, width int) ([]Element, error) {
+	if height <= 0 || width <= 0 {
+		return nil, fmt.Errorf("orbits: a grid needs positive sizes, got %dx%d", height, width)
+	}
+	if g.elements == nil || g.Name == "" {
+		return nil, errors.New("orbits: a group needs a name and elements; make one with D4, C4, D4GridOnly, Translations, Boosts, Scalings, Product or Custom")
+	}
+	return g.elements(height, width)
 }

@@ -2,6 +2,7 @@ package orbits_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -113,17 +114,28 @@ func TestElementsOfTranslations(t *testing.T) {
 	require.Equal(t, "t(0,4)r", turned.Name())
 }
 
+var eastward = orbits.Vector{X: 0.5}
+
 var mirrored = orbits.NewElement("mirrored", func(x *graph.Node) *graph.Node { return graph.Reverse(x, 2) })
 
 func TestWhatFitsAnOblongGrid(t *testing.T) {
-	for group, want := range map[orbits.Group][2]string{
-		orbits.D4(): {"[e r2 s sr2]", "[e r r2 r3 s sr sr2 sr3]"}, orbits.D4GridOnly(): {"[e r2 s sr2]", "[e r r2 r3 s sr sr2 sr3]"},
-		orbits.C4(): {"[e r2]", "[e r r2 r3]"},
+	for _, c := range []struct {
+		group          orbits.Group
+		oblong, square string
+	}{
+		{orbits.D4(), "[e r2 s sr2]", "[e r r2 r3 s sr sr2 sr3]"},
+		{orbits.D4GridOnly(), "[e r2 s sr2]", "[e r r2 r3 s sr sr2 sr3]"},
+		{orbits.C4(), "[e r2]", "[e r r2 r3]"},
+		{orbits.Product(orbits.C4(), orbits.Translations(8)), "[e t(0,8) t(8,0) r2 t(0,4)r2 t(8,0)r2]",
+			"[e t(0,8) t(8,0) r t(8,0)r t(0,8)r r2 t(0,8)r2 t(8,0)r2 r3 t(8,0)r3 t(0,8)r3]"},
 	} {
-		for i, width := range []int{12, 16} {
-			elements, err := group.Elements(16, width)
+		for width, want := range map[int]string{12: c.oblong, 16: c.square} {
+			elements, err := c.group.Elements(16, width)
 			require.NoError(t, err)
-			require.Equal(t, want[i], fmt.Sprint(elements))
+			require.Equal(t, want, fmt.Sprint(elements))
+			for _, element := range elements {
+				require.False(t, width == 12 && element.NeedsSquare(), element.Name())
+			}
 		}
 	}
 }
@@ -135,7 +147,6 @@ func TestCustomElements(t *testing.T) {
 	require.True(t, elements[0].IsIdentity())
 	require.False(t, elements[1].IsIdentity())
 	require.Panics(t, func() { elements[1].Inverse() })
-	require.Panics(t, func() { elements[0].Compose(elements[1]) })
 	field := orbits.Field{Channels: []string{"u"}}
 	apply := func(element orbits.Element) any {
 		image, err := graph.CallOnce(backendtest.Go(t), func(x *graph.Node) *graph.Node { return element.Apply(field, x) },
@@ -156,28 +167,30 @@ func TestGroupErrors(t *testing.T) {
 		height, width int
 		want          string
 	}{
-		{orbits.Custom("", mirrored), 16, 16, "orbits: a custom group needs a name"},
+		{orbits.Custom("", mirrored), 16, 16, "orbits: a group needs a name and elements; make one with D4, C4, D4GridOnly, Translations, Boosts, Scalings, Product or Custom"},
 		{orbits.Custom("twice", mirrored, mirrored), 16, 16, `orbits: group twice has two elements named "mirrored" (the identity is "e" and need not be given)`},
 		{orbits.D4(), 0, 0, "orbits: a grid needs positive sizes, got 0x0"},
-		{orbits.Translations(0), 16, 16, "orbits: group translations needs a stride between 1 and 15 on a 16x16 grid, got 0"},
-		{orbits.Translations(8), 8, 16, "orbits: group translations needs a stride between 1 and 7 on a 8x16 grid, got 8"},
-		{orbits.Group{}, 16, 16, `orbits: unknown group ""; use one of d4, c4, d4-grid-only, translations`},
+		{orbits.Custom("nothing"), 16, 16, "orbits: group nothing needs at least one element"},
+		{orbits.Translations(0), 16, 16, "orbits: group translations needs a stride of at least 0.01 and less than 16 pixels on a 16x16 grid, got 0"},
+		{orbits.Translations(8), 8, 16, "orbits: group translations needs a stride of at least 0.01 and less than 8 pixels on a 8x16 grid, got 8"},
+		{orbits.Translations(math.NaN()), 16, 16, "orbits: group translations needs a stride of at least 0.01 and less than 16 pixels on a 16x16 grid, got NaN"},
+		{orbits.Boosts(0, eastward), 16, 16, "orbits: group boosts has a step of 0; it is the pixels that unit velocity crosses from input to target, dt / dx, and neither zero nor infinite"},
+		{orbits.Boosts(math.Inf(1), eastward), 16, 16, "orbits: group boosts has a step of +Inf; it is the pixels that unit velocity crosses from input to target, dt / dx, and neither zero nor infinite"},
+		{orbits.Boosts(1, orbits.Vector{Y: math.NaN()}), 16, 16, "orbits: group boosts has the velocity (x: 0, y: NaN); components must be finite"},
+		{orbits.Boosts(1, orbits.Vector{}), 16, 16, `orbits: group boosts has two elements named "e" (the identity is "e" and need not be given)`},
+		{orbits.Boosts(1, eastward, eastward), 16, 16, `orbits: group boosts has two elements named "boost(0,0.5)" (the identity is "e" and need not be given)`},
+		{orbits.Boosts(1), 16, 16, "orbits: group boosts needs at least one velocity"},
+		{orbits.Scalings(2, -1), 16, 16, "orbits: group scalings has the factor -1; factors must be positive and finite"},
+		{orbits.Scalings(), 16, 16, "orbits: group scalings needs at least one factor"},
+		{orbits.Scalings(1), 16, 16, `orbits: group scalings has two elements named "e" (the identity is "e" and need not be given)`},
+		{orbits.Product(orbits.D4(), orbits.Translations(16)), 16, 16, "orbits: group translations needs a stride of at least 0.01 and less than 16 pixels on a 16x16 grid, got 16"},
+		{orbits.Product(orbits.D4(), orbits.D4GridOnly()), 16, 16, `orbits: group d4*d4-grid-only has two different elements named "r"; audit its factors apart`},
+		{orbits.Group{}, 16, 16, "orbits: a group needs a name and elements; make one with D4, C4, D4GridOnly, Translations, Boosts, Scalings, Product or Custom"},
+		{orbits.Product(), 16, 16, "orbits: a group needs a name and elements; make one with D4, C4, D4GridOnly, Translations, Boosts, Scalings, Product or Custom"},
 	} {
 		_, err := c.group.Elements(c.height, c.width)
 		require.EqualError(t, err, c.want)
 	}
-}
-
-func TestNamed(t *testing.T) {
-	for _, want := range []orbits.Group{orbits.D4(), orbits.C4(), orbits.D4GridOnly(), orbits.Translations(8)} {
-		got, err := orbits.Named(want.Name, 8)
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-	}
-	_, err := orbits.Named("translations", 0)
-	require.EqualError(t, err, "orbits: group translations needs a positive stride in pixels, got 0")
-	_, err = orbits.Named("D4", 0)
-	require.EqualError(t, err, `orbits: unknown group "D4"; use one of d4, c4, d4-grid-only, translations`)
 }
 
 func TestFieldValidate(t *testing.T) {
@@ -190,8 +203,22 @@ func TestFieldValidate(t *testing.T) {
 		{orbits.Field{}, "orbits: a field needs at least one channel"},
 		{orbits.Field{Channels: []string{"u", "u"}}, `orbits: channel name "u" is used twice; give each channel its own`},
 		{orbits.Field{Channels: three, Vectors: [][2]int{{1, 3}}}, "orbits: vector [1 3] names channel 3, but the field has channels 0 to 2"},
+		{orbits.Field{Channels: three, Pseudoscalars: []int{-1}}, "orbits: the list of pseudoscalars names channel -1, but the field has channels 0 to 2"},
+		{orbits.Field{Channels: three, Pseudoscalars: []int{2}, Vectors: [][2]int{{1, 2}}}, "orbits: channel 2 (momentum_y) is a pseudoscalar and something else, or twice; a channel is one thing"},
+		{orbits.Field{Channels: three, Pseudoscalars: []int{0, 0}}, "orbits: channel 0 (density) is a pseudoscalar and something else, or twice; a channel is one thing"},
+		{conserved(0, [2]int{2, 1}, 3), "orbits: the momentum [2 1] is none of the field's vectors [[1 2]]; add it to them"},
+		{conserved(4, [2]int{1, 2}, 3), "orbits: Conserved names channel 4, but the field has channels 0 to 3"},
+		{conserved(3, [2]int{1, 2}, 3), "orbits: channel 3 (energy) cannot be density or energy: these are two scalars of their own"},
+		{conserved(0, [2]int{1, 2}, 1), "orbits: channel 1 (momentum_x) cannot be density or energy: these are two scalars of their own"},
 		{orbits.Field{Channels: three, Vectors: [][2]int{{1, 1}}}, "orbits: channel 1 (momentum_x) is a component twice; a channel belongs to one vector at most"},
 	} {
 		require.EqualError(t, c.field.Validate(), c.want)
 	}
+}
+
+// conserved is the Euler field with other channels for its conserved variables.
+func conserved(density int, momentum [2]int, energy int) orbits.Field {
+	field := orbits.EulerField()
+	field.Conserved = &orbits.Conserved{Density: density, Momentum: momentum, Energy: energy}
+	return field
 }

@@ -131,11 +131,13 @@ type Audit struct {
 	RestoreBest     bool       `yaml:"restore_best"` // a model that a rule stops is taken back to the audit that is best by the first rule
 }
 
-// Group is a symmetry group to audit. D4 and its control are audited at the first step of each probe trajectory,
-// translations at the last step that does not touch the end of the time domain, as the paper does.
+// Group is a symmetry group to audit. Translations are audited at the last step of each probe trajectory that does not touch the
+// end of the time domain, as the paper does, and all others, D4 for instance, at the first.
 type Group struct {
-	Name   string `yaml:"name"`   // "d4", "c4", "translations", "d4-grid-only"
-	Stride int    `yaml:"stride"` // pixels between translations; of no meaning to the others
+	Name       string          `yaml:"name"`                 // "d4", "c4", "translations", "boosts", "scalings", "d4-grid-only", or a product of these: "d4*translations"
+	Stride     float64         `yaml:"stride,omitempty"`     // pixels between translations
+	Velocities []orbits.Vector `yaml:"velocities,omitempty"` // of boosts, each {x: ..., y: ...} in domain lengths per unit time
+	Factors    []float64       `yaml:"factors,omitempty"`    // of scalings
 }
 
 // StopRule is hooks.StopRule for a configuration.
@@ -235,7 +237,7 @@ func (c Config) Validate() error {
 	if err := c.Training.validate(); err != nil {
 		return err
 	}
-	return c.Audit.validate(size)
+	return c.Audit.validate(c.Data.Euler)
 }
 
 func (d Data) validate() error {
@@ -280,7 +282,7 @@ var (
 	estimators = []audit.Estimator{audit.Block, audit.CGResidual, audit.Subspace}
 )
 
-func (a Audit) validate(size int) error {
+func (a Audit) validate(data euler.Config) error {
 	switch {
 	case a.EveryEpochs < 1:
 		return fmt.Errorf("trainer: audit.every_epochs is %d; it must be at least 1", a.EveryEpochs)
@@ -308,9 +310,9 @@ func (a Audit) validate(size int) error {
 		if slices.ContainsFunc(a.Groups[:i], func(other Group) bool { return other.Name == g.Name }) {
 			return fmt.Errorf("trainer: audit.groups: %q is listed twice", g.Name)
 		}
-		group, err := g.group()
+		group, err := g.group(data)
 		if err == nil {
-			_, err = group.Elements(size, size)
+			_, err = group.Elements(data.Resolution, data.Resolution)
 		}
 		if err != nil {
 			return fmt.Errorf("trainer: audit.groups: %w", err)
@@ -323,7 +325,46 @@ func (a Audit) validate(size int) error {
 	return err
 }
 
-func (g Group) group() (orbits.Group, error) { return orbits.Named(g.Name, g.Stride) }
+var groupNames = []string{
+	orbits.D4Name, orbits.C4Name, orbits.TranslationsName, orbits.BoostsName, orbits.ScalingsName, orbits.D4GridOnlyName,
+}
+
+// group is what is meant, for flows of the configuration.
+func (g Group) group(data euler.Config) (orbits.Group, error) {
+	names := strings.Split(g.Name, "*")
+	factors := make([]orbits.Group, len(names))
+	for i, name := range names {
+		switch name {
+		case orbits.D4Name:
+			factors[i] = orbits.D4()
+		case orbits.C4Name:
+			factors[i] = orbits.C4()
+		case orbits.D4GridOnlyName:
+			factors[i] = orbits.D4GridOnly()
+		case orbits.TranslationsName:
+			factors[i] = orbits.Translations(g.Stride)
+		case orbits.BoostsName:
+			factors[i] = orbits.Boosts(data.Interval*float64(data.Resolution), g.Velocities...)
+		case orbits.ScalingsName:
+			factors[i] = orbits.Scalings(g.Factors...)
+		default:
+			return orbits.Group{}, fmt.Errorf("unknown group %q; use one of %s, or a product of them, such as d4*translations", name, strings.Join(groupNames, ", "))
+		}
+	}
+	for _, setting := range []struct {
+		key, of string
+		given   bool
+	}{
+		{"stride", orbits.TranslationsName, g.Stride != 0},
+		{"velocities", orbits.BoostsName, g.Velocities != nil},
+		{"factors", orbits.ScalingsName, g.Factors != nil},
+	} {
+		if setting.given && !slices.Contains(names, setting.of) {
+			return orbits.Group{}, fmt.Errorf("%q has %s, which are for %s alone; leave them out", g.Name, setting.key, setting.of)
+		}
+	}
+	return orbits.Product(factors...), nil
+}
 
 func (a Audit) dtype() (dtypes.DType, error) {
 	switch a.DType {

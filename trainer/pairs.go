@@ -75,9 +75,8 @@ func (s *states) trainingTransitions() []transition {
 	return all
 }
 
-// probesFor selects the held-out steps a group is audited on: the first of each probe trajectory for D4 and its
-// control, and for translations the last that does not touch the end of the time domain. A batch has one trajectory of
-// each family.
+// probesFor selects the held-out steps a group is audited on: of each probe trajectory the first, and for translations the
+// last that does not touch the end of the time domain. A batch has one trajectory of each family.
 func (s *states) probesFor(group orbits.Group) audit.Probes {
 	time := 0
 	if group.Name == orbits.TranslationsName {

@@ -82,7 +82,7 @@ func (s *session) newAuditor(run *writers.Run) (*audit.Auditor, error) {
 		builder.WithSum()
 	}
 	for _, g := range settings.Groups {
-		group, err := g.group()
+		group, err := g.group(s.config.Data.Euler)
 		if err != nil {
 			return nil, fmt.Errorf("trainer: %w", err)
 		}
