@@ -2,6 +2,7 @@ package trainer_test
 
 import (
 	"context"
+	"math"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -77,4 +78,63 @@ func TestTheSolverItselfPassesTheAudit(t *testing.T) {
 			require.Greater(t, *row.PersistenceError, 1e-3, "the probes must move")
 		}
 	})
+}
+
+// smooth is two states of a gas that any grid resolves, [2, size, size, 4], as averages over cells up to second order.
+func smooth(size int) *tensors.Tensor {
+	var values []float64
+	for sample := range 2 {
+		for j := range size {
+			for i := range size {
+				x, y := 2*math.Pi*(float64(i)+0.5)/float64(size), 2*math.Pi*(float64(j)+0.5)/float64(size)
+				density, pressure := 1+0.2*math.Sin(x-y+float64(sample)), 0.5+0.1*math.Cos(x+2*y)
+				u, v := 0.3*math.Sin(y+float64(sample)), 0.2*math.Cos(x)
+				values = append(values, density, density*u, density*v, pressure/0.4+density*(u*u+v*v)/2)
+			}
+		}
+	}
+	return tensors.FromFlatDataAndDimensions(values, 2, size, size, euler.Channels)
+}
+
+// worstCommutator audits the solver on smooth states under a group.
+func worstCommutator(t *testing.T, b compute.Backend, size int, group orbits.Group) float64 {
+	config := euler.Default()
+	probes := audit.Probes{Inputs: smooth(size), Targets: smooth(size)}
+	auditor, err := audit.New(bare{b, model.NewStore()}, func(_ *model.Scope, x *graph.Node) *graph.Node { return config.Advance(x) }, nil).
+		WithForwardOnly().WithGroup(group, probes).Done()
+	require.NoError(t, err)
+	defer auditor.Close()
+	records, err := auditor.Audit(context.Background(), audit.Moment{})
+	require.NoError(t, err)
+	worst := 0.0
+	for _, row := range records.Errors {
+		worst = max(worst, row.CommutatorError)
+	}
+	return worst
+}
+
+func TestTheSolverIsOfDegreeOne(t *testing.T) {
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		require.Less(t, worstCommutator(t, b, 16, orbits.Scalings(0.25, 3)), 1e-26)
+	})
+}
+
+// A boost moves the flow through the grid, and the scheme's errors with it: they commute only in the limit of fine grids, at second order,
+// which is a factor of 16 in a squared error for each halving of the cells.
+func TestTheSolverCommutesWithBoostsInTheLimit(t *testing.T) {
+	b, dt := backendtest.Go(t), euler.Default().Interval
+	for name, v := range map[string]orbits.Vector{"whole pixels": {X: 1.25, Y: -1.25}, "fractions of pixels": {X: 0.625, Y: 0.5}} {
+		t.Run(name, func(t *testing.T) {
+			coarser := math.Inf(1)
+			for _, size := range []int{16, 32, 64} {
+				right := worstCommutator(t, b, size, orbits.Boosts(dt*float64(size), v))
+				wrong := worstCommutator(t, b, size, orbits.Boosts(-dt*float64(size), v))
+				t.Logf("%d cells: SMSE %.1e, with the other sign of v dt %.1e", size, right, wrong)
+				require.Less(t, right, coarser/8)
+				require.Greater(t, wrong, 200*right)
+				coarser = right
+			}
+			require.Less(t, coarser, 5e-7)
+		})
+	}
 }
