@@ -96,7 +96,7 @@ func Boosts(step float64, velocities ...Vector) Group {
 			}
 			elements = append(elements, Element{velocity: v, drift: v.times(step).settled()})
 		}
-		return withIdentity(BoostsName, "velocity", elements)
+		return withIdentity(BoostsName, "velocities", elements)
 	}}
 }
 
@@ -111,19 +111,19 @@ func Scalings(factors ...float64) Group {
 			}
 			elements = append(elements, Element{factor: asFactor(factor)})
 		}
-		return withIdentity(ScalingsName, "factor", elements)
+		return withIdentity(ScalingsName, "factors", elements)
 	}}
 }
 
 // Custom is a set of elements of the user's own, with the identity, which is added. Its name stands in the records.
 func Custom(name string, elements ...Element) Group {
-	return Group{name, func(_, _ int) ([]Element, error) { return withIdentity(name, "element", elements) }}
+	return Group{name, func(_, _ int) ([]Element, error) { return withIdentity(name, "elements", elements) }}
 }
 
 // withIdentity also refuses names that records could not tell apart.
-func withIdentity(group, source string, elements []Element) ([]Element, error) {
+func withIdentity(group, from string, elements []Element) ([]Element, error) {
 	if len(elements) == 0 {
-		return nil, fmt.Errorf("orbits: group %s needs at least one %s", group, source)
+		return nil, fmt.Errorf("orbits: group %s has no %s; give it at least one", group, from)
 	}
 	elements = append([]Element{{}}, elements...)
 	seen := make(map[string]bool)

@@ -188,8 +188,10 @@ func ParseConfig(source []byte) (Config, error) {
 	return Config{}, fmt.Errorf("trainer: %w", err)
 }
 
+// nearestKey is another than the key itself, which may be known elsewhere.
 func nearestKey(key string) string {
-	return slices.MinFunc(keys(reflect.TypeFor[Config]()), func(a, b string) int {
+	others := slices.DeleteFunc(keys(reflect.TypeFor[Config]()), func(known string) bool { return known == key })
+	return slices.MinFunc(others, func(a, b string) int {
 		return levenshtein.ComputeDistance(key, a) - levenshtein.ComputeDistance(key, b)
 	})
 }
@@ -360,7 +362,7 @@ func (g Group) group(data euler.Config) (orbits.Group, error) {
 		{"factors", orbits.ScalingsName, g.Factors != nil},
 	} {
 		if setting.given && !slices.Contains(names, setting.of) {
-			return orbits.Group{}, fmt.Errorf("%q has %s, which are for %s alone; leave them out", g.Name, setting.key, setting.of)
+			return orbits.Group{}, fmt.Errorf("%q has %s, which is for %s alone; leave it out", g.Name, setting.key, setting.of)
 		}
 	}
 	return orbits.Product(factors...), nil

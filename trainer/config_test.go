@@ -33,10 +33,12 @@ func parse(t *testing.T, source string) trainer.Config {
 
 func TestParseConfigRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ source, want string }{
-		"unknown key":    {"seed: 1\ntraining:\n  epoch: 3\n", `line 3: unknown key "epoch"; did you mean "epochs"?`},
-		"unknown nested": {"data:\n  euler:\n    resolutoin: 3\n", `line 3: unknown key "resolutoin"; did you mean "resolution"?`},
-		"type":           {"seed: many\n", "line 1: "},
-		"not yaml":       {"seed: [1\n", "line 1: "},
+		"unknown key":       {"seed: 1\ntraining:\n  epoch: 3\n", `line 3: unknown key "epoch"; did you mean "epochs"?`},
+		"unknown nested":    {"data:\n  euler:\n    resolutoin: 3\n", `line 3: unknown key "resolutoin"; did you mean "resolution"?`},
+		"type":              {"seed: many\n", "line 1: "},
+		"unknown in a list": {"audit:\n  groups:\n    - name: boosts\n      velocity: [{x: 1}]\n", `line 4: unknown key "velocity"; did you mean "velocities"?`},
+		"not a velocity":    {"audit:\n  groups:\n    - name: boosts\n      velocities: [[1, 0]]\n", "line 4: "},
+		"not yaml":          {"seed: [1\n", "line 1: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := trainer.ParseConfig([]byte(test.source))
@@ -62,8 +64,18 @@ func TestValidateRefuses(t *testing.T) {
 		"learning rate": {"training: {learning_rate: 0}", "training.learning_rate is 0"},
 		"checkpoints":   {"training: {keep_checkpoints: 0}", "training.keep_checkpoints is 0"},
 		"every":         {"audit: {every_epochs: 0}", "audit.every_epochs is 0"},
-		"group":         {"audit: {groups: [{name: d5}]}", `unknown group "d5"`},
-		"stride":        {"audit: {groups: [{name: translations, stride: 99}]}", "stride"},
+		"group":         {"audit: {groups: [{name: d5}]}", `audit.groups: unknown group "d5"; use one of d4, c4, translations, boosts, scalings, d4-grid-only, or a product of them, such as d4*translations`},
+		"factor group":  {"audit: {groups: [{name: d4*d5}]}", `audit.groups: unknown group "d5"; use one of`},
+		"stride":        {"audit: {groups: [{name: translations, stride: 99}]}", "needs a stride of at least 0.01 and less than 32 pixels on a 32x32 grid, got 99"},
+		"no stride":     {"audit: {groups: [{name: d4*translations}]}", "group translations needs a stride of at least 0.01 and less than 32 pixels on a 32x32 grid, got 0"},
+		"stride of d4":  {"audit: {groups: [{name: d4, stride: 3}]}", `audit.groups: "d4" has stride, which is for translations alone; leave it out`},
+		"no velocities": {"audit: {groups: [{name: boosts}]}", "group boosts has no velocities; give it at least one"},
+		"no boost":      {"audit: {groups: [{name: boosts, velocities: [{x: 0}]}]}", `group boosts has two elements named "e"`},
+		"axis":          {"audit: {groups: [{name: boosts, velocities: [{x: .inf}]}]}", "group boosts has the velocity (x: +Inf, y: 0); components must be finite"},
+		"velocities of": {"audit: {groups: [{name: c4, velocities: [{x: 1}]}]}", `"c4" has velocities, which is for boosts alone; leave it out`},
+		"no factors":    {"audit: {groups: [{name: scalings}]}", "group scalings has no factors; give it at least one"},
+		"factor":        {"audit: {groups: [{name: scalings, factors: [2, 0]}]}", "group scalings has the factor 0; factors must be positive and finite"},
+		"factors of":    {"audit: {groups: [{name: d4, factors: [2]}]}", `"d4" has factors, which is for scalings alone; leave it out`},
 		"group twice":   {"audit: {groups: [{name: d4}, {name: d4}]}", `"d4" is listed twice`},
 		"metric":        {"audit: {metric: hessian}", `audit.metric is "hessian"; use one of [ntk ggn fisher identity]`},
 		"scale":         {"audit: {metric_scale: max}", `audit.metric_scale is "max"; use mean or sum`},

@@ -1,7 +1,8 @@
-// Command custom-group audits two small networks under a symmetry of the user's own: the compressible Euler equations of an
-// ideal gas are of degree one, so that a solution whose density, momentum and energy are all doubled is a solution, too.
+// Command custom-group audits two small networks under a symmetry of the user's own. A plate that conducts heat and loses it to
+// its surroundings, du/dt = D (d2u/dx2 + d2u/dy2) - k u, and that is warmer by c everywhere, is warmer by c exp(-k dt) a step
+// later: the symmetry acts on what the network predicts in another way than on what it is given.
 //
-// A network of convolutions without biases and with rectifiers has that symmetry from birth; biases take it away.
+// A network that sees differences of temperatures has that symmetry from birth; one that sees temperatures has to learn it.
 package main
 
 import (
@@ -9,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
+	"math/rand/v2"
 	"os"
 
 	"github.com/gomlx/compute"
@@ -20,12 +23,20 @@ import (
 	"github.com/gomlx/gomlx/ml/layers/activation"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/loss"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/orbits"
-	"github.com/symaudit/symaudit/trainer/euler"
 )
+
+const (
+	samples, size = 4, 12
+	diffusion     = 0.2 // D dt / dx^2
+	cooling       = 0.2 // k dt
+)
+
+var kept = math.Exp(-cooling)
 
 func main() {
 	if err := run(os.Stdout); err != nil {
@@ -38,28 +49,29 @@ func run(out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	before, after, err := transitions(backend)
-	if err != nil {
-		return err
+	add := func(c float64) func(*graph.Node) *graph.Node {
+		return func(x *graph.Node) *graph.Node { return graph.AddScalar(x, c) }
 	}
-	scaled := func(factor float64) orbits.Element {
-		return orbits.NewElement(fmt.Sprintf("scale(%g)", factor), func(x *graph.Node) *graph.Node { return graph.MulScalar(x, factor) })
+	warmer := func(c float64) orbits.Element {
+		return orbits.NewElement(fmt.Sprintf("warmer(%g)", c), add(c)).WithOutput(add(c * kept))
 	}
-	scaling := orbits.Custom("scaling", scaled(0.5), scaled(2))
+	offsets := orbits.Custom("offsets", warmer(-1), warmer(1))
 
-	fmt.Fprintln(out, "biases  element     commutator error  coherence")
-	for _, biases := range []bool{false, true} {
-		fn := network(biases)
+	fmt.Fprintln(out, "sees          element     commutator error  coherence")
+	for _, sees := range []string{"differences", "temperatures"} {
+		fn := network(sees == "differences")
+		before, after := transitions()
 		store := model.NewStore()
 		store.SetParam(model.ParamInitialSeed, int64(1))
-		trainer := train.NewTrainer(backend, store, fn, audit.Loss, optimizer.Adam().LearningRate(1e-2).Done(), nil, nil)
+		trainer := train.NewTrainer(backend, store, fn, loss.MeanSquaredError, optimizer.Adam().LearningRate(1e-2).Done(), nil, nil)
 		for range 60 {
 			if _, err := trainer.TrainStep(train.Batch{Inputs: []*tensors.Tensor{before}, Labels: []*tensors.Tensor{after}}); err != nil {
 				return err
 			}
 		}
-		auditor, err := audit.New(trainer, fn, audit.Loss).
-			WithGroup(scaling, audit.Probes{Inputs: before, Targets: after}).
+		auditor, err := audit.New(trainer, fn, loss.MeanSquaredError).
+			WithField(orbits.Field{Channels: []string{"temperature"}}).
+			WithGroup(offsets, audit.Probes{Inputs: before, Targets: after}).
 			WithRelativeLambda(1e-2).WithDType(dtypes.Float32).
 			Done()
 		if err != nil {
@@ -72,39 +84,47 @@ func run(out io.Writer) error {
 		}
 		for _, row := range records.Coherence {
 			if row.Element != "e" && row.Element != audit.AllElements {
-				fmt.Fprintf(out, "%-6t  %-10s  %16.1e  %9.3f\n", biases, row.Element, row.MedianCommutatorError, *row.Median)
+				fmt.Fprintf(out, "%-12s  %-10s  %16.1e  %9.3f\n", sees, row.Element, row.MedianCommutatorError, *row.Median)
 			}
 		}
 	}
 	return nil
 }
 
-// network predicts the change of a state [n, y, x, channel] by two convolutions.
-func network(biases bool) func(scope *model.Scope, x *graph.Node) *graph.Node {
+// network predicts the temperatures [n, y, x, 1] after a step: what is kept of them, and two convolutions of the differences
+// from the neighbours above and to the right, or of the temperatures themselves.
+func network(differences bool) func(scope *model.Scope, x *graph.Node) *graph.Node {
 	return func(scope *model.Scope, x *graph.Node) *graph.Node {
-		hidden := activation.Relu(layers.Convolution(scope.In("first"), x).Channels(8).KernelSize(3).PadSame().UseBias(biases).Done())
-		return graph.Add(x, layers.Convolution(scope.In("second"), hidden).Channels(4).KernelSize(3).PadSame().UseBias(biases).Done())
+		seen := x
+		if differences {
+			seen = graph.Concatenate([]*graph.Node{graph.Sub(next(x, 1), x), graph.Sub(next(x, 2), x)}, 3)
+		}
+		hidden := activation.Relu(layers.Convolution(scope.In("first"), seen).Channels(8).KernelSize(3).PadSame().Done())
+		change := layers.Convolution(scope.In("second"), hidden).Channels(1).KernelSize(3).PadSame().Done()
+		return graph.Add(graph.MulScalar(x, kept), change)
 	}
 }
 
-// transitions are first steps of three flows, [n, y, x, channel].
-func transitions(backend compute.Backend) (before, after *tensors.Tensor, err error) {
-	config := euler.Default()
-	config.Resolution, config.Snapshots = 16, 2
-	states, err := euler.Generate(context.Background(), backend, config, string(euler.Families()[0]), 3, 0, nil)
-	if err != nil {
-		return nil, nil, err
+// next is the value in the next cell along an axis, of a plate without edges.
+func next(x *graph.Node, axis int) *graph.Node {
+	return graph.Concatenate([]*graph.Node{graph.SliceAxis(x, axis, graph.AxisRange(1)), graph.SliceAxis(x, axis, graph.AxisRange(0, 1))}, axis)
+}
+
+// transitions are steps of some plates, [n, y, x, 1]: sums of two waves, whose parts decay as the equation says.
+func transitions() (before, after *tensors.Tensor) {
+	random := rand.New(rand.NewPCG(1, 0))
+	x, y := make([]float32, 0, samples*size*size), make([]float32, 0, samples*size*size)
+	for range samples {
+		mean, phase := random.NormFloat64(), 2*math.Pi*random.Float64()
+		for j := range size {
+			for i := range size {
+				const unit = 2 * math.Pi / size
+				diagonal, across := math.Sin(unit*float64(i+j)+phase), math.Cos(2*unit*float64(i)-phase)
+				x = append(x, float32(mean+diagonal+across))
+				decay := func(waves float64) float64 { return math.Exp(-diffusion * unit * unit * waves) }
+				y = append(y, float32(kept*(mean+decay(1+1)*diagonal+decay(4)*across)))
+			}
+		}
 	}
-	values, err := tensors.CopyFlatData[float32](states)
-	if err != nil {
-		return nil, nil, err
-	}
-	size := config.Resolution * config.Resolution * euler.Channels
-	var x, y []float32
-	for trajectory := range 3 {
-		from := 2 * trajectory * size
-		x, y = append(x, values[from:from+size]...), append(y, values[from+size:from+2*size]...)
-	}
-	shape := []int{3, config.Resolution, config.Resolution, euler.Channels}
-	return tensors.FromFlatDataAndDimensions(x, shape...), tensors.FromFlatDataAndDimensions(y, shape...), nil
+	return tensors.FromFlatDataAndDimensions(x, samples, size, size, 1), tensors.FromFlatDataAndDimensions(y, samples, size, size, 1)
 }

@@ -32,8 +32,12 @@ func (s series) wrote(moment audit.Moment) bool {
 type group struct {
 	name     string
 	elements []string // in the order of the records
-	shifts   bool     // its elements are translations
+	others   int      // elements but the identity
+	shifted  int      // those that are translations
 }
+
+// shifts reports whether the group is of translations: not a product with others, whose elements differ at the same shift.
+func (g group) shifts() bool { return g.shifted > 0 && g.shifted == g.others }
 
 // caption names a group for people.
 func (g group) caption() string {
@@ -42,8 +46,8 @@ func (g group) caption() string {
 		return "D4 (quarter turns and reflections)"
 	case "d4-grid-only":
 		return "D4 on the grid only (negative control: momenta are left unrotated, which is no symmetry)"
-	case "translations":
-		return "translations"
+	case "boosts":
+		return "Galilean boosts"
 	}
 	return g.name
 }
@@ -67,9 +71,15 @@ func newRun(contents *writers.Contents) *run {
 			r.groups = append(r.groups, group{name: name})
 		}
 		g := &r.groups[at]
-		g.shifts = g.shifts || dy != 0 || dx != 0
-		if element != allElements && !slices.Contains(g.elements, element) {
-			g.elements = append(g.elements, element)
+		if element == allElements || slices.Contains(g.elements, element) {
+			return
+		}
+		g.elements = append(g.elements, element)
+		if element != identity {
+			g.others++
+		}
+		if dy != 0 || dx != 0 {
+			g.shifted++
 		}
 	}
 	for _, row := range records.Training {

@@ -20,7 +20,7 @@ func (r *run) figures() []figure {
 	add(r.overEpochs())
 	add(r.overDampings())
 	for _, g := range r.groups {
-		if g.shifts {
+		if g.shifts() {
 			add(r.byShift(g))
 			continue
 		}
