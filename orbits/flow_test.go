@@ -45,7 +45,7 @@ var shuffled = orbits.Field{
 }
 
 func TestBoostsMatchTheirFormula(t *testing.T) {
-	const height, width = 4, 6
+	const height, width = 5, 7
 	v := orbits.Vector{X: 0.75, Y: -0.5}
 	const step = 4 // shifts of 3 pixels to the right and 2 down
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
@@ -101,8 +101,8 @@ func anyFlowElement(t *rapid.T, label string) orbits.Element {
 	eighths := rapid.IntRange(1, 16)
 	g := anyElement(t, label)
 	g = g.Compose(boost(t, 1.5, orbits.Vector{X: float64(eighths.Draw(t, label+" vx")) / 8, Y: float64(eighths.Draw(t, label+" vy")) / -8}))
-	g = g.Compose(scaling(t, rapid.Float64Range(1.1, 4).Draw(t, label+" factor")))
-	return g.Compose(anyElement(t, label+" again"))
+	g = g.Compose(anyElement(t, label+" again"))
+	return scaling(t, rapid.Float64Range(1.1, 4).Draw(t, label+" factor")).Compose(g)
 }
 
 func TestFlowElementsAct(t *testing.T) {

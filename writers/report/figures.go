@@ -2,11 +2,14 @@ package report
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/text"
+	"gonum.org/v1/plot/vg"
 )
 
 // figures of the run; what was not audited has none.
@@ -128,9 +131,25 @@ func (r *run) elementPanel(g group, q quantity) (*panel, []string) {
 	if zero {
 		seen = append(seen, zeroCaption)
 	}
+	leaveRoom(ticks, drawn.X.Tick.Label)
 	drawn.X.Tick.Marker = plot.ConstantTicks(ticks)
 	drawn.X.Tick.LineStyle.Width = 0
 	return drawn, seen
+}
+
+// leaveRoom takes away labels until the rest fit beside each other in half a figure: every second one, or every third.
+func leaveRoom(ticks []plot.Tick, label text.Style) {
+	const room = 0.4 * figureWidth
+	widest := vg.Length(0)
+	for _, tick := range ticks {
+		widest = max(widest, label.Width(tick.Label+"  "))
+	}
+	every := max(1, int(math.Ceil(float64(len(ticks))*widest.Points()/room)))
+	for i := range ticks {
+		if i%every != 0 {
+			ticks[i].Label = ""
+		}
+	}
 }
 
 func describeElements(s series, q quantity, elements []string, medians map[string]float64) string {

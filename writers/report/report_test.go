@@ -108,6 +108,7 @@ func TestRunsWithPartsMissing(t *testing.T) {
 		"no cosine":             {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "translations"}, noCosine: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
 		"no influence":          {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4"}, noInfluence: true}, []string{"epochs", "errors-d4"}},
 		"translations only":     {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"translations"}}, []string{"epochs", "shifts-translations"}},
+		"product":               {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4*translations"}}, []string{"epochs", "errors-d4-translations", "influence-d4-translations"}},
 		"negative control":      {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "d4-grid-only"}}, []string{"epochs", "errors-d4", "influence-d4", "errors-d4-grid-only", "influence-d4-grid-only"}},
 		"nothing certified":     {synthetic{models: []string{"unet", "vit"}, epochs: 2, groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
 		"bounds without cosine": {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4"}, noCosine: true, halfWidth: 0.1}, []string{"epochs", "errors-d4", "influence-d4"}},
@@ -124,6 +125,20 @@ func TestRunsWithPartsMissing(t *testing.T) {
 			require.ElementsMatch(t, c.figures, names)
 		})
 	}
+}
+
+// Of 24 long names every third or fourth has room; the axis would be black otherwise.
+func TestLabelsOfManyElements(t *testing.T) {
+	_, figures := written(t, synthetic{models: []string{"unet"}, epochs: 1, groups: []string{"d4*translations"}})
+	labelled := 0
+	for _, text := range figures["errors-d4-translations"] {
+		if strings.HasPrefix(text, "t(0,") {
+			labelled++
+		}
+	}
+	require.Contains(t, figures["errors-d4-translations"], "e")
+	require.GreaterOrEqual(t, labelled, 2*3)
+	require.Less(t, labelled, 2*8)
 }
 
 // strokes counts the lines of a width in a figure.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -43,6 +44,9 @@ func elementsOf(groupName string) []element {
 	var all []element
 	for _, name := range []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3"} {
 		all = append(all, element{name: name})
+		if groupName == "d4*translations" {
+			all = append(all, element{"t(0,10.5)" + strings.TrimPrefix(name, "e"), 0, 10.5}, element{"t(0,21)" + strings.TrimPrefix(name, "e"), 0, 21})
+		}
 	}
 	return all
 }
