@@ -28,6 +28,7 @@ type Cost struct {
 //   - an operation without a forward derivative, or a gradient that is not the adjoint of the derivative, with its layer;
 //   - outputs that differ between two evaluations of the same states: randomness or state in evaluation mode;
 //   - outputs of a sample that depend on the others of its batch;
+//   - probes that behave as if other channels were the components of a vector, or rows grew the other way;
 //   - outputs of another shape than the targets need, or that are not finite.
 func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
 	if err := a.network.Load(a.config.source.Store()); err != nil {
@@ -41,6 +42,12 @@ func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
 		if err := a.checkOutputs(o); err != nil {
 			faults = append(faults, err)
 			break // the next group's would be the same
+		}
+	}
+	for _, o := range a.orbits {
+		if err := a.checkField(o); err != nil {
+			faults = append(faults, err)
+			break
 		}
 	}
 	if err := a.checkGradient(); err != nil {

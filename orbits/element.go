@@ -188,3 +188,11 @@ func (e Element) move(f Field, x *graph.Node, shift Vector) *graph.Node {
 	}
 	return x
 }
+
+// Turn returns the images of the vectors (1, 0) and (0, 1), if e is a rotation or a reflection and nothing else.
+func (e Element) Turn() (x, y Vector, ok bool) {
+	if e != (Element{grid: e.grid, vector: e.grid}) {
+		return Vector{}, Vector{}, false
+	}
+	return e.grid.apply(Vector{X: 1}), e.grid.apply(Vector{Y: 1}), true
+}

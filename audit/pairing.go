@@ -1,0 +1,248 @@
+package audit
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/solver"
+)
+
+// checkField asks the probes whether the field is declared as they behave. Physics that has a symmetry is one law for a state
+// and for the turned state: a linear map of a cell's neighbourhood to its change, fitted to the probes and their turned copies
+// together, explains more where vectors are turned as the vectors they are. If another pairing of channels, or orientation of
+// rows, leaves clearly less unexplained than the declared one, that is a fault. docs/design/0006 has measurements.
+//
+// It says nothing where the best law explains little, as for long steps, and where there are too few cells to fit one.
+func (a *Auditor) checkField(o *orbit) error {
+	const (
+		mostChannels = 6 // pairings grow fast
+		leastCells   = 10
+		clearly      = 1.1
+	)
+	field := a.config.field
+	dimensions := o.inputs[0].Shape().Dimensions
+	n, height, width, channels := dimensions[0], dimensions[1], dimensions[2], dimensions[3]
+	turns, ok := turnsOf(o.elements)
+	if !ok || a.config.invariant || a.config.output != nil || channels > mostChannels ||
+		n*(height-2)*(width-2) < leastCells*(9*channels+1) {
+		return nil
+	}
+	before, err := values(o.inputs[0])
+	if err != nil {
+		return err
+	}
+	after, err := values(o.targets[0])
+	if err != nil {
+		return err
+	}
+	steps := newSteps(before, after, height, width, channels)
+	declared := steps.unexplained(field, turns)
+	best, least := field, declared
+	for _, vectors := range pairings(channels) {
+		for _, down := range []bool{false, true} {
+			other := field
+			other.Vectors, other.RowDown = vectors, down
+			if left := steps.unexplained(other, turns); left < least {
+				best, least = other, left
+			}
+		}
+	}
+	if !(declared > clearly*least) { // nor where something is not finite
+		return nil
+	}
+	return fmt.Errorf("audit: the probes do not behave as the field says: the best linear law of a step that has the symmetry %s leaves %.0f %% unexplained with %s, and %.0f %% with %s; declare the latter (WithField), or let the preflight warn if they are what you mean",
+		o.group.Name, 100*declared, describe(field), 100*least, describe(best))
+}
+
+// describe names a field's vectors and orientation.
+func describe(field orbits.Field) string {
+	var vectors []string
+	for _, v := range field.Vectors {
+		vectors = append(vectors, fmt.Sprintf("(%s, %s)", field.Channels[v[0]], field.Channels[v[1]]))
+	}
+	words := "no vector"
+	if vectors != nil {
+		words = "vectors " + strings.Join(vectors, " and ")
+	}
+	if field.RowDown {
+		return words + ", rows downwards"
+	}
+	return words + ", rows upwards"
+}
+
+// values copies a tensor's.
+func values(t *tensors.Tensor) ([]float64, error) {
+	copied, err := t.LocalClone()
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	all, err := solver.Values(copied) // frees it
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	return all, nil
+}
+
+// turnsOf are the elements, if all are rotations and reflections and one at least is not the identity.
+func turnsOf(elements []orbits.Element) (turns []turn, ok bool) {
+	for _, e := range elements {
+		x, y, ok := e.Turn()
+		if !ok {
+			return nil, false
+		}
+		turns = append(turns, turn{x, y})
+	}
+	return turns, len(turns) > 1
+}
+
+// turn is a rotation or reflection of the plane: the images of (1, 0) and (0, 1).
+type turn [2]orbits.Vector
+
+func (t turn) apply(x, y int) (int, int) {
+	return int(t[0].X)*x + int(t[1].X)*y, int(t[0].Y)*x + int(t[1].Y)*y
+}
+
+// steps holds the second moments of what a step does, over the inner cells of transitions: those of the vectors that hold the
+// 3x3 cells around one, by row, column and channel, then 1, then the change of the cell's channels.
+type steps struct {
+	channels int
+	moments  *mat.SymDense
+}
+
+// newSteps are those of transitions [n, height, width, channels].
+func newSteps(before, after []float64, height, width, channels int) steps {
+	size := 10*channels + 1
+	s := steps{channels, mat.NewSymDense(size, nil)}
+	row := make([]float64, 0, size)
+	cell := func(sample, y, x int) int { return ((sample*height+y)*width + x) * channels }
+	for sample := range len(before) / (height * width * channels) {
+		for y := 1; y < height-1; y++ {
+			for x := 1; x < width-1; x++ {
+				row = row[:0]
+				for above := y - 1; above <= y+1; above++ {
+					row = append(row, before[cell(sample, above, x-1):cell(sample, above, x+2)]...)
+				}
+				row = append(row, 1)
+				for c := range channels {
+					at := cell(sample, y, x) + c
+					row = append(row, after[at]-before[at])
+				}
+				s.moments.SymRankOne(s.moments, 1, mat.NewVecDense(size, row))
+			}
+		}
+	}
+	return s
+}
+
+// over are the moments of the transitions moved by all the turns.
+func (s steps) over(field orbits.Field, turns []turn) *mat.SymDense {
+	size := s.moments.SymmetricDim()
+	one := 9 * s.channels
+	up := 1
+	if field.RowDown {
+		up = -1
+	}
+	total := mat.NewSymDense(size, nil)
+	to, sign := make([]int, size), make([]float64, size) // where an entry goes
+	for _, t := range turns {
+		channel, flip := turnChannels(field, t)
+		for dy := -1; dy <= 1; dy++ {
+			for dx := -1; dx <= 1; dx++ {
+				x, y := t.apply(dx, up*dy)
+				for c := range s.channels {
+					from := (3*(dy+1)+dx+1)*s.channels + c
+					to[from], sign[from] = (3*(up*y+1)+x+1)*s.channels+channel[c], flip[c]
+				}
+			}
+		}
+		to[one], sign[one] = one, 1
+		for c := range s.channels {
+			to[one+1+c], sign[one+1+c] = one+1+channel[c], flip[c]
+		}
+		for i := range size {
+			for j := i; j < size; j++ {
+				total.SetSym(to[i], to[j], total.At(to[i], to[j])+sign[i]*sign[j]*s.moments.At(i, j))
+			}
+		}
+	}
+	return total
+}
+
+// turnChannels says to which channel, and with which sign, each goes.
+func turnChannels(field orbits.Field, t turn) (to []int, sign []float64) {
+	for c := range field.Channels {
+		to, sign = append(to, c), append(sign, 1)
+	}
+	mirrors := t[0].X*t[1].Y-t[0].Y*t[1].X < 0
+	for _, c := range field.Pseudoscalars {
+		if mirrors {
+			sign[c] = -1
+		}
+	}
+	for _, vector := range field.Vectors {
+		for component, image := range t {
+			c, target := vector[component], vector[0]
+			if image.X == 0 {
+				target = vector[1]
+			}
+			to[c], sign[c] = target, image.X+image.Y
+		}
+	}
+	return to, sign
+}
+
+// unexplained is the share of the variance of the change that the best linear law leaves, mean over channels, for transitions
+// moved by all the turns.
+func (s steps) unexplained(field orbits.Field, turns []turn) float64 {
+	total := s.over(field, turns)
+	one := 9 * s.channels
+	cells := mat.NewSymDense(one+1, nil)
+	change := mat.NewDense(one+1, s.channels, nil)
+	for i := range one + 1 {
+		for j := i; j <= one; j++ {
+			cells.SetSym(i, j, total.At(i, j))
+		}
+		cells.SetSym(i, i, cells.At(i, i)*(1+1e-9)) // smooth states make it singular
+		for c := range s.channels {
+			change.Set(i, c, total.At(i, one+1+c))
+		}
+	}
+	var factor mat.Cholesky
+	var law mat.Dense
+	if !factor.Factorize(cells) || factor.SolveTo(&law, change) != nil {
+		return math.NaN()
+	}
+	sum := 0.0
+	for c := range s.channels {
+		square, mean := total.At(one+1+c, one+1+c), total.At(one, one+1+c)
+		variance := square - mean*mean/total.At(one, one)
+		sum += (square - mat.Dot(law.ColView(c), change.ColView(c))) / variance
+	}
+	return sum / float64(s.channels)
+}
+
+// pairings are all ways to pair channels to vectors.
+func pairings(channels int) (all [][][2]int) {
+	var extend func(vectors [][2]int, from int)
+	extend = func(vectors [][2]int, from int) {
+		all = append(all, slices.Clone(vectors))
+		free := func(c int) bool {
+			return !slices.ContainsFunc(vectors, func(v [2]int) bool { return v[0] == c || v[1] == c })
+		}
+		for x := from; x < channels; x++ {
+			for y := range channels {
+				if x != y && free(x) && free(y) {
+					extend(append(slices.Clone(vectors), [2]int{x, y}), x+1)
+				}
+			}
+		}
+	}
+	extend(nil, 0)
+	return all
+}

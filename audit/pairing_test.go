@@ -1,0 +1,69 @@
+package audit_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/stretchr/testify/require"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/trainer/euler"
+)
+
+// The flow itself tells which of its channels are a vector, from its first and from later steps, whether these are short or long.
+func TestPreflightChecksTheFieldAgainstTheProbes(t *testing.T) {
+	b := backendtest.Go(t)
+	still := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
+	for _, family := range euler.Families() {
+		for _, interval := range []float64{0.0125, 0.05} {
+			config := euler.Default()
+			config.Resolution, config.Refinement, config.Snapshots, config.Interval = 16, 1, 5, interval
+			generated, err := euler.Generate(context.Background(), b, config, string(family), 2, 0, nil)
+			require.NoError(t, err)
+			states, err := tensors.CopyFlatData[float32](generated)
+			require.NoError(t, err)
+			for _, first := range []int{0, 3} {
+				const size = 16 * 16 * 4
+				var before, after []float32
+				for trajectory := range 2 {
+					from := (5*trajectory + first) * size
+					before, after = append(before, states[from:from+size]...), append(after, states[from+size:from+2*size]...)
+				}
+				p := audit.Probes{
+					Inputs:  tensors.FromFlatDataAndDimensions(before, 2, 16, 16, 4),
+					Targets: tensors.FromFlatDataAndDimensions(after, 2, 16, 16, 4),
+				}
+				preflight := func(change func(*orbits.Field), group orbits.Group) error {
+					field := orbits.EulerField()
+					field.Conserved = nil
+					change(&field)
+					auditor, err := audit.New(source{b, model.NewStore()}, still, nil).WithField(field).WithForwardOnly().WithGroup(group, p).Done()
+					require.NoError(t, err)
+					defer auditor.Close()
+					_, err = auditor.Preflight(context.Background())
+					return err
+				}
+				vectors := func(pairs ...[2]int) func(*orbits.Field) {
+					return func(f *orbits.Field) { f.Vectors = pairs }
+				}
+				const right = "with vectors (momentum_x, momentum_y), rows upwards; declare the latter"
+				require.NoError(t, preflight(vectors([2]int{1, 2}), orbits.D4()))
+				require.NoError(t, preflight(vectors(), orbits.D4GridOnly()), "a control is no mistake")
+				for _, wrong := range []func(*orbits.Field){
+					vectors(), vectors([2]int{2, 1}), vectors([2]int{0, 1}), vectors([2]int{1, 2}, [2]int{0, 3}),
+					func(f *orbits.Field) { f.RowDown = true },
+				} {
+					err := preflight(wrong, orbits.D4())
+					require.ErrorContains(t, err, "audit: the probes do not behave as the field says", "%s, interval %g, step %d", family, interval, first)
+					require.ErrorContains(t, err, right)
+				}
+				require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.C4()), "do not behave")
+			}
+		}
+	}
+}
