@@ -44,7 +44,7 @@ type Source interface {
 // Builder configures an Auditor. Its methods return it; Done checks everything.
 type Builder struct {
 	source    Source
-	modelFn   solver.ModelFn
+	modelFn   solver.InputsFn
 	lossFn    solver.LossFn
 	field     orbits.Field
 	output    *orbits.Field // nil: as field
@@ -78,13 +78,14 @@ type damping struct {
 const DefaultRelativeLambda = 1e-3
 
 // New starts the configuration of an auditor for the model that source trains. GoMLX's trainer hides the model and loss
-// functions it was made with, so they are given again. A nil loss is SMSE.
-func New(source Source, modelFn solver.ModelFn, lossFn solver.LossFn) *Builder {
+// functions it was made with, so they are given again; a model of several inputs takes the states first, and the others from
+// Probes.Further. A nil loss is SMSE.
+func New[F solver.Model](source Source, modelFn F, lossFn solver.LossFn) *Builder {
 	if lossFn == nil {
 		lossFn = Loss
 	}
 	return &Builder{
-		source: source, modelFn: modelFn, lossFn: lossFn, field: orbits.EulerField(),
+		source: source, modelFn: solver.Inputs(modelFn), lossFn: lossFn, field: orbits.EulerField(),
 		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: NTK, estimator: Block, log: zerolog.Nop(),
 	}
 }
@@ -358,11 +359,11 @@ func (a *Auditor) checkGradient() error {
 	if a.checked || a.config.forward {
 		return nil
 	}
-	sample, err := rows(a.orbits[0].inputs[0], 0, 1)
+	one, err := a.orbits[0].states(0, 0, 1)
 	if err != nil {
-		return fmt.Errorf("audit: %w", err)
+		return err
 	}
-	report, err := a.network.CheckGradient(sample)
+	report, err := a.network.With(one.further...).CheckGradient(one.x)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
@@ -373,7 +374,7 @@ func (a *Auditor) checkGradient() error {
 		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e): %s; training and influence need a right one, see solver.Network.CheckGradient", report.Error, report.Limit, report.FaultsString())
 	}
 	a.checked = true
-	return sample.FinalizeAll()
+	return one.free()
 }
 
 // newProgress returns a function to call after each part.

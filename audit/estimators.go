@@ -164,7 +164,7 @@ func (f plainForms) Cosine(l, i, j int) (solver.Interval, bool) {
 }
 
 // eta returns the metric of a batch x with targets y; gradients are those of the orbit, the batch's own first.
-func (a *Auditor) eta(b batchStates, gradients *mat.Dense) (solver.Operator, error) {
+func (a *Auditor) eta(b states, gradients *mat.Dense) (solver.Operator, error) {
 	samples := float64(b.x.Shape().Dimensions[0])
 	perSample := 1 / samples
 	perOutput := perSample / float64(a.outputs)
@@ -173,9 +173,9 @@ func (a *Auditor) eta(b batchStates, gradients *mat.Dense) (solver.Operator, err
 	}
 	switch a.config.metric {
 	case NTK:
-		return a.network.Metric(b.x, perOutput), nil
+		return a.network.With(b.further...).Metric(b.x, perOutput), nil
 	case GGN:
-		return a.network.GaussNewton(b.x, b.y, perSample), nil
+		return a.network.With(b.further...).GaussNewton(b.x, b.y, perSample), nil
 	case Fisher:
 		return solver.OuterProducts(gradients.Slice(0, int(samples), 0, a.network.Dim()).(*mat.Dense), perSample), nil
 	case Identity:

@@ -14,7 +14,7 @@ import (
 func (a *Auditor) forwardErrors(o *orbit, at Moment) ([]ErrorRow, error) {
 	predictions := make([]*tensors.Tensor, len(o.elements)) // f(g.x)
 	for i, input := range o.inputs {
-		output, err := a.network.Predict(input)
+		output, err := a.network.With(o.further...).Predict(input)
 		if err != nil {
 			return nil, fmt.Errorf("audit: %w", err)
 		}
@@ -86,19 +86,15 @@ func (a *Auditor) targetErrors(o *orbit, e int, prediction *tensors.Tensor) ([]f
 	}
 	errors := make([]float64, len(o.samples))
 	for i := range errors {
-		x, err := rows(o.inputs[e], i, i+1)
+		one, err := o.states(e, i, i+1)
 		if err != nil {
+			return nil, err
+		}
+		if errors[i], err = a.network.With(one.further...).Loss(one.x, one.y); err != nil {
 			return nil, fmt.Errorf("audit: %w", err)
 		}
-		y, err := rows(o.targets[e], i, i+1)
-		if err != nil {
-			return nil, fmt.Errorf("audit: %w", err)
-		}
-		if errors[i], err = a.network.Loss(x, y); err != nil {
-			return nil, fmt.Errorf("audit: %w", err)
-		}
-		if err := (batchStates{x, y}).free(); err != nil {
-			return nil, fmt.Errorf("audit: %w", err)
+		if err := one.free(); err != nil {
+			return nil, err
 		}
 	}
 	return errors, nil

@@ -2,38 +2,21 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"time"
 
-	"github.com/gomlx/gomlx/core/tensors"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/solver"
 )
 
-// batchStates are the untransformed samples that a metric is built on.
-type batchStates struct{ x, y *tensors.Tensor }
-
-func (b batchStates) free() error { return errors.Join(b.x.FinalizeAll(), b.y.FinalizeAll()) }
-
-func (o *orbit) batch(batch int) (b batchStates, err error) {
-	if b.x, err = rows(o.inputs[0], batch*o.batchSize, (batch+1)*o.batchSize); err == nil {
-		b.y, err = rows(o.targets[0], batch*o.batchSize, (batch+1)*o.batchSize)
-	}
-	if err != nil {
-		return b, fmt.Errorf("audit: %w", err)
-	}
-	return b, nil
-}
-
 // influence estimates all pairs of x with g.x in a batch, at every lambda. lambdas, if nil, are found from this batch's
 // metric first.
 func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambdas []float64, at Moment) (*Records, []float64, error) {
 	start := time.Now()
-	states, err := o.batch(batch)
+	batched, err := o.states(0, batch*o.batchSize, (batch+1)*o.batchSize)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -41,7 +24,7 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambdas []
 	if err != nil {
 		return nil, nil, err
 	}
-	eta, err := a.eta(states, gradients)
+	eta, err := a.eta(batched, gradients)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -81,7 +64,7 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambdas []
 		}
 		records.Solves = append(records.Solves, row)
 	}
-	return records, lambdas, states.free()
+	return records, lambdas, batched.free()
 }
 
 // orbitGradients returns dC_{g.x_n} as rows, element by element, sample by sample within an element.
@@ -93,26 +76,19 @@ func (a *Auditor) orbitGradients(ctx context.Context, o *orbit, batch int) (*mat
 				return nil, fmt.Errorf("audit: %w", err)
 			}
 			sample := batch*o.batchSize + n
-			x, err := rows(o.inputs[e], sample, sample+1)
+			one, err := o.states(e, sample, sample+1)
 			if err != nil {
-				return nil, fmt.Errorf("audit: %w", err)
-			}
-			y, err := rows(o.targets[e], sample, sample+1)
-			if err != nil {
-				return nil, fmt.Errorf("audit: %w", err)
+				return nil, err
 			}
 			row := gradients.RawRowView(e*o.batchSize + n)
-			if _, err := a.network.Gradient(row, x, y); err != nil {
+			if _, err := a.network.With(one.further...).Gradient(row, one.x, one.y); err != nil {
 				return nil, fmt.Errorf("audit: %w", err)
 			}
 			if norm := floats.Norm(row, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
 				return nil, fmt.Errorf("audit: the gradient at sample %d moved by %s is not finite; has training diverged?", sample, element.Name())
 			}
-			if err := x.FinalizeAll(); err != nil {
-				return nil, fmt.Errorf("audit: %w", err)
-			}
-			if err := y.FinalizeAll(); err != nil {
-				return nil, fmt.Errorf("audit: %w", err)
+			if err := one.free(); err != nil {
+				return nil, err
 			}
 		}
 	}

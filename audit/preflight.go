@@ -63,7 +63,7 @@ func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
 func (a *Auditor) checkOutputs(o *orbit) error {
 	x := o.inputs[0]
 	n := x.Shape().Dimensions[0]
-	first, err := a.evaluate(x)
+	first, err := a.evaluate(x, o.further)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (a *Auditor) checkOutputs(o *orbit) error {
 	if slices.ContainsFunc(first, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }) {
 		return errors.New("audit: the model's outputs on the probes are not finite; has training diverged, or are the probes?")
 	}
-	second, err := a.evaluate(x)
+	second, err := a.evaluate(x, o.further)
 	if err != nil {
 		return err
 	}
@@ -84,18 +84,31 @@ func (a *Auditor) checkOutputs(o *orbit) error {
 	if n == 1 {
 		return nil
 	}
-	same, err := rows(x, 0, n)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	if failed := same.MutableBytes(func(all []byte) {
-		for i := 1; i < n; i++ {
-			copy(all[i*len(all)/n:(i+1)*len(all)/n], all[:len(all)/n])
+	repeated := func(t *tensors.Tensor) (*tensors.Tensor, error) {
+		same, err := rows(t, 0, n)
+		if err == nil {
+			err = same.MutableBytes(func(all []byte) {
+				for i := 1; i < n; i++ {
+					copy(all[i*len(all)/n:(i+1)*len(all)/n], all[:len(all)/n])
+				}
+			})
 		}
-	}); failed != nil {
-		return fmt.Errorf("audit: %w", failed)
+		if err != nil {
+			err = fmt.Errorf("audit: %w", err)
+		}
+		return same, err
 	}
-	alone, err := a.evaluate(same)
+	var same states
+	if same.x, err = repeated(x); err != nil {
+		return err
+	}
+	for _, t := range o.further {
+		if t, err = repeated(t); err != nil {
+			return err
+		}
+		same.further = append(same.further, t)
+	}
+	alone, err := a.evaluate(same.x, same.further)
 	if err != nil {
 		return err
 	}
@@ -108,12 +121,12 @@ func (a *Auditor) checkOutputs(o *orbit) error {
 	if difference > rounding*norm {
 		return fmt.Errorf("audit: a sample's output changes by %.2g of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone", difference/norm)
 	}
-	return same.FinalizeAll()
+	return same.free()
 }
 
 // evaluate returns the model's outputs.
-func (a *Auditor) evaluate(x *tensors.Tensor) ([]float64, error) {
-	output, err := a.network.Predict(x)
+func (a *Auditor) evaluate(x *tensors.Tensor, further []*tensors.Tensor) ([]float64, error) {
+	output, err := a.network.With(further...).Predict(x)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
@@ -143,13 +156,13 @@ func (a *Auditor) predict() (Cost, error) {
 		return c, nil
 	}
 	o := a.orbits[0]
-	states, err := o.batch(0)
+	batched, err := o.states(0, 0, o.batchSize)
 	if err != nil {
 		return c, err
 	}
 	v, image := mat.NewDense(1, a.network.Dim(), nil), mat.NewDense(1, a.network.Dim(), nil)
 	v.Set(0, 0, 1)
-	eta, err := a.eta(states, nil)
+	eta, err := a.eta(batched, nil)
 	if err != nil {
 		return c, err
 	}
@@ -162,5 +175,5 @@ func (a *Auditor) predict() (Cost, error) {
 		took = time.Since(start)
 	}
 	c.ProductTime = took
-	return c, states.free()
+	return c, batched.free()
 }

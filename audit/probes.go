@@ -29,7 +29,10 @@ type Sample struct {
 type Probes struct {
 	Inputs  *tensors.Tensor // [n, y, x, channel], float32 or float64
 	Targets *tensors.Tensor // the same, or [n, y, x, channel] of the output's field; where the output is invariant, the labels as the loss takes them: [n, ...]
-	Samples []Sample        // of length n; nil numbers them as trajectories of a class without a name
+	// Further are the model's inputs beside the states, in order, [n, ...] of any type: a coefficient or the length of a step. No
+	// element changes them; a vector among them, gravity for instance, belongs into channels of the states.
+	Further []*tensors.Tensor
+	Samples []Sample // of length n; nil numbers them as trajectories of a class without a name
 	// BatchSize samples, in order, share one metric eta; influence is measured between samples of a batch. It divides
 	// n. Zero means one batch of all.
 	BatchSize int
@@ -58,17 +61,29 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 	if p.Samples != nil && len(p.Samples) != dimensions[0] {
 		return fmt.Errorf("audit: Probes.Samples describes %d samples of %d; give one for each, or none", len(p.Samples), dimensions[0])
 	}
+	for i, further := range p.Further {
+		if further == nil || further.Rank() == 0 || further.Shape().Dimensions[0] != dimensions[0] {
+			return fmt.Errorf("audit: Probes.Further[%d] is %s; each further input must be [%d, ...], one for each probe", i, shapeOf(further), dimensions[0])
+		}
+	}
 	if p.BatchSize < 0 || p.BatchSize > dimensions[0] || p.BatchSize > 0 && dimensions[0]%p.BatchSize != 0 {
 		return fmt.Errorf("audit: a batch size of %d does not divide %d probes", p.BatchSize, dimensions[0])
 	}
 	return nil
 }
 
+func shapeOf(t *tensors.Tensor) string {
+	if t == nil {
+		return "nil"
+	}
+	return t.Shape().String()
+}
+
 // hashProbes identifies the values of all probes.
 func hashProbes(groups []groupProbes) (string, error) {
 	digest := sha256.New()
 	for _, g := range groups {
-		for _, t := range []*tensors.Tensor{g.probes.Inputs, g.probes.Targets} {
+		for _, t := range append([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further...) {
 			fmt.Fprintln(digest, g.group.Name, t.Shape())
 			if err := t.ConstBytes(func(data []byte) { digest.Write(data) }); err != nil {
 				return "", fmt.Errorf("audit: reading the probes: %w", err)
@@ -87,6 +102,7 @@ type orbit struct {
 	sketches  []*solver.Sketch // by batch, of its metric; nil while nothing is recycled
 
 	inputs, targets []*tensors.Tensor // by element, in the auditor's dtype; targets that are invariant are all the same
+	further         []*tensors.Tensor // inputs beside these, floats in the auditor's dtype
 	act             *graph.Exec       // a batch of outputs or targets -> their images under each element
 }
 
@@ -137,11 +153,15 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	if o.inputs, err = o.move(actOnInputs, inputs); err != nil {
 		return nil, err
 	}
-	targets := probes.Targets
-	if targets.DType().IsFloat() {
-		if targets, err = solver.ConvertDType(targets, dtype); err != nil {
-			return nil, fmt.Errorf("audit: targets: %w", err)
+	targets, err := follow(probes.Targets, dtype)
+	if err != nil {
+		return nil, fmt.Errorf("audit: targets: %w", err)
+	}
+	for _, further := range probes.Further {
+		if further, err = follow(further, dtype); err != nil {
+			return nil, fmt.Errorf("audit: further inputs: %w", err)
 		}
+		o.further = append(o.further, further)
 	}
 	if invariant {
 		o.targets = slices.Repeat([]*tensors.Tensor{targets}, len(elements))
@@ -149,6 +169,14 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	}
 	o.targets, err = o.move(o.act, targets)
 	return o, err
+}
+
+// follow copies a tensor, converted if it is of floats.
+func follow(t *tensors.Tensor, dtype dtypes.DType) (*tensors.Tensor, error) {
+	if !t.DType().IsFloat() {
+		return t.LocalClone()
+	}
+	return solver.ConvertDType(t, dtype)
 }
 
 // move returns the images under each element.
@@ -163,6 +191,36 @@ func (o *orbit) move(act *graph.Exec, states *tensors.Tensor) (moved []*tensors.
 }
 
 func (o *orbit) batches() int { return len(o.samples) / o.batchSize }
+
+// states are samples of an orbit as the model and the loss take them.
+type states struct {
+	x, y    *tensors.Tensor
+	further []*tensors.Tensor
+}
+
+func (s states) free() error {
+	for _, t := range append([]*tensors.Tensor{s.x, s.y}, s.further...) {
+		if t == nil {
+			continue
+		}
+		if err := t.FinalizeAll(); err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+	}
+	return nil
+}
+
+// states copies the samples [from, to) moved by element e.
+func (o *orbit) states(e, from, to int) (s states, err error) {
+	all := append([]*tensors.Tensor{o.inputs[e], o.targets[e]}, o.further...)
+	parts := make([]*tensors.Tensor, len(all))
+	for i, whole := range all {
+		if parts[i], err = rows(whole, from, to); err != nil {
+			return s, fmt.Errorf("audit: %w", err)
+		}
+	}
+	return states{parts[0], parts[1], parts[2:]}, nil
+}
 
 // rows copies the samples [from, to) of a batch.
 func rows(batch *tensors.Tensor, from, to int) (part *tensors.Tensor, err error) {

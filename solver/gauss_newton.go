@@ -21,12 +21,14 @@ import (
 // Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, Neural Computation 14 (2002).
 // Martens, New insights and perspectives on the natural gradient method, JMLR 21 (2020).
 func (n *Network) GaussNewton(x, y *tensors.Tensor, scale float64) Operator {
-	return &metric{network: n, exec: n.curvature, batch: []any{x, y}, scale: scale}
+	return &metric{network: n, exec: n.curvature, x: x, labels: []any{y}, scale: scale}
 }
 
 // gaussNewtonVector is the sum over the batch of J^T H J v for a flat vector v.
-func (n *Network) gaussNewtonVector(scope *model.Scope, x, y, v *graph.Node) *graph.Node {
-	output := n.model(scope, x)
+func (n *Network) gaussNewtonVector(scope *model.Scope, args []*graph.Node) *graph.Node {
+	batch, v := last(args)
+	inputs, y := last(batch)
+	output := n.model(scope, inputs)
 	// The loss is derived twice at a copy that is cut off from the model; Identity because GoMLX gives a StopGradient node
 	// itself no gradient.
 	leaf := graph.Identity(graph.StopGradient(output))
@@ -34,7 +36,7 @@ func (n *Network) gaussNewtonVector(scope *model.Scope, x, y, v *graph.Node) *gr
 	if !loss.IsScalar() {
 		loss = graph.ReduceAllMean(loss)
 	}
-	slope := graph.Gradient(graph.MulScalar(loss, x.Shape().Dimensions[0]), leaf)[0]
+	slope := graph.Gradient(graph.MulScalar(loss, inputs[0].Shape().Dimensions[0]), leaf)[0]
 	image := n.jacobianVector(output, v)
 	curved := forward.JVP([]*graph.Node{slope}, []*graph.Node{leaf}, []*graph.Node{image})[0]
 	return n.flatGradient(graph.ReduceAllSum(graph.Mul(output, graph.StopGradient(curved))))

@@ -66,12 +66,12 @@ func (n *Network) CheckGradient(x *tensors.Tensor) (GradientReport, error) {
 	if n.dtype == dtypes.Float32 {
 		report.Limit = 1e-3
 	}
-	whole := model.MustNewExec(n.backend, n.store, func(scope *model.Scope, x *graph.Node) *graph.Node {
-		output := n.model(scope, x)
+	whole := model.MustNewExec(n.backend, n.store, func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
+		output := n.model(scope, inputs)
 		var nodes []*graph.Node
 		for _, p := range n.params {
-			if p.InUseByGraph(x.Graph()) {
-				nodes = append(nodes, p.NodeValue(x))
+			if p.InUseByGraph(output.Graph()) {
+				nodes = append(nodes, p.NodeValue(output))
 			}
 		}
 		return adjointError(output, nodes)
@@ -87,9 +87,9 @@ func (n *Network) CheckGradient(x *tensors.Tensor) (GradientReport, error) {
 	}
 
 	var candidates []GradientFault
-	each := model.MustNewExec(n.backend, n.store, func(scope *model.Scope, x *graph.Node) *graph.Node {
+	each := model.MustNewExec(n.backend, n.store, func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
 		var alone []*graph.Node
-		candidates, alone = n.operations(n.model(scope, x))
+		candidates, alone = n.operations(n.model(scope, inputs))
 		return graph.Stack(alone, 0)
 	})
 	defer each.Finalize()

@@ -2,6 +2,7 @@ package solver
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -17,9 +18,47 @@ import (
 	"github.com/symaudit/symaudit/solver/forward"
 )
 
-// ModelFn builds the model on a batch of inputs [batch, ...]; a sample's output must not depend on the other samples.
-// It must follow the dtype of its input where the network's precision is not the model's own.
-type ModelFn = func(scope *model.Scope, x *graph.Node) *graph.Node
+// Model is a function that builds a model on a batch of inputs [batch, ...], one, two or any number of them, as GoMLX's trainer
+// takes it. A sample's output must not depend on the other samples, and it must follow the dtype of its first input where
+// the network's precision is not the model's own.
+type Model interface {
+	~func(scope *model.Scope, x *graph.Node) *graph.Node |
+		~func(scope *model.Scope, x, further *graph.Node) *graph.Node |
+		~func(scope *model.Scope, inputs []*graph.Node) *graph.Node
+}
+
+// ModelFn is the Model of one input, InputsFn that of any number.
+type (
+	ModelFn  = func(scope *model.Scope, x *graph.Node) *graph.Node
+	InputsFn = func(scope *model.Scope, inputs []*graph.Node) *graph.Node
+)
+
+// Inputs returns a model as a function of any number of inputs, which panics, as graph building does, when it gets another
+// number than the model takes.
+func Inputs[F Model](modelFn F) InputsFn {
+	fn := reflect.ValueOf(modelFn)
+	takes := func(inputs []*graph.Node, n int) {
+		if len(inputs) != n {
+			exceptions.Panicf("solver: the model takes %d inputs and was given %d", n, len(inputs))
+		}
+	}
+	if one := reflect.TypeFor[ModelFn](); fn.CanConvert(one) {
+		build := fn.Convert(one).Interface().(ModelFn)
+		return func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
+			takes(inputs, 1)
+			return build(scope, inputs[0])
+		}
+	}
+	type twoFn = func(scope *model.Scope, x, further *graph.Node) *graph.Node
+	if two := reflect.TypeFor[twoFn](); fn.CanConvert(two) {
+		build := fn.Convert(two).Interface().(twoFn)
+		return func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
+			takes(inputs, 2)
+			return build(scope, inputs[0], inputs[1])
+		}
+	}
+	return fn.Convert(reflect.TypeFor[InputsFn]()).Interface().(InputsFn)
+}
 
 // LossFn is GoMLX's loss.LossFn; a result that is not a scalar is averaged, as GoMLX's trainer does.
 type LossFn = func(labels, predictions []*graph.Node) *graph.Node
@@ -31,45 +70,52 @@ type LossFn = func(labels, predictions []*graph.Node) *graph.Node
 // It is not safe for concurrent use. Close frees it.
 type Network struct {
 	backend compute.Backend
-	model   ModelFn
+	model   InputsFn
 	loss    LossFn
 	dtype   dtypes.DType
 	store   *model.Store
 	params  []*model.Variable
 	dim     int
 	loaded  bool
+	further []*tensors.Tensor // inputs beside x
 
 	predict, cost, gradient, product, tangent, curvature *model.Exec
 }
 
 // NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products.
-func NewNetwork(backend compute.Backend, modelFn ModelFn, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
+func NewNetwork[F Model](backend compute.Backend, modelFn F, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
 	if dtype != dtypes.Float32 && dtype != dtypes.Float64 {
 		return nil, fmt.Errorf("solver: a network in %s is not supported; use float32 or float64", dtype)
 	}
-	n := &Network{backend: backend, model: modelFn, loss: lossFn, dtype: dtype, store: model.NewStore()}
-	err := exceptions.TryCatch[error](func() {
-		n.predict = model.MustNewExec(backend, n.store, modelFn)
-		cost := func(scope *model.Scope, x, y *graph.Node) *graph.Node {
-			loss := lossFn([]*graph.Node{y}, []*graph.Node{modelFn(scope, x)})
-			if !loss.IsScalar() {
-				loss = graph.ReduceAllMean(loss)
-			}
-			return loss
+	n := &Network{backend: backend, model: Inputs(modelFn), loss: lossFn, dtype: dtype, store: model.NewStore()}
+	cost := func(scope *model.Scope, inputs []*graph.Node, y *graph.Node) *graph.Node {
+		loss := lossFn([]*graph.Node{y}, []*graph.Node{n.model(scope, inputs)})
+		if !loss.IsScalar() {
+			loss = graph.ReduceAllMean(loss)
 		}
-		n.cost = model.MustNewExec(backend, n.store, cost)
-		n.gradient = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, y *graph.Node) (*graph.Node, *graph.Node) {
-			loss := cost(scope, x, y)
+		return loss
+	}
+	err := exceptions.TryCatch[error](func() {
+		n.predict = model.MustNewExec(backend, n.store, n.model)
+		n.cost = model.MustNewExec(backend, n.store, func(scope *model.Scope, args []*graph.Node) *graph.Node {
+			inputs, y := last(args)
+			return cost(scope, inputs, y)
+		})
+		n.gradient = model.MustNewExec(backend, n.store, func(scope *model.Scope, args []*graph.Node) (*graph.Node, *graph.Node) {
+			inputs, y := last(args)
+			loss := cost(scope, inputs, y)
 			return loss, n.flatGradient(loss)
 		})
-		n.product = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, v *graph.Node) *graph.Node {
-			output := modelFn(scope, x)
+		n.product = model.MustNewExec(backend, n.store, func(scope *model.Scope, args []*graph.Node) *graph.Node {
+			inputs, v := last(args)
+			output := n.model(scope, inputs)
 			// The tangent is a constant to the reverse pass, which then shares the primal graph with the forward one.
 			tangent := graph.StopGradient(n.jacobianVector(output, v))
 			return n.flatGradient(graph.ReduceAllSum(graph.Mul(output, tangent)))
 		})
-		n.tangent = model.MustNewExec(backend, n.store, func(scope *model.Scope, x, v *graph.Node) *graph.Node {
-			return n.jacobianVector(modelFn(scope, x), v)
+		n.tangent = model.MustNewExec(backend, n.store, func(scope *model.Scope, args []*graph.Node) *graph.Node {
+			inputs, v := last(args)
+			return n.jacobianVector(n.model(scope, inputs), v)
 		})
 		n.curvature = model.MustNewExec(backend, n.store, n.gaussNewtonVector)
 	})
@@ -77,6 +123,20 @@ func NewNetwork(backend compute.Backend, modelFn ModelFn, lossFn LossFn, dtype d
 		return nil, fmt.Errorf("solver: %w", err)
 	}
 	return n, nil
+}
+
+// last splits the last argument of a program, labels or a direction, from the model's inputs.
+func last(args []*graph.Node) (inputs []*graph.Node, argument *graph.Node) {
+	end := len(args) - 1
+	return args[:end], args[end]
+}
+
+// With returns the network with further inputs of its model, beside the x of each call and with as many samples. It shares
+// weights and programs with n, and holds the inputs, which must stay alive.
+func (n *Network) With(further ...*tensors.Tensor) *Network {
+	view := *n
+	view.further = further
+	return &view
 }
 
 // Load copies the variables and hyperparameters of a store, converting trainable ones to the network's precision. It
@@ -169,7 +229,7 @@ func (n *Network) Gradient(dst []float64, x, y *tensors.Tensor) (loss float64, e
 // Metric returns eta = scale * J^T J over the batch x as an operator, for the weights loaded at the time of each
 // product. It holds x, which must stay alive.
 func (n *Network) Metric(x *tensors.Tensor, scale float64) Operator {
-	return &metric{network: n, exec: n.product, batch: []any{x}, scale: scale}
+	return &metric{network: n, exec: n.product, x: x, scale: scale}
 }
 
 // Jacobian returns the Jacobian of the flattened output of the batch x, [outputs, Dim], by Dim forward products and no
@@ -208,7 +268,8 @@ func (n *Network) Close() {
 type metric struct {
 	network *Network
 	exec    *model.Exec // of the batch and a direction
-	batch   []any
+	x       *tensors.Tensor
+	labels  []any // of the batch, where the program takes them
 	scale   float64
 }
 
@@ -217,7 +278,7 @@ func (m *metric) Dim() int { return m.network.dim }
 func (m *metric) Apply(dst, v *mat.Dense) error {
 	rows, _ := v.Dims()
 	for i := range rows {
-		image, err := m.network.along(m.exec, v.RawRowView(i), m.batch...)
+		image, err := m.network.along(m.exec, v.RawRowView(i), m.x, m.labels...)
 		if err != nil {
 			return err
 		}
@@ -275,17 +336,22 @@ func (n *Network) flatGradient(scalar *graph.Node) *graph.Node {
 }
 
 // along executes a program of a batch and a direction in parameter space.
-func (n *Network) along(exec *model.Exec, direction []float64, batch ...any) (*tensors.Tensor, error) {
+func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor, labels ...any) (*tensors.Tensor, error) {
 	v := n.vector(direction)
-	outputs, err := n.run(exec, append(slices.Clone(batch), v)...)
+	outputs, err := n.run(exec, x, append(slices.Clone(labels), v)...)
 	if err != nil {
 		return nil, err
 	}
 	return outputs[0], v.FinalizeAll()
 }
 
-// run executes a program, whose graph may be built now and panic for it.
-func (n *Network) run(exec *model.Exec, args ...any) (outputs []*tensors.Tensor, err error) {
+// run executes a program of the model's inputs and other arguments, whose graph may be built now and panic for it.
+func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...any) (outputs []*tensors.Tensor, err error) {
+	args := []any{x}
+	for _, input := range n.further {
+		args = append(args, input)
+	}
+	args = append(args, others...)
 	if !n.loaded {
 		return nil, fmt.Errorf("solver: no weights are loaded; call Load first")
 	}
