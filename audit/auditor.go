@@ -3,7 +3,8 @@
 //
 // For each group and each of its elements g, on held-out probe transitions (x, y), an audit records
 //
-//   - forward errors: the target error SMSE(f(g.x), g.y) and the commutator error SMSE(f(g.x), g.f(x));
+//   - forward errors: the target error SMSE(f(g.x), g.y) and the commutator error SMSE(f(g.x), g.f(x)), where g may act on
+//     states that come out in another way than on those that go in (orbits.Element.ApplyOutput);
 //   - influence: (dC_{x_m})^T (eta + lambda I)^-1 dC_{g.x_n}, where dC is the gradient of a sample's loss with respect to
 //     the parameters and eta = scale * sum of J_x^T J_x over the untransformed batch; raw, scaled by the Frobenius norm
 //     of each g's matrix, and as the two-sided cosine in the metric's inner product; each with an interval that contains

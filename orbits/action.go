@@ -90,7 +90,7 @@ func (e Element) turnVectors(f Field, channels []*graph.Node) {
 func (e Element) boost(f Field, channels []*graph.Node) {
 	if f.Conserved == nil {
 		exceptions.Panicf("orbits: element %s needs a field that declares its conserved variables (Field.Conserved, as EulerField does); "+
-			"for another field, define the boost with NewElement", e.Name())
+			"for other fields, define the boost with NewElement", e.Name())
 	}
 	c, v := f.Conserved, e.velocity
 	density, mx, my := channels[c.Density], channels[c.Momentum[0]], channels[c.Momentum[1]]

@@ -26,8 +26,8 @@ type Field struct {
 	RowDown bool
 }
 
-// Conserved holds the channel indices of a flow's conserved variables, all per volume. Momentum is one of the field's vectors; energy is the
-// total, kinetic energy included.
+// Conserved holds the channel indices of a flow's conserved variables, all per volume. Momentum is one of the field's
+// vectors; energy is the total, kinetic energy included.
 type Conserved struct {
 	Density  int
 	Momentum [2]int

@@ -54,13 +54,14 @@ func dihedralGroup(name string, order dihedral, turnsVectors bool) Group {
 // leastStride keeps a slip of the pen from making millions of elements.
 const leastStride = 0.01
 
-// Translations are the circular shifts along one axis by multiples of stride pixels, less than the grid's size: e, those along x,
-// those along y. They generate the group of all shifts by multiples of stride but are not closed under composition: no
-// element shifts both axes. Product(Translations(stride), Translations(stride)) is.
+// Translations are the circular shifts along one axis by multiples of stride pixels, less than the grid's size: e, those
+// along x, those along y. They generate the group of all shifts by multiples of stride but are not closed under
+// composition: no element shifts both axes. Product(Translations(stride), Translations(stride)) is, where stride divides
+// the grid.
 //
-// Shifts by a whole number of pixels are exact. Others are Fourier interpolation, which is exact for states without the
-// highest mode of an even grid (that is multiplied by cos(pi shift), the real part of its phase); it rings at jumps, and may make what is positive
-// negative there.
+// Shifts by a whole number of pixels are exact. Others are Fourier interpolation: exact for waves that the grid resolves, and
+// a group action but for the highest mode of an even grid, which is multiplied by cos(pi shift), the real part of its
+// phase. It rings at jumps, where it may make negative what is positive.
 func Translations(stride float64) Group {
 	return Group{TranslationsName, func(height, width int) ([]Element, error) {
 		if least := min(height, width); !(stride >= leastStride && stride < float64(least)) {
@@ -80,10 +81,10 @@ func Translations(stride float64) Group {
 	}}
 }
 
-// Boosts are Galilean boosts of a flow in conserved variables by some velocities v: density stays, momentum becomes m + rho v and
-// energy E + m.v + rho |v|^2 / 2, and the state a time step later is also shifted by v times the step. step is in pixels:
-// the time from input to target over the width of a cell, dt / dx, so that v step is the shift; whole numbers of pixels are
-// exact, others as in Translations. The field must declare its conserved variables.
+// Boosts are Galilean boosts of a flow by some velocities v. In conserved variables, which the field must declare, density
+// stays, momentum becomes m + rho v and energy E + m.v + rho |v|^2 / 2; the output, a time dt later, is also shifted by v dt.
+// step is dt / dx, the pixels that unit velocity crosses from input to target: shifts by a whole number of pixels,
+// v step, are exact, and others as in Translations.
 func Boosts(step float64, velocities ...Vector) Group {
 	return Group{BoostsName, func(_, _ int) ([]Element, error) {
 		if step == 0 || !finite(step) {
@@ -136,9 +137,8 @@ func withIdentity(group, from string, elements []Element) ([]Element, error) {
 	return elements, nil
 }
 
-// Product is the compositions of one element of each group, the last group's first: "d4*translations" holds every shift followed by every
-// element of D4, each element once, shifts modulo the grid. It is a group where the factors are and one of them is carried into
-// itself by the others, as shifts are by D4.
+// Product is the compositions of one element of each group, the last group's first: "d4*translations" holds every shift
+// followed by every element of D4, each composition once, shifts modulo the grid, the identity first.
 func Product(groups ...Group) Group {
 	names := make([]string, len(groups))
 	for i, g := range groups {

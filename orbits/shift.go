@@ -28,9 +28,9 @@ func shifted(x *graph.Node, axis int, pixels float64) *graph.Node {
 }
 
 // dirichlet is the trigonometric interpolant of a unit at 0 among size equidistant points, at a distance from it that is no
-// whole number: sin(pi x) / (size sin(pi x / size)), with tan for sin below where the size is even (Trefethen, "Spectral Methods in
-// MATLAB", 2000, chapter 3). A shift by d multiplies mode k by exp(-2 pi i k d / size), and the highest mode of an even
-// size, which alternates from point to point and of which no other phase is known, by the real part of that, cos(pi d).
+// whole number: sin(pi x) / (size sin(pi x / size)), with tan for sin below where the size is even (Trefethen, "Spectral
+// Methods in MATLAB", 2000, chapter 3). A shift by d multiplies mode k by exp(-2 pi i k d / size), and the highest mode of
+// an even size, which alternates from point to point and of which no other phase is known, by the real part, cos(pi d).
 func dirichlet(distance float64, size int) float64 {
 	n := float64(size)
 	numerator, phase := math.Sin(math.Pi*distance), math.Pi*distance/n

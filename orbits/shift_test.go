@@ -195,8 +195,8 @@ func TestNamesOfFractionalShifts(t *testing.T) {
 	require.Equal(t, "[e t(0,2.5) t(0,5) t(0,7.5) t(2.5,0)]", fmt.Sprint(elements))
 	dy, dx := elements[3].Shift()
 	require.Equal(t, [2]float64{0, 7.5}, [2]float64{dy, dx})
-	elements, err = orbits.Translations(0.1).Elements(4, 4)
+	elements, err = orbits.Translations(0.57).Elements(60, 60)
 	require.NoError(t, err)
-	require.Len(t, elements, 1+39+39)
-	require.Equal(t, translation(t, 0, 3), elements[30], "0.1 * 30 is whole")
+	require.Len(t, elements, 1+105+105)
+	require.Equal(t, translation(t, 0, 57), elements[100], "0.57 * 100 is whole")
 }
