@@ -2,6 +2,7 @@
 # make test   vet, formatting, lint and every test; on XLA too when .xla/ exists (scripts/install-xla)
 # make bench  performance figures, as ratios within one run
 # make bench-solver  products to certified intervals against conjugate gradients, and arrays for scripts/check-solver
+# make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of
 # make build  bin/symaudit
 
 # The Go backend's matrix products are five times faster with it.
@@ -20,7 +21,7 @@ endif
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ARGS ?=
 
-.PHONY: demo test lint bench bench-solver build
+.PHONY: demo test lint bench bench-solver soak build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -38,6 +39,10 @@ lint:
 bench:
 	go test -run "^$$" -bench 'Oracles|Product|Gap|Recycling|Budget' -benchtime 1x -timeout 60m ./bench
 	go test -run "^$$" -bench . -benchtime 1x -timeout 60m ./trainer/euler ./models
+
+soak:
+	SYMAUDIT_KILLS=50 go test ./trainer -count 1 -run KilledAtRandom -v -timeout 30m
+	SYMAUDIT_AUDITS=1000 go test ./hooks -count 1 -run LeaveNothingBehind -v -timeout 30m
 
 bench-solver:
 	go test ./solver -count 1 -run Interval -v -rapid.checks=1000

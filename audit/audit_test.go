@@ -346,6 +346,33 @@ func TestAuditLeavesTheStoreAlone(t *testing.T) {
 	})
 }
 
+// A training may freeze layers: an auditor that has seen them trained then finds what one does that has not.
+func TestAuditsFollowWhatIsTrainable(t *testing.T) {
+	trainer := trained(t, backendtest.Go(t), smallUNet.Fn())
+	newAuditor := func() *audit.Auditor {
+		auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithGroup(orbits.C4(), probes(2, 0)).WithRelativeLambda(1e-1).WithRecycling().Done()
+		require.NoError(t, err)
+		t.Cleanup(auditor.Close)
+		return auditor
+	}
+	old := newAuditor()
+	before, err := old.Audit(context.Background(), audit.Moment{})
+	require.NoError(t, err)
+	frozen := 0
+	for variable := range trainer.Store().IterVariables() {
+		if variable.Trainable && frozen < 3 {
+			variable.Trainable = false
+			frozen++
+		}
+	}
+	got, err := old.Audit(context.Background(), audit.Moment{})
+	require.NoError(t, err)
+	want, err := newAuditor().Audit(context.Background(), audit.Moment{})
+	require.NoError(t, err)
+	require.Equal(t, want.Influence, got.Influence)
+	require.NotEqual(t, before.Influence, got.Influence)
+}
+
 func TestAuditIsCancelled(t *testing.T) {
 	fn := smallUNet.Fn()
 	ctx, cancel := context.WithCancelCause(context.Background())

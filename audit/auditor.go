@@ -30,6 +30,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/rs/zerolog"
 
 	"github.com/symaudit/symaudit/orbits"
@@ -85,10 +86,30 @@ func New[F solver.Model](source Source, modelFn F, lossFn solver.LossFn) *Builde
 	if lossFn == nil {
 		lossFn = Loss
 	}
+	build := solver.Inputs(modelFn)
 	return &Builder{
-		source: source, modelFn: solver.Inputs(modelFn), lossFn: lossFn, field: orbits.EulerField(),
+		source: source, field: orbits.EulerField(),
+		modelFn: func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
+			return orError(func() *graph.Node { return build(scope, inputs) })
+		},
+		lossFn: func(labels, predictions []*graph.Node) *graph.Node {
+			return orError(func() *graph.Node { return lossFn(labels, predictions) })
+		},
 		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: NTK, estimator: Block, log: zerolog.Nop(),
 	}
+}
+
+// orError turns any panic of a user's graph function into one with an error. With another value it would leave GoMLX's
+// compilation forever unfinished, and the next audit, or Close, would wait for its end.
+func orError(build func() *graph.Node) (node *graph.Node) {
+	panicked := exceptions.Try(func() { node = build() })
+	if panicked == nil {
+		return node
+	}
+	if err, ok := panicked.(error); ok {
+		panic(err)
+	}
+	panic(fmt.Errorf("panic: %v", panicked))
 }
 
 // WithField declares how the channels transform. The default is orbits.EulerField.
@@ -285,7 +306,8 @@ type Auditor struct {
 	distance  *graph.Exec // target, prediction -> [n]
 	outputs   int         // of a sample
 	probeHash string
-	checked   bool // the model's gradient, in the first audit
+	trainable []string // paths of the variables that the network has programs for; nil before the first audit
+	checked   bool     // the model's gradient, in the first audit
 }
 
 // Groups are the names of the groups that are audited.
@@ -307,8 +329,8 @@ func (a *Auditor) ProbeHash() string { return a.probeHash }
 // not the adjoint of the derivative (GoMLX v0.28 computes such ones for convolutions with an even kernel).
 func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	start := time.Now()
-	if err := a.network.Load(a.config.source.Store()); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+	if err := a.load(); err != nil {
+		return nil, err
 	}
 	if err := a.checkGradient(); err != nil {
 		return nil, err
@@ -354,6 +376,36 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	return records, nil
 }
 
+// load copies the weights that there are now. Where layers have been frozen, or released, since the audit before, the
+// network is made anew: its programs are of the gradients of certain variables.
+func (a *Auditor) load() error {
+	store := a.config.source.Store()
+	trainable := []string{}
+	for variable := range store.IterVariables() {
+		if variable.Trainable && variable.Shape().DType.IsFloat() {
+			trainable = append(trainable, variable.Path())
+		}
+	}
+	slices.Sort(trainable)
+	if a.trainable != nil && !slices.Equal(a.trainable, trainable) {
+		network, err := solver.NewNetwork(a.backend, a.config.modelFn, a.config.lossFn, a.config.dtype)
+		if err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+		a.network.Close()
+		a.network, a.checked = network, false
+		for _, o := range a.orbits {
+			o.sketches = nil // of another metric
+		}
+		a.config.log.Info().Int("trainable_before", len(a.trainable)).Int("trainable", len(trainable)).Msg("other variables are trainable than at the audit before")
+	}
+	a.trainable = trainable
+	if err := a.network.Load(store); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	return nil
+}
+
 // checkGradient refuses, in the first audit, a model whose reverse-mode gradient is not the adjoint of its derivative:
 // solves with such a metric may converge, to influence that means nothing.
 func (a *Auditor) checkGradient() error {
@@ -372,7 +424,7 @@ func (a *Auditor) checkGradient() error {
 		return errors.New("audit: the model's derivatives at the probes are not finite; has training diverged?")
 	}
 	if !report.OK() {
-		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e): %s; training and influence need a right one, see solver.Network.CheckGradient", report.Error, report.Limit, report.FaultsString())
+		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e): %s; training and influence need a right one, and GoMLX v0.28 has none for convolutions with an even kernel: use an odd one", report.Error, report.Limit, report.FaultsString())
 	}
 	a.checked = true
 	return one.free()

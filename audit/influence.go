@@ -85,7 +85,7 @@ func (a *Auditor) orbitGradients(ctx context.Context, o *orbit, batch int) (*mat
 				return nil, fmt.Errorf("audit: %w", err)
 			}
 			if norm := floats.Norm(row, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
-				return nil, fmt.Errorf("audit: the gradient at sample %d moved by %s is not finite; has training diverged?", sample, element.Name())
+				return nil, fmt.Errorf("audit: the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, element.Name())
 			}
 			if err := one.free(); err != nil {
 				return nil, err

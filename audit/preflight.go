@@ -31,8 +31,8 @@ type Cost struct {
 //   - probes that behave as if other channels were the components of a vector, or rows grew the other way;
 //   - outputs of another shape than the targets need, or that are not finite.
 func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
-	if err := a.network.Load(a.config.source.Store()); err != nil {
-		return Cost{}, fmt.Errorf("audit: %w", err)
+	if err := a.load(); err != nil {
+		return Cost{}, err
 	}
 	var faults []error
 	for _, o := range a.orbits {
@@ -72,7 +72,7 @@ func (a *Auditor) checkOutputs(o *orbit) error {
 	}
 	a.outputs = len(first) / n
 	if slices.ContainsFunc(first, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }) {
-		return errors.New("audit: the model's outputs on the probes are not finite; has training diverged, or are the probes?")
+		return errors.New("audit: the model's outputs on the probes are not finite; has training diverged, or do the probes hold such values?")
 	}
 	second, err := a.evaluate(x, o.further)
 	if err != nil {

@@ -72,14 +72,17 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 		}
 	}
 	h.logAudit(at, &complete, found, took)
-	if err := h.applyRules(at, found); err != nil {
+	if err := h.failed(h.applyRules(at, found)); err != nil {
 		return err
 	}
 	if err := h.failed(h.keepBest(loop.Trainer.Store())); err != nil {
 		return err
 	}
-	if h.config.onAudit != nil {
-		h.config.onAudit(&complete)
+	if h.config.onAudit == nil {
+		return nil
+	}
+	if err := guard(func() error { h.config.onAudit(&complete); return nil }); err != nil {
+		return h.failed(fmt.Errorf("hooks: the function given to WithOnAudit failed at step %d; the audit is kept: %w", at.Step, err))
 	}
 	return nil
 }
@@ -114,7 +117,7 @@ func (h *Hook) preflight(loop *train.Loop) error {
 	case h.config.preflight == PreflightWarning:
 		h.config.log.Warn().Err(err).Msg("audits of this model will fail or mean nothing")
 	default:
-		return fmt.Errorf("hooks: audits of this model would fail or mean nothing (WithPreflight trains on): %w", err)
+		return fmt.Errorf("hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): %w", err)
 	}
 	return nil
 }
@@ -180,6 +183,7 @@ func (h *Hook) flush() error {
 }
 
 func (h *Hook) applyRules(at audit.Moment, found []reading) error {
+	var unknown []error
 	for _, rule := range h.rules {
 		i := slices.IndexFunc(found, func(r reading) bool { return r.monitor == rule.Monitor })
 		var r reading
@@ -187,7 +191,8 @@ func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 		case i >= 0:
 			r = found[i]
 		case !rule.seen:
-			return fmt.Errorf("hooks: stop rule: no audit has monitor %q; known monitors: %s", rule.Monitor, names(found))
+			unknown = append(unknown, fmt.Errorf("hooks: stop rule: no audit has monitor %q; known monitors: %s", rule.Monitor, names(found)))
+			continue
 		}
 		rule.seen = true
 		if r.value == nil {
@@ -197,7 +202,7 @@ func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 			h.reason = fmt.Sprintf("%s, at step %d, epoch %.6g", reason, at.Step, at.Epoch)
 		}
 	}
-	return nil
+	return errors.Join(unknown...)
 }
 
 // keepBest saves the weights if the audit just made is the best by the first rule.

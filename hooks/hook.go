@@ -181,7 +181,7 @@ func (h *Hook) onStep(loop *train.Loop, metrics []*tensors.Tensor) error {
 	loss := shapes.ConvertTo[float64](metrics[0].Value()) // GoMLX's trainer puts the batch loss first
 	if h.step%int64(h.config.trainingEvery) == 0 {
 		rate, err := h.rate(loop.Trainer.Store(), advanced)
-		if err != nil {
+		if err = h.failed(err); err != nil {
 			return err
 		}
 		h.pending.Training = append(h.pending.Training, audit.TrainingRow{
@@ -311,7 +311,7 @@ func (h *Hook) rate(store *model.Store, advanced bool) (float64, error) {
 	rate, found := parameter.(float64)
 	if !found && advanced && !h.rateless {
 		h.rateless = true
-		h.config.log.Warn().Msgf("the optimizer has no variable %s and the store no float64 parameter %q: learning_rate is recorded as 0", path, optimizer.ParamLearningRate)
+		h.config.log.Warn().Msgf("the optimizer has no variable %s and the store no float64 parameter %q: learning_rate is recorded as 0; set the parameter to have it recorded", path, optimizer.ParamLearningRate)
 	}
 	return rate, nil
 }

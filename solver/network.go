@@ -345,6 +345,9 @@ func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor
 	return outputs[0], v.FinalizeAll()
 }
 
+// causer is an error with words of GoMLX's before it, which name its own programs and nothing that a user knows.
+type causer interface{ Cause() error }
+
 // run executes a program of the model's inputs and other arguments, whose graph may be built now and panic for it.
 func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...any) (outputs []*tensors.Tensor, err error) {
 	args := []any{x}
@@ -358,6 +361,9 @@ func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...any) (outpu
 	panicked := exceptions.TryCatch[error](func() { outputs, err = exec.Exec(args...) })
 	if panicked != nil {
 		err = panicked
+	}
+	for wrapped, ok := err.(causer); ok; wrapped, ok = err.(causer) {
+		err = wrapped.Cause()
 	}
 	if err != nil && n.dtype == dtypes.Float64 && strings.Contains(err.Error(), dtypes.Float32.String()) {
 		err = fmt.Errorf("%w; if the model does not follow the dtype of its input, audit it in float32 (audit.Builder.WithDType)", err)

@@ -32,6 +32,13 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(victimDir); dir != "" {
 		trainUntilKilled(dir)
 	}
+	if dir := os.Getenv(trainingDir); dir != "" {
+		if err := trainAndTell(dir); err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

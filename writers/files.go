@@ -78,14 +78,26 @@ func exists(path string) (bool, error) {
 	return true, nil
 }
 
-// explain adds the path and what to do to an error of the operating system.
+// explain adds the path, once, and what to do to an error of the operating system.
 func explain(action, path string, err error) error {
+	var ofPath *fs.PathError
+	var ofLink *os.LinkError
+	switch {
+	case errors.As(err, &ofPath):
+		err = ofPath.Err
+	case errors.As(err, &ofLink):
+		err = ofLink.Err
+	}
 	remedy := ""
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		remedy = "; free space there, then resume: every finished audit is kept"
+		remedy = "; free space there, then resume: every audit written before is kept"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 		remedy = "; make it writable, or choose another directory"
+	case errors.Is(err, fs.ErrNotExist):
+		remedy = "; put the directory back if it was moved away, or choose another"
+	case errors.Is(err, syscall.EIO):
+		remedy = "; check the disk, then resume: every audit written before is kept"
 	}
 	return fmt.Errorf("writers: cannot %s %s: %w%s", action, path, err, remedy)
 }

@@ -142,8 +142,9 @@ type Run struct {
 
 	mu     sync.Mutex
 	info   Info
-	next   int   // number of the next part; never one that was tried before
-	closed error // why no more can be written
+	next   int      // number of the next part; never one that was tried before
+	half   []string // tables of the part before it, if that could be neither written nor taken back
+	closed error    // by Close
 }
 
 // Dir returns the run directory as it was given to Parquet.
@@ -196,8 +197,8 @@ func (r *Run) describe() error {
 
 // Write appends records as one part; nothing is written where there are none. After it has returned nil they survive a
 // power failure. After an error nothing of them is visible and the run can be written to again, unless the error says
-// that it is closed: then the disk refused both to keep a part and to take it back. Read returns such a part whole or
-// not at all, and resuming the run finishes or removes it.
+// that they could not be taken back: then the disk refused that, too. Read returns such a part whole or not at all. The
+// next Write takes it back before it writes, and resuming the run instead finishes or removes it.
 //
 // RunID and Attempt of the rows are written as this run's, whatever they are.
 func (r *Run) Write(records *audit.Records) error {
@@ -210,7 +211,12 @@ func (r *Run) Write(records *audit.Records) error {
 	if err != nil || len(order) == 0 {
 		return err
 	}
+	if err := r.takeBack(); err != nil {
+		return err
+	}
+	// A failed part may leave hidden files behind, and another program a file: the next part must not be mixed with them.
 	number := r.next
+	r.next++
 	for _, table := range order {
 		path := r.directory.visible(table, number)
 		if found, err := exists(path); err != nil {
@@ -219,21 +225,31 @@ func (r *Run) Write(records *audit.Records) error {
 			return fmt.Errorf("writers: %s was put there by another program; move it away", path)
 		}
 	}
-	// A failed part may leave hidden files behind: the next one must not be mixed with them.
-	r.next++
 	if err := r.directory.stage(number, part, order); err != nil {
 		_ = r.directory.discard(number, order) // the next resume removes what is left
 		return err
 	}
 	if err := r.directory.publish(number, order); err != nil {
-		if undone := r.directory.withdraw(number, order); undone != nil {
-			r.closed = fmt.Errorf("writers: %s is closed, part %d could be neither written nor taken back; resume the run to settle it: %w",
-				r.Dir(), number, errors.Join(err, undone))
-			return r.closed
+		r.half = order
+		if undone := r.takeBack(); undone != nil {
+			return undone
 		}
-		_ = r.directory.discard(number, order) // the next resume removes what is left
 		return err
 	}
+	return nil
+}
+
+// takeBack removes what there is of a part that was not published.
+func (r *Run) takeBack() error {
+	if r.half == nil {
+		return nil
+	}
+	number := r.next - 1
+	if err := r.directory.withdraw(number, r.half); err != nil {
+		return fmt.Errorf("writers: part %d could be neither written nor taken back; the next write tries again, and resuming the run settles it: %w", number, err)
+	}
+	_ = r.directory.discard(number, r.half) // the next resume removes what is left
+	r.half = nil
 	return nil
 }
 
