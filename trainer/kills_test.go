@@ -47,8 +47,14 @@ func trainAndTell(dir string) error {
 	options.Resume = true
 	options.Watcher = trainer.Watcher{
 		Generating: func(int, int) { fmt.Println("generating") },
-		Step:       func(string, int, int) { fmt.Println("training") },
-		AuditPart:  func(string, int, int) { fmt.Println("auditing") },
+		Step: func(_ string, done, _ int) {
+			if done%tinyEpoch == 0 {
+				fmt.Println("checkpointing")
+			} else {
+				fmt.Println("training")
+			}
+		},
+		AuditPart: func(string, int, int) { fmt.Println("auditing") },
 		Audited: func(model string, records *audit.Records) {
 			fmt.Println("audited", model, records.Coherence[0].Step)
 		},
@@ -59,17 +65,33 @@ func trainAndTell(dir string) error {
 
 // process is a process that trains, and what it has printed.
 type process struct {
-	command *exec.Cmd
-	printed bytes.Buffer
+	command  *exec.Cmd
+	printed  bytes.Buffer
+	lastLine int // it is killed soon after so many; 0 is never
 }
 
-func startTraining(t *testing.T, dir string) *process {
+func startTraining(t *testing.T, dir string, lastLine int) *process {
 	t.Helper()
-	p := &process{command: exec.Command(os.Args[0])}
+	p := &process{command: exec.Command(os.Args[0]), lastLine: lastLine}
 	p.command.Env = append(os.Environ(), trainingDir+"="+dir)
-	p.command.Stdout, p.command.Stderr = &p.printed, os.Stderr
+	p.command.Stdout, p.command.Stderr = p, os.Stderr
 	require.NoError(t, p.command.Start())
 	return p
+}
+
+// Write takes what the process prints.
+func (p *process) Write(text []byte) (int, error) {
+	const soon = 20 * time.Millisecond // what follows a line, a part or a checkpoint written, takes less
+	n, err := p.printed.Write(text)
+	if p.lastLine > 0 && bytes.Count(p.printed.Bytes(), []byte("\n")) >= p.lastLine {
+		p.lastLine = 0
+		p.killWithin(soon)
+	}
+	return n, err
+}
+
+func (p *process) killWithin(limit time.Duration) {
+	time.AfterFunc(rand.N(limit), func() { _ = p.command.Process.Kill() })
 }
 
 // wait returns the whole lines that were printed, and whether the process was killed.
@@ -84,8 +106,9 @@ func (p *process) wait(t *testing.T) (lines []string, killed bool) {
 	return lines[:len(lines)-1], killed
 }
 
-// Trainings are killed at random moments of their lives and resumed until they end. Whenever one is killed its run must be
-// readable with every audit that was told to be safe, and at its end be that of a training that was not killed.
+// Trainings are killed at random and resumed until they end: half of them at a random moment of their lives, most of which
+// are audits, and half after something random that they do. Whenever one is killed its run must be readable with every audit
+// that was told to be safe, and at its end be that of a training that was not killed.
 func TestTrainingsKilledAtRandomEndAsIfTheyHadNotBeen(t *testing.T) {
 	kills := fewKills
 	if text := os.Getenv(killsEnv); text != "" {
@@ -94,7 +117,7 @@ func TestTrainingsKilledAtRandomEndAsIfTheyHadNotBeen(t *testing.T) {
 		require.NoError(t, err)
 	}
 	whole, began := filepath.Join(t.TempDir(), "whole"), time.Now()
-	_, killed := startTraining(t, whole).wait(t)
+	lines, killed := startTraining(t, whole, 0).wait(t)
 	require.False(t, killed)
 	life := time.Since(began)
 	want := read(t, whole)
@@ -106,14 +129,18 @@ func TestTrainingsKilledAtRandomEndAsIfTheyHadNotBeen(t *testing.T) {
 		safe := map[string]bool{}
 		for {
 			attempts++
-			process := startTraining(t, dir)
-			timer := time.AfterFunc(rand.N(life), func() { _ = process.command.Process.Kill() })
-			if done == kills {
-				timer.Stop() // let the last run end
+			lastLine, atRandom := 0, false
+			if done < kills {
+				if atRandom = rand.N(2) == 0; !atRandom {
+					lastLine = 1 + rand.N(len(lines))
+				}
 			}
-			lines, killed := process.wait(t)
-			timer.Stop()
-			for _, line := range lines {
+			process := startTraining(t, dir, lastLine)
+			if atRandom {
+				process.killWithin(life)
+			}
+			told, killed := process.wait(t)
+			for _, line := range told {
 				if audited, found := strings.CutPrefix(line, "audited "); found {
 					safe[audited] = true
 				}
@@ -123,8 +150,8 @@ func TestTrainingsKilledAtRandomEndAsIfTheyHadNotBeen(t *testing.T) {
 			}
 			done++
 			last := "starting or resuming"
-			if len(lines) > 0 {
-				last, _, _ = strings.Cut(lines[len(lines)-1], " ")
+			if len(told) > 0 {
+				last, _, _ = strings.Cut(told[len(told)-1], " ")
 			}
 			during[last]++
 			requireSafe(t, dir, safe)
