@@ -262,7 +262,11 @@ var faultSections = []faultSection{
 		{"inputs and targets differ in shape", func(r *rig) {
 			r.realAuditor(audit.Probes{Inputs: flow(grid, grid, 4), Targets: flow(grid, grid, 1)})
 		},
-			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "audit: probes are (Float32)[2, 4, 4, 4] with targets (Float32)[2, 4, 4, 1]; both must be the same [n, y, x, channel], unless the output is invariant (audit.Builder.WithInvariantOutput)"},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "audit: targets (Float32)[2, 4, 4, 1] have 1 channels, the output's field has 4 ([density momentum_x momentum_y energy]); declare the field of the output (audit.Builder.WithOutputField)"},
+		{"the components of their momentum are in the other order", func(r *rig) {
+			r.realAuditor(sound())
+		},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): audit: the probes do not behave as the field says: the best linear law of a step that has the symmetry c4 leaves 94 % unexplained with vectors (momentum_x, momentum_y), rows upwards, and 0 % with vectors (momentum_y, momentum_x), rows upwards; declare the latter (WithField), or let the preflight warn if they are what you mean"},
 		{"they have other channels than the field", func(r *rig) {
 			r.realAuditor(audit.Probes{Inputs: flow(grid, grid, 3), Targets: flow(grid, grid, 3)})
 		},

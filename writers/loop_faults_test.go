@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -377,6 +378,35 @@ func flow(dimensions ...int) *tensors.Tensor {
 		values[i] = 1 + float32(i%7)/10
 	}
 	return tensors.FromFlatDataAndDimensions(values, dimensions...)
+}
+
+// sound is noise and what a step of acoustics makes of it, with channels density, momentum along y, along x, and energy.
+func sound() audit.Probes {
+	const size = 16
+	random := rand.New(rand.NewPCG(1, 2))
+	before := make([]float32, 2*size*size*4)
+	for i := range before {
+		before[i] = float32(random.NormFloat64())
+	}
+	after := slices.Clone(before)
+	at := func(sample, y, x, c int) int { return ((sample*size+(y+size)%size)*size+(x+size)%size)*4 + c }
+	for sample := range 2 {
+		for y := range size {
+			for x := range size {
+				slope := func(dy, dx, c int) float32 {
+					return (before[at(sample, y+dy, x+dx, c)] - before[at(sample, y-dy, x-dx, c)]) / 8
+				}
+				divergence := slope(1, 0, 1) + slope(0, 1, 2)
+				after[at(sample, y, x, 0)] -= divergence
+				after[at(sample, y, x, 1)] -= slope(1, 0, 0)
+				after[at(sample, y, x, 2)] -= slope(0, 1, 0)
+				after[at(sample, y, x, 3)] -= divergence
+			}
+		}
+	}
+	return audit.Probes{
+		Inputs: tensors.FromFlatDataAndDimensions(before, 2, size, size, 4), Targets: tensors.FromFlatDataAndDimensions(after, 2, size, size, 4),
+	}
 }
 
 func setFirst(x *tensors.Tensor, value float64) {
