@@ -122,8 +122,8 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 	}
 	sketched := int64(0) // bytes
 	if options.Sketch != nil {
-		if s := options.Sketch; s.Rank() > 0 && s.vectors.RawMatrix().Cols != n {
-			return nil, fmt.Errorf("solver: the sketch is of dimension %d, the operator of %d; use one sketch for one model", s.vectors.RawMatrix().Cols, n)
+		if s := options.Sketch; s.Rank() > 0 && len(s.vectors[0]) != n {
+			return nil, fmt.Errorf("solver: the sketch is of dimension %d, the operator of %d; use one sketch for one model", len(s.vectors[0]), n)
 		}
 		sketched, f.SketchRank = options.Sketch.bytes(n), options.Sketch.Rank()
 		if options.MaxBytes -= sketched; options.MaxBytes <= 0 {
@@ -147,6 +147,7 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 	if limit := options.MaxProducts; limit > 0 && f.Setup+reserved > limit {
 		return nil, fmt.Errorf("solver: the limit of %d products is below the %d that one product of every right-hand side takes; raise it", limit, f.Setup+reserved)
 	}
+	memory := &arena{n: n}
 	status := ""
 	deadline := time.Time{}
 	if options.MaxTime > 0 {
@@ -154,20 +155,20 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 	}
 	for _, members := range blocks {
 		reserved -= int64(len(members)) + 1
-		p := &part{options: options, deadline: deadline, spent: f.Products}
+		p := &part{options: options, memory: memory, deadline: deadline, spent: f.Products}
 		if options.MaxProducts > 0 {
 			p.limit = options.MaxProducts - f.Setup - f.Products - reserved
 		}
-		scaled := mat.NewDense(len(members), n, nil)
-		for at, i := range members {
-			floats.ScaleTo(scaled.RawRowView(at), 1/f.norms[i], rhs.RawRowView(i))
+		for _, i := range members {
+			p.sides.rows = append(p.sides.rows, rhs.RawRowView(i))
+			p.sides.norms = append(p.sides.norms, f.norms[i])
 			if i < options.Rows {
 				p.rows++
 			}
 		}
 		f.parts = append(f.parts, p)
 		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(members))
-		err := p.solve(ctx, op, scaled, scale, func() {
+		err := p.solve(ctx, op, scale, func() {
 			f.Products = p.spent + p.products
 			f.Iterations = max(f.Iterations, p.iterations)
 			f.Bytes = max(f.Bytes, p.bytes+sketched)
@@ -179,6 +180,8 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 			return nil, err
 		}
 		f.Products = p.spent + p.products // with the one that measures the residual
+		f.Bytes = max(f.Bytes, p.bytes+sketched)
+		p.sides, p.memory = sides{}, nil
 		f.LambdaMax = max(f.LambdaMax, p.lambdaMax)
 		f.Residual = max(f.Residual, p.residual)
 		if status == "" {
@@ -201,7 +204,7 @@ func (f *Forms) largest(op Operator, known float64, sketch *Sketch) (float64, er
 		if sketch != nil && sketch.Rank() > 0 {
 			// Close to the leading eigenvector, and all the same not without any other.
 			steps = 2
-			floats.AddScaled(start, 3*floats.Norm(start, 2), sketch.vectors.RawRowView(0))
+			floats.AddScaled(start, 3*floats.Norm(start, 2), sketch.vectors[0])
 		}
 		var err error
 		if scale, f.Setup, err = largestEigenvalue(op, steps, start); err != nil {
@@ -265,9 +268,9 @@ func (o *FormOptions) complete(op Operator, k, n int) error {
 func BlockBytes(k, n, steps int) int64 { return vectorBytes(k, n, k*steps) }
 
 // vectorBytes is the memory for the vectors of a block of k right-hand sides with a basis of dim vectors: the basis, the
-// right-hand sides as given and of norm 1, the product under way and its projection.
+// right-hand sides as given, the product under way, and two to measure a residual.
 func vectorBytes(k, n, dim int) int64 {
-	return 8 * int64(n) * int64(dim+4*k)
+	return 8 * int64(n) * int64(dim+2*k+2)
 }
 
 // split deals the right-hand sides out to blocks that leave room for leastSteps in the limit, each with all wanted rows;

@@ -171,7 +171,7 @@ func TestAMemoryLimitSplitsTheBlock(t *testing.T) {
 	whole, err := solver.BilinearForms(context.Background(), op, rhs, options)
 	require.NoError(t, err)
 	require.Equal(t, 10, whole.BlockSize)
-	options.MaxBytes = 8 * 200 * 119
+	options.MaxBytes = 8 * 200 * 101
 	split, err := solver.BilinearForms(context.Background(), op, rhs, options)
 	require.NoError(t, err)
 	require.True(t, split.Converged, split.Status)
@@ -338,7 +338,7 @@ func TestFormsTellTheirProgress(t *testing.T) {
 	op, rhs := decaying(10)
 	calls, last := 0, math.Inf(1)
 	_, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{
-		Lambdas: []float64{1e-3}, Rows: 2, MaxBytes: 8 * 200 * 119,
+		Lambdas: []float64{1e-3}, Rows: 2, MaxBytes: 8 * 200 * 101,
 		Progress: func(f *solver.Forms) {
 			calls++
 			require.False(t, f.Converged, "not before the end")

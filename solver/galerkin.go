@@ -27,16 +27,15 @@ import (
 // V^T eta <= eta, and gap is the form of the residual with the inverse of E + lambda, of which r, orthogonal to the space,
 // sees the Schur complement. As there, the shift for rounding stands in T^-1 and is taken off lambda.
 type galerkin struct {
-	orthonormal // B
-	errors      rounding
-	op          Operator
-	sketch      *Sketch
-	lambdas     []float64
-	smallest    float64
+	basis    // B
+	errors   rounding
+	op       Operator
+	sketch   *Sketch
+	lambdas  []float64
+	smallest float64
 
 	a, b, c *mat.Dense // coordinates of V, eta V and G
 	lost    []float64  // norm of what c leaves of each right-hand side
-	image   []float64  // space
 
 	guess *mat.Dense // coordinates of P^-1 G, the solutions if the sketch is right
 	stale bool       // it is not, and no longer used
@@ -56,17 +55,11 @@ type galerkinState struct {
 	y, residual *mat.Dense // coordinates of the solutions in V and of the residuals in B
 }
 
-func newGalerkin(op Operator, g *mat.Dense, sketch *Sketch, options FormOptions, scale float64) *galerkin {
-	work := mat.DenseCopyOf(g)
+func newGalerkin(op Operator, g [][]float64, memory *arena, sketch *Sketch, options FormOptions, scale float64) *galerkin {
 	f := &galerkin{op: op, sketch: sketch, lambdas: options.Lambdas, smallest: slices.Min(options.Lambdas)}
-	first, c := orthonormalise(work, dependent)
-	k, _ := g.Dims()
-	f.blocks = []*mat.Dense{first} // norms are 1, so there is one
-	f.c, f.a, f.b = c, &mat.Dense{}, &mat.Dense{}
-	f.errors = rounding{roundoff: options.Roundoff, sides: k, scale: scale}
-	for i := range k {
-		f.lost = append(f.lost, floats.Norm(work.RawRowView(i), 2))
-	}
+	f.errors = rounding{roundoff: options.Roundoff, sides: len(g), scale: scale}
+	f.arena, f.a, f.b = memory, &mat.Dense{}, &mat.Dense{}
+	_, f.c, f.lost = f.extend(g, dependent) // norms are 1, so something is left
 	return f
 }
 
@@ -83,14 +76,14 @@ func (f *galerkin) step(ctx context.Context) (products int64, err error) {
 		return 0, nil
 	}
 	rows, _ := directions.Dims()
-	_, n := f.blocks[0].Dims()
-	vectors := mat.NewDense(rows, n, nil)
-	combine(vectors, directions, f.blocks)
-	images := reuse(&f.image, rows, n)
-	if err := f.errors.multiply(ctx, f.op, images, vectors); err != nil {
+	multiplied, images := f.arena.take(rows), f.arena.take(rows)
+	combine(multiplied, directions, f.vectors)
+	if err := f.errors.multiply(ctx, f.op, images, multiplied); err != nil {
 		return 0, err
 	}
-	coordinates := f.add(images, dependent*f.errors.scale, &f.errors.dropped)
+	f.arena.give(multiplied)
+	coordinates, dropped := f.add(images, dependent*f.errors.scale)
+	f.errors.dropped = max(f.errors.dropped, dropped)
 	f.a = stack(f.a, directions, f.size())
 	f.b = stack(f.b, coordinates, f.size())
 	if err := f.update(); err != nil {
@@ -123,25 +116,18 @@ func (f *galerkin) widest() (residual *mat.Dense, lambda float64) {
 	return residual, lambda
 }
 
-// add extends the basis by the rows of w and returns their coordinates; dropped becomes the largest norm of what is not
-// in it.
-func (f *galerkin) add(w *mat.Dense, tolerance float64, dropped *float64) *mat.Dense {
-	rows, _ := w.Dims()
-	before := f.size()
-	parts := f.project(w)
-	fresh, left := f.extend(w, tolerance)
-	*dropped = max(*dropped, left)
-	coordinates := mat.NewDense(rows, f.size(), nil)
-	at := 0
-	for _, part := range parts {
-		_, size := part.Dims()
-		coordinates.Slice(0, rows, at, at+size).(*mat.Dense).Copy(part)
-		at += size
-	}
+// add extends the basis by the rows of w and returns their coordinates, and the largest norm of what is not in it.
+func (f *galerkin) add(w [][]float64, tolerance float64) (coordinates *mat.Dense, dropped float64) {
+	rows, before := len(w), f.size()
+	first := project(w, f.vectors)
+	second, fresh, left := f.extend(w, tolerance)
+	coordinates = mat.NewDense(rows, f.size(), nil)
+	addTo(coordinates, 0, first)
+	addTo(coordinates, 0, second)
 	if fresh != nil {
-		coordinates.Slice(0, rows, before, f.size()).(*mat.Dense).Copy(fresh)
+		addTo(coordinates, before, fresh)
 	}
-	return coordinates
+	return coordinates, floats.Max(left)
 }
 
 // directions are orthonormal coordinates, orthogonal to the space, of residuals with or without the preconditioner; nil if
@@ -149,39 +135,41 @@ func (f *galerkin) add(w *mat.Dense, tolerance float64, dropped *float64) *mat.D
 func (f *galerkin) directions(residual *mat.Dense, lambda float64, preconditioned bool) *mat.Dense {
 	const fresh = 1e-6 // of a vector's norm, outside of the space or of the other vectors: less is left to a later step
 	rows, _ := residual.Dims()
-	_, n := f.blocks[0].Dims()
-	residual = widen(residual, f.size())
-	z := residual
+	z := widen(residual, f.size())
 	if preconditioned {
-		w := mat.NewDense(rows, n, nil)
-		combine(w, normalised(residual, 0), f.blocks)
+		w := f.arena.take(rows)
+		combine(w, normalised(z, 0), f.vectors)
 		f.sketch.precondition(w, lambda)
-		norms := make([]float64, rows)
-		for i := range norms {
-			norms[i] = floats.Norm(w.RawRowView(i), 2)
-		}
-		var dropped float64
-		z = f.add(normalised(w, 0), dependent, &dropped)
+		lengths := normalise(w)
+		z, _ = f.add(w, dependent)
 		if f.a.IsEmpty() {
 			f.guess = mat.DenseCopyOf(z)
-			for i, norm := range norms {
-				floats.Scale(norm/f.smallest, f.guess.RawRowView(i))
+			for i, length := range lengths {
+				floats.Scale(length/f.smallest, f.guess.RawRowView(i))
 			}
 		}
 	}
-	var space orthonormal
+	space := basis{arena: &arena{}}
 	if !f.a.IsEmpty() {
 		f.a = widen(f.a, f.size())
-		space.blocks = []*mat.Dense{f.a}
+		space.vectors = views(f.a)
 	}
+	before := space.size()
 	z = normalised(z, 0)
-	space.project(z)
-	z = normalised(z, fresh)
-	space.project(z)
-	if coordinates, _ := space.extend(z, fresh); coordinates == nil {
+	if before > 0 {
+		project(views(z), space.vectors)
+		z = normalised(z, fresh)
+		project(views(z), space.vectors)
+	}
+	space.extend(views(z), fresh)
+	if space.size() == before {
 		return nil
 	}
-	return space.blocks[len(space.blocks)-1]
+	directions := mat.NewDense(space.size()-before, f.size(), nil)
+	for i, row := range space.vectors[before:] {
+		directions.SetRow(i, row)
+	}
+	return directions
 }
 
 // guessResidual is the median of ||g - (eta + lambda) P^-1 g|| after the first step, which multiplied P^-1 g.
@@ -319,7 +307,7 @@ func (f *galerkin) largest() float64 {
 	return max(values[len(values)-1], 0)
 }
 
-func (f *galerkin) solution() (column int, x []float64) {
+func (f *galerkin) solution() (column int, coordinates []float64) {
 	s := f.states[slices.Index(f.lambdas, f.smallest)]
 	largest := -1.0
 	k, _ := f.c.Dims()
@@ -328,15 +316,14 @@ func (f *galerkin) solution() (column int, x []float64) {
 			column, largest = i, norm
 		}
 	}
-	_, n := f.blocks[0].Dims()
-	var coordinates mat.Dense
-	coordinates.Mul(s.y.Slice(column, column+1, 0, s.y.RawMatrix().Cols), f.a)
-	vector := mat.NewDense(1, n, nil)
-	combine(vector, &coordinates, f.blocks)
-	return column, vector.RawRowView(0)
+	var x mat.Dense
+	x.Mul(s.y.Slice(column, column+1, 0, s.y.RawMatrix().Cols), f.a)
+	return column, x.RawRowView(0)
 }
 
-func (f *galerkin) projection(int) (basis []*mat.Dense, a, b *mat.Dense) { return f.blocks, f.a, f.b }
+func (f *galerkin) span() [][]float64 { return f.vectors }
+
+func (f *galerkin) projection(int) (basis [][]float64, a, b *mat.Dense) { return f.vectors, f.a, f.b }
 
 // widen appends columns of zeros.
 func widen(m *mat.Dense, columns int) *mat.Dense {

@@ -3,7 +3,6 @@ package solver
 import (
 	"context"
 	"errors"
-	"math"
 
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
@@ -21,11 +20,11 @@ import (
 //
 // Golub and Underwood 1977; Golub and Van Loan, Matrix Computations, 4th ed., section 10.3.6.
 type blockLanczos struct {
-	orthonormal // V_1, V_2, ...; the last one is next to be multiplied
+	basis // V_1, V_2, ...; the last one is next to be multiplied
 	rounding
-	op    Operator
-	below *mat.Dense // B_{j-1}, [b_j, b_{j-1}], of the last block; nil for the first
-	image []float64  // space for a block that is not kept: they would pile up until the next garbage collection
+	op     Operator
+	starts []int      // of the blocks in the basis
+	below  *mat.Dense // B_{j-1}, [b_j, b_{j-1}], of the last block; nil for the first
 }
 
 // dependent is the norm, relative to the block's, below which a direction counts as dependent on the others. It is a
@@ -33,61 +32,59 @@ type blockLanczos struct {
 // no harm in the basis.
 const dependent = 1e-14
 
-// newBlockLanczos starts from the rows of g, of norm 1 or 0. It returns C^T, [rows of g, b_1], and the norms of what C
-// leaves of each row.
-func newBlockLanczos(op Operator, g *mat.Dense) (l *blockLanczos, start *mat.Dense, lost []float64) {
-	work := mat.DenseCopyOf(g)
-	first, start := orthonormalise(work, dependent)
-	lost = make([]float64, start.RawMatrix().Rows)
-	for i := range lost {
-		lost[i] = floats.Norm(work.RawRowView(i), 2)
-	}
+// newBlockLanczos starts from the rows of g, of norm 1 or 0 and from the arena, which it keeps. It returns C^T, [rows of g,
+// b_1], and the norms of what C leaves of each row.
+func newBlockLanczos(op Operator, g [][]float64, memory *arena) (l *blockLanczos, start *mat.Dense, lost []float64) {
 	l = &blockLanczos{op: op}
-	l.sides = len(lost)
-	if first != nil {
-		l.blocks = []*mat.Dense{first}
-	}
+	l.arena, l.sides = memory, len(g)
+	_, start, lost = l.extend(g, dependent)
+	l.starts = []int{0}
 	return l, start, lost
 }
 
 // step multiplies the last block by the operator and appends the next. It returns T_j, [b_j, b_j], and B_j, [b_{j+1},
 // b_j]; B_j is nil when the space is invariant.
+//
+// Products are first orthogonalised against the last two blocks, which hold all of their part in the space but rounding, and
+// then, when extend does, against the whole basis: it is read from memory twice, and not four times as by orthogonalising
+// against all of it twice.
 func (l *blockLanczos) step(ctx context.Context) (diagonal *mat.SymDense, below *mat.Dense, err error) {
-	last := len(l.blocks) - 1
-	v := l.blocks[last]
-	b, n := v.Dims()
-	w := reuse(&l.image, b, n)
+	last := len(l.starts) - 1
+	before := l.size()
+	v := l.vectors[l.starts[last]:]
+	b := len(v)
+	w := l.arena.take(b)
 	if err := l.multiply(ctx, l.op, w, v); err != nil {
 		return nil, nil, err
 	}
-	defect := 0.0
-	for j, h := range l.project(w) {
-		switch j {
-		case last:
-			diagonal = mat.NewSymDense(b, nil)
-			for r := range b {
-				for c := r; c < b; c++ {
-					diagonal.SetSym(r, c, (h.At(r, c)+h.At(c, r))/2)
-					half := (h.At(r, c) - h.At(c, r)) / 2
-					defect += 2 * half * half
-				}
-			}
-		case last - 1:
-			var difference mat.Dense
-			difference.Sub(h, l.below)
-			defect += square(mat.Norm(&difference, 2))
-		default:
-			defect += square(mat.Norm(h, 2))
-		}
+	near := l.starts[max(last-1, 0)]
+	recent := project(w, l.vectors[near:])
+	h, fresh, left := l.extend(w, dependent*l.scale)
+	addTo(h, near, recent)
+	l.dropped = max(l.dropped, floats.Max(left))
+
+	// h should be B_{j-1} along the block before, symmetric along this one, and zero elsewhere.
+	at := l.starts[last]
+	own := h.Slice(0, b, at, before).(*mat.Dense)
+	diagonal = symmetric(own)
+	own.Sub(own, diagonal)
+	if last > 0 {
+		addTo(h, near, negated(l.below))
 	}
-	l.defect = max(l.defect, math.Sqrt(defect))
-	coefficients, dropped := l.extend(w, dependent*l.scale)
-	l.dropped = max(l.dropped, dropped)
-	if coefficients == nil {
+	l.defect = max(l.defect, mat.Norm(h, 2))
+	if fresh == nil {
 		return diagonal, nil, nil
 	}
-	l.below = mat.DenseCopyOf(coefficients.T())
+	l.starts = append(l.starts, before)
+	l.below = mat.DenseCopyOf(fresh.T())
 	return diagonal, l.below, nil
+}
+
+// addTo adds part to the columns of m that begin at one.
+func addTo(m *mat.Dense, column int, part *mat.Dense) {
+	rows, columns := part.Dims()
+	target := m.Slice(0, rows, column, column+columns).(*mat.Dense)
+	target.Add(target, part)
 }
 
 func square(x float64) float64 { return x * x }

@@ -20,8 +20,8 @@ type lanczosForms struct {
 	quadratures []*quadrature   // by lambda
 }
 
-func newLanczosForms(op Operator, g *mat.Dense, options FormOptions, scale float64) *lanczosForms {
-	lanczos, transposed, lost := newBlockLanczos(op, g)
+func newLanczosForms(op Operator, g [][]float64, memory *arena, options FormOptions, scale float64) *lanczosForms {
+	lanczos, transposed, lost := newBlockLanczos(op, g, memory)
 	lanczos.roundoff, lanczos.scale = options.Roundoff, scale
 	return &lanczosForms{lambdas: options.Lambdas, lanczos: lanczos, start: mat.DenseCopyOf(transposed.T()), lost: lost}
 }
@@ -77,7 +77,7 @@ func (f *lanczosForms) next() (products, vectors int) {
 	return products, products
 }
 
-func (f *lanczosForms) size() int { return f.lanczos.size() }
+func (f *lanczosForms) span() [][]float64 { return f.lanczos.vectors }
 
 func (f *lanczosForms) rounding() *rounding { return &f.lanczos.rounding }
 
@@ -113,7 +113,7 @@ func (f *lanczosForms) largest() float64 {
 }
 
 // solution takes residuals from the recurrence.
-func (f *lanczosForms) solution() (column int, x []float64) {
+func (f *lanczosForms) solution() (column int, coordinates []float64) {
 	q := f.quadratures[slices.Index(f.lambdas, slices.Min(f.lambdas))]
 	if below := f.belows[len(f.belows)-1]; below != nil && !q.broken {
 		var residual mat.Dense
@@ -128,7 +128,7 @@ func (f *lanczosForms) solution() (column int, x []float64) {
 	return column, f.solve(q.lambda, column)
 }
 
-// solve is x = V (T + lambda)^-1 c for a right-hand side.
+// solve returns (T + lambda)^-1 c for a right-hand side, the coordinates of the solution in the basis.
 func (f *lanczosForms) solve(lambda float64, column int) []float64 {
 	// Block Cholesky, down for the blocks of L^-1 c and up for the solution.
 	blocks := len(f.diagonals)
@@ -152,7 +152,7 @@ func (f *lanczosForms) solve(lambda float64, column int) []float64 {
 		forward[j] = c
 		used++
 	}
-	x := make([]float64, f.lanczos.op.Dim())
+	x := make([]float64, f.lanczos.size())
 	var y *mat.VecDense // of the block after
 	for j := used - 1; j >= 0; j-- {
 		right := mat.VecDenseCopyOf(forward[j])
@@ -163,24 +163,20 @@ func (f *lanczosForms) solve(lambda float64, column int) []float64 {
 		}
 		y = mat.NewVecDense(right.Len(), nil)
 		_ = factors[j].SolveVecTo(y, right)
-		for r := range y.Len() {
-			floats.AddScaled(x, y.AtVec(r), f.lanczos.blocks[j].RawRowView(r))
-		}
+		copy(x[f.lanczos.starts[j]:], y.RawVector().Data)
 	}
 	return x
 }
 
 // projection holds the blocks T_j and B_j: the basis is the space and the block after it.
-func (f *lanczosForms) projection(limit int) (basis []*mat.Dense, a, b *mat.Dense) {
+func (f *lanczosForms) projection(limit int) (basis [][]float64, a, b *mat.Dense) {
 	m, blocks := 0, 0
 	for blocks < len(f.diagonals) && (blocks == 0 || m+f.diagonals[blocks].SymmetricDim() <= limit) {
 		m += f.diagonals[blocks].SymmetricDim()
 		blocks++
 	}
-	basis = f.lanczos.blocks[:blocks]
 	p := m
 	if below := f.belows[blocks-1]; below != nil {
-		basis = f.lanczos.blocks[:blocks+1]
 		p += below.RawMatrix().Rows
 	}
 	a, b = mat.NewDense(m, p, nil), mat.NewDense(m, p, nil)
@@ -205,5 +201,5 @@ func (f *lanczosForms) projection(limit int) (basis []*mat.Dense, a, b *mat.Dens
 		}
 		at += size
 	}
-	return basis, a, b
+	return f.lanczos.vectors[:p], a, b
 }

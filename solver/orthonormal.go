@@ -2,169 +2,167 @@ package solver
 
 import (
 	"math"
-	"runtime"
-	"sync"
 
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 )
 
-// orthonormal is a growing set of orthonormal vectors, in blocks of rows.
-type orthonormal struct {
-	blocks []*mat.Dense
+// basis is a growing set of orthonormal vectors.
+type basis struct {
+	vectors [][]float64
+	arena   *arena // that of the vectors
 }
 
-// size is the number of vectors.
-func (o *orthonormal) size() (vectors int) {
-	for _, block := range o.blocks {
-		vectors += block.RawMatrix().Rows
-	}
-	return vectors
-}
+func (o *basis) size() int { return len(o.vectors) }
 
-// project subtracts from the rows of w their parts along the vectors and returns the coefficients, by block: [rows of w,
-// rows of the block].
-func (o *orthonormal) project(w *mat.Dense) (coefficients []*mat.Dense) {
-	rows, columns := w.Dims()
-	for _, block := range o.blocks {
-		coefficients = append(coefficients, mat.NewDense(rows, block.RawMatrix().Rows, nil))
-	}
-	// Vectors are long and few: matrix products on pieces of them that stay in the cache, on all cores. The order of the
-	// sums must not depend on the cores' pace.
-	pieces := (columns + pieceLength - 1) / pieceLength
-	workers := min(runtime.GOMAXPROCS(0), pieces)
-	partial, space := make([][]*mat.Dense, workers), make([][]float64, workers)
-	inPieces := func(work func(worker int, cut func(*mat.Dense) *mat.Dense)) {
-		var group sync.WaitGroup
-		for worker := range workers {
-			group.Go(func() {
-				for piece := worker; piece < pieces; piece += workers {
-					from, to := piece*pieceLength, min((piece+1)*pieceLength, columns)
-					work(worker, func(m *mat.Dense) *mat.Dense { return m.Slice(0, m.RawMatrix().Rows, from, to).(*mat.Dense) })
-				}
-			})
-		}
-		group.Wait()
-	}
-	inPieces(func(worker int, cut func(*mat.Dense) *mat.Dense) {
-		if partial[worker] == nil {
-			for _, h := range coefficients {
-				partial[worker] = append(partial[worker], mat.NewDense(h.RawMatrix().Rows, h.RawMatrix().Cols, nil))
-			}
-		}
-		left := cut(w)
-		for j, block := range o.blocks {
-			var h mat.Dense
-			h.Mul(left, cut(block).T())
-			partial[worker][j].Add(partial[worker][j], &h)
-		}
-	})
-	for _, parts := range partial {
-		for j, h := range parts {
-			coefficients[j].Add(coefficients[j], h)
-		}
-	}
-	inPieces(func(worker int, cut func(*mat.Dense) *mat.Dense) {
-		left := cut(w)
-		along := reuse(&space[worker], rows, left.RawMatrix().Cols)
-		for j, block := range o.blocks {
-			along.Mul(coefficients[j], cut(block))
-			left.Sub(left, along)
-		}
-	})
+// project subtracts from the rows of w their parts along some orthonormal vectors and returns the coefficients.
+func project(w, vectors [][]float64) (coefficients *mat.Dense) {
+	coefficients = inner(w, vectors)
+	add(w, negated(coefficients), vectors)
 	return coefficients
 }
 
-// pieceLength is that of the pieces of vectors: a few dozen are a megabyte or two.
-const pieceLength = 4096
-
-// extend appends a block that spans the rows of w, which project has been over, up to norm tolerance. It returns the
-// coefficients of w in it, or nil if nothing was left, and the largest norm of what is in neither. w is overwritten.
+// extend appends vectors that, with those already there, span the rows of w up to norm tolerance:
 //
-// The new block is orthogonalised against the others once more: what project leaves along them is small against w, but not
-// against a direction that is short itself. A direction that loses most of its length was noise and is left out.
-func (o *orthonormal) extend(w *mat.Dense, tolerance float64) (coefficients *mat.Dense, dropped float64) {
+//	w = along (vectors before) + fresh (vectors appended),
+//
+// up to rows of the norms left. The rows of w, from the arena, become the new vectors or go back to it. along is nil where
+// there were no vectors, fresh where nothing was left.
+//
+// The rows should have been over project, or be nearly orthogonal to the vectors for another reason. A direction is
+// orthogonalised once it has norm 1, so that one that is short against its row comes out as orthogonal as the others. If
+// that takes most of its length it is orthogonalised again, and if it loses most of that too it was noise and is left out.
+func (o *basis) extend(w [][]float64, tolerance float64) (along, fresh *mat.Dense, left []float64) {
 	const noise = 0.5
-	block, coefficients := orthonormalise(w, tolerance)
-	for i := range w.RawMatrix().Rows {
-		dropped = max(dropped, floats.Norm(w.RawRowView(i), 2))
+	if o.size() > 0 {
+		along = mat.NewDense(len(w), o.size(), nil)
 	}
-	if block == nil {
-		return nil, dropped
-	}
-	o.project(block)
-	refined, change := orthonormalise(block, noise)
-	for i := range block.RawMatrix().Rows {
-		if left := floats.Norm(block.RawRowView(i), 2); left > 0 {
-			dropped = max(dropped, floats.Norm(mat.Col(nil, i, coefficients), 2))
+	fresh, left = orthonormalise(w, tolerance)
+	rank := width(fresh)
+	for again, first := true, true; again && rank > 0; first = false {
+		least := noise
+		again = false
+		if o.size() > 0 {
+			h := project(w[:rank], o.vectors)
+			for i := range rank {
+				again = again || first && 1-square(floats.Norm(h.RawRowView(i), 2)) < square(noise)
+			}
+			var part mat.Dense
+			part.Mul(fresh, h)
+			along.Add(along, &part)
 		}
-	}
-	if refined == nil {
-		return nil, dropped
-	}
-	o.blocks = append(o.blocks, refined)
-	var product mat.Dense
-	product.Mul(coefficients, change)
-	return &product, dropped
-}
-
-// reuse makes a matrix of space that is kept.
-func reuse(space *[]float64, rows, columns int) *mat.Dense {
-	if len(*space) < rows*columns {
-		*space = make([]float64, rows*columns)
-	}
-	return mat.NewDense(rows, columns, (*space)[:rows*columns])
-}
-
-// orthonormalise returns orthonormal rows q and coefficients c with w = c q, up to rows of norm at most tolerance, by
-// Gram and Schmidt's method with pivoting, each direction orthogonalised twice. w is overwritten with what is left of its
-// rows. q is nil if no row is longer than tolerance.
-func orthonormalise(w *mat.Dense, tolerance float64) (q, c *mat.Dense) {
-	b, n := w.Dims()
-	c = mat.NewDense(b, b, nil)
-	directions := mat.NewDense(b, n, nil)
-	open := all(b)
-	rank := 0
-	for len(open) > 0 {
-		pivot, largest := 0, -1.0
-		for at, i := range open {
-			if length := norm(w.RawRowView(i)); length > largest {
-				pivot, largest = at, length
+		if again {
+			least = dependent
+		}
+		change, lost := orthonormalise(w[:rank], least)
+		for i, length := range lost {
+			for r := range left {
+				left[r] += length * math.Abs(fresh.At(r, i))
 			}
 		}
-		if largest <= tolerance {
-			break
+		if rank = width(change); rank > 0 {
+			var product mat.Dense
+			product.Mul(fresh, change)
+			fresh = &product
 		}
-		i := open[pivot]
-		open = append(open[:pivot], open[pivot+1:]...)
-		direction := directions.RawRowView(rank)
-		copy(direction, w.RawRowView(i))
-		for j := range rank {
-			along := floats.Dot(directions.RawRowView(j), direction)
-			c.Set(i, j, c.At(i, j)+along)
-			floats.AddScaled(direction, -along, directions.RawRowView(j))
-		}
-		length := norm(direction)
-		if length <= tolerance {
-			copy(w.RawRowView(i), direction)
-			continue
-		}
-		floats.Scale(1/length, direction)
-		c.Set(i, rank, length)
-		clear(w.RawRowView(i))
-		for _, k := range open {
-			along := floats.Dot(direction, w.RawRowView(k))
-			c.Set(k, rank, along)
-			floats.AddScaled(w.RawRowView(k), -along, direction)
-		}
-		rank++
 	}
+	o.vectors = append(o.vectors, w[:rank]...)
+	o.arena.give(w[rank:])
 	if rank == 0 {
-		return nil, c
+		fresh = nil
 	}
-	return directions.Slice(0, rank, 0, n).(*mat.Dense), mat.DenseCopyOf(c.Slice(0, b, 0, rank))
+	return along, fresh, left
 }
 
-// norm is the Euclidean norm of a vector whose squares neither overflow nor vanish; floats.Norm takes care of those, and
-// three times as long.
-func norm(v []float64) float64 { return math.Sqrt(floats.Dot(v, v)) }
+// width is the number of columns, 0 for nil.
+func width(m *mat.Dense) int {
+	if m == nil {
+		return 0
+	}
+	return m.RawMatrix().Cols
+}
+
+// orthonormalise turns leading rows of w into orthonormal ones, q, with w = c q up to rows of norm at most tolerance. c is nil
+// if no row is longer than tolerance; the norms of what is left of the rows are in the order they had.
+//
+// Rounds of Cholesky's method on the matrix of inner products, with pivoting. A round goes on as long as rounding in that
+// matrix, which the squares of the norms lose digits to, leaves half of them; so that what is short against its row waits
+// for a round of its own. Vectors come out orthogonal to about ten digits, and to all by doing it twice (Yamamoto,
+// Nakatsukasa, Yanagisawa and Fukaya 2015), which extend does.
+func orthonormalise(w [][]float64, tolerance float64) (c *mat.Dense, left []float64) {
+	const reach = 1e-3 // of a row's norm
+	b := len(w)
+	order, rank := all(b), 0
+	left = make([]float64, b)
+	c = mat.NewDense(b, b, nil)
+	for rank < b {
+		open := w[rank:]
+		if rank > 0 {
+			h := project(open, w[:rank])
+			for i := range open {
+				floats.Add(c.RawRowView(order[rank+i])[:rank], h.RawRowView(i))
+			}
+		}
+		gram := inner(open, open)
+		taken := 0
+		l := mat.NewDense(len(open), len(open), nil)
+		lengths := make([]float64, len(open)) // squared, of what is left of each row
+		for i := range open {
+			lengths[i] = gram.At(i, i)
+		}
+		// Rows are exchanged with all that belongs to them; gram is symmetric, and of it only the diagonal and what is below
+		// the rows taken is needed.
+		for taken < len(open) {
+			pivot := taken + floats.MaxIdx(lengths[taken:])
+			length := lengths[pivot]
+			if !(length > square(tolerance)) || length < square(reach)*gram.At(pivot, pivot) {
+				break
+			}
+			exchange(gram, taken, pivot)
+			lengths[taken], lengths[pivot] = lengths[pivot], lengths[taken]
+			open[taken], open[pivot] = open[pivot], open[taken]
+			order[rank+taken], order[rank+pivot] = order[rank+pivot], order[rank+taken]
+			swap(l.RawRowView(taken), l.RawRowView(pivot))
+			l.Set(taken, taken, math.Sqrt(length))
+			for i := taken + 1; i < len(open); i++ {
+				along := (gram.At(i, taken) - floats.Dot(l.RawRowView(i)[:taken], l.RawRowView(taken)[:taken])) / l.At(taken, taken)
+				l.Set(i, taken, along)
+				lengths[i] -= square(along)
+			}
+			taken++
+		}
+		if taken == 0 {
+			for i := range open {
+				left[order[rank+i]] = math.Sqrt(gram.At(i, i))
+			}
+			break
+		}
+		substitute(open, l, taken)
+		for i := range open {
+			copy(c.RawRowView(order[rank+i])[rank:], l.RawRowView(i)[:min(i+1, taken)])
+		}
+		rank += taken
+	}
+	if rank == 0 {
+		return nil, left
+	}
+	return mat.DenseCopyOf(c.Slice(0, b, 0, rank)), left
+}
+
+// exchange swaps two rows and columns of a square matrix.
+func exchange(m *mat.Dense, i, j int) {
+	swap(m.RawRowView(i), m.RawRowView(j))
+	for r := range m.RawMatrix().Rows {
+		row := m.RawRowView(r)
+		row[i], row[j] = row[j], row[i]
+	}
+}
+
+func swap(a, b []float64) {
+	if &a[0] == &b[0] {
+		return
+	}
+	for i := range a {
+		a[i], b[i] = b[i], a[i]
+	}
+}

@@ -15,6 +15,8 @@ import (
 // part is one block of right-hand sides, of norm 1, that are solved together.
 type part struct {
 	options  FormOptions
+	sides    sides
+	memory   *arena
 	rows     int // the first of them, wanted with all
 	deadline time.Time
 	spent    int64 // products of the parts before
@@ -39,17 +41,17 @@ type process interface {
 	bounds() []bounds
 	// next is how many products the next step takes at most, and how many vectors it adds.
 	next() (products, vectors int)
-	// size is the number of vectors held.
-	size() int
+	// span is an orthonormal basis B of the space and of its images.
+	span() [][]float64
 	// rounding is that of the products so far.
 	rounding() *rounding
 	// largest is the largest eigenvalue of the operator in the space.
 	largest() float64
-	// solution is the approximate solution at the smallest lambda whose residual is largest.
-	solution() (column int, x []float64)
-	// projection is the leading part of an orthonormal basis B of all vectors, [p, N], with V = a B the space, at most limit
-	// vectors of it, and their images eta V = b B; a and b are [m, p].
-	projection(limit int) (basis []*mat.Dense, a, b *mat.Dense)
+	// solution is the approximate solution at the smallest lambda whose residual is largest, in B.
+	solution() (column int, coordinates []float64)
+	// projection is the leading part of B, [p, N], with V = a B the space, at most limit vectors of it, and their images
+	// eta V = b B; a and b are [m, p].
+	projection(limit int) (basis [][]float64, a, b *mat.Dense)
 }
 
 // bounds are what the forms of right-hand sides of norm 1 are read from: M - low is positive semidefinite and at most gap,
@@ -63,12 +65,26 @@ type bounds struct {
 	hopeless bool          // rounding is of the size of lambda: no gap will come
 }
 
-func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, scale float64, progress func()) error {
-	k, n := g.Dims()
+// sides are right-hand sides, each to be scaled to norm 1.
+type sides struct {
+	rows  [][]float64
+	norms []float64
+}
+
+// write writes one of norm 1 to dst.
+func (s *sides) write(dst []float64, i int) { floats.ScaleTo(dst, 1/s.norms[i], s.rows[i]) }
+
+func (p *part) solve(ctx context.Context, op Operator, scale float64, progress func()) error {
+	k, n := len(p.sides.rows), op.Dim()
+	p.memory.reset()
+	g := p.memory.take(k)
+	for i, row := range g {
+		p.sides.write(row, i)
+	}
 	if sketch := p.options.Sketch; sketch != nil && sketch.Rank() > 0 {
-		p.process = newGalerkin(op, g, sketch, p.options, scale)
+		p.process = newGalerkin(op, g, p.memory, sketch, p.options, scale)
 	} else {
-		p.process = newLanczosForms(op, g, p.options, scale)
+		p.process = newLanczosForms(op, g, p.memory, p.options, scale)
 	}
 	for {
 		products, err := p.process.step(ctx)
@@ -82,12 +98,10 @@ func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, scale float
 		p.bounds = p.process.bounds()
 		if products > 0 {
 			p.iterations++
-			p.bytes = vectorBytes(k, n, p.process.size())
+			p.bytes = p.memory.bytes() + 8*int64(n)*int64(k)
 			progress()
 		}
-		if 8*n*k > 64<<20 {
-			runtime.GC() // it would wait for the heap to double, which vectors of that size do not leave room for
-		}
+		collect(n * k)
 		if p.finished(k, n, products == 0) {
 			break
 		}
@@ -96,9 +110,17 @@ func (p *part) solve(ctx context.Context, op Operator, g *mat.Dense, scale float
 	if sketch := p.options.Sketch; sketch != nil {
 		sketch.learn(p.process)
 	}
-	err := p.measureResidual(op, g)
-	p.process = nil // the vectors; bounds stay
+	err := p.measureResidual(op)
+	p.bytes = p.memory.bytes() + 8*int64(n)*int64(k)
+	p.process = nil // bounds stay
 	return err
+}
+
+// collect frees what products have left, where their vectors are long: garbage would wait for the heap to double.
+func collect(elements int) {
+	if 8*elements > 64<<20 {
+		runtime.GC()
+	}
 }
 
 // form is M[i, j] for right-hand sides of norm 1. With 0 <= M - low <= gap in the order of symmetric matrices, M - low -
@@ -187,7 +209,7 @@ func (p *part) finished(k, n int, stalled bool) bool {
 		why = "the product limit was reached: raise it, lambda or the tolerance"
 	case !p.deadline.IsZero() && time.Now().After(p.deadline):
 		why = "the time limit was reached: raise it, lambda or the tolerance"
-	case vectorBytes(k, n, p.process.size()+vectors) > p.options.MaxBytes:
+	case vectorBytes(k, n, len(p.process.span())+vectors) > p.options.MaxBytes:
 		why = fmt.Sprintf("the memory limit of %d bytes was reached: raise it, lambda or the tolerance", p.options.MaxBytes)
 	default:
 		return false
@@ -212,18 +234,19 @@ func (p *part) roundingDominates(l int, width float64) bool {
 
 // measureResidual multiplies the solution whose residual is largest by the recurrence, at the smallest lambda: an end to end
 // check of basis, small matrices and bounds for the price of one product.
-func (p *part) measureResidual(op Operator, g *mat.Dense) error {
-	_, n := g.Dims()
-	worst, x := p.process.solution()
-	solution, image := mat.NewDense(1, n, x), mat.NewDense(1, n, nil)
-	if err := op.Apply(image, solution); err != nil {
+func (p *part) measureResidual(op Operator) error {
+	worst, coordinates := p.process.solution()
+	work := p.memory.take(2)
+	defer p.memory.give(work)
+	combine(work[:1], mat.NewDense(1, len(coordinates), coordinates), p.process.span()[:len(coordinates)])
+	solution, image := work[0], work[1]
+	if err := op.Apply(mat.NewDense(1, len(image), image), mat.NewDense(1, len(solution), solution)); err != nil {
 		return err
 	}
 	p.products++
-	residual := image.RawRowView(0)
-	floats.AddScaled(residual, slices.Min(p.options.Lambdas), x)
-	floats.SubTo(residual, g.RawRowView(worst), residual)
-	p.residual = floats.Norm(residual, 2)
+	floats.AddScaled(image, slices.Min(p.options.Lambdas), solution)
+	p.sides.write(solution, worst)
+	p.residual = floats.Distance(image, solution, 2)
 	if math.IsNaN(p.residual) {
 		return errNotFinite
 	}

@@ -30,21 +30,17 @@ func (r *rounding) host() float64 { return float64(32+16*r.sides) * 0x1p-53 }
 // shift is how far below zero the nodes of the quadratures are put so as to lie below the spectrum, with some room.
 func (r *rounding) shift(lambda float64) float64 { return 2 * (r.norm() + r.host()*lambda) }
 
-// multiply writes the images of the rows of v into dst.
-func (r *rounding) multiply(ctx context.Context, op Operator, dst, v *mat.Dense) error {
-	const patience = 4 // products, after which to look whether anybody still waits
-	b, n := v.Dims()
-	for from := 0; from < b; from += patience {
+// multiply writes the images of the rows of v into those of dst.
+func (r *rounding) multiply(ctx context.Context, op Operator, dst, v [][]float64) error {
+	for i := range v {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		to := min(from+patience, b)
-		if err := op.Apply(dst.Slice(from, to, 0, n).(*mat.Dense), v.Slice(from, to, 0, n).(*mat.Dense)); err != nil {
+		if err := op.Apply(mat.NewDense(1, len(dst[i]), dst[i]), mat.NewDense(1, len(v[i]), v[i])); err != nil {
 			return err
 		}
 	}
-	for i := range b {
-		norm := floats.Norm(dst.RawRowView(i), 2)
+	for _, norm := range norms(dst) {
 		if math.IsNaN(norm) || math.IsInf(norm, 0) {
 			return errNotFinite
 		}

@@ -14,9 +14,9 @@ import (
 // A sketch decides where a solve looks, so it changes how many products that takes; what the intervals promise never
 // depends on it. It is not safe for concurrent use.
 type Sketch struct {
-	limit   int        // of the rank
-	vectors *mat.Dense // U, orthonormal rows, [rank, N]; nil at rank 0
-	values  []float64  // theta, descending
+	limit   int         // of the rank
+	vectors [][]float64 // U, orthonormal
+	values  []float64   // theta, descending
 }
 
 // NewSketch makes an empty sketch of at most maxRank vectors. A few hundred are enough; it must be at least 1.
@@ -34,12 +34,10 @@ func (s *Sketch) Rank() int { return len(s.values) }
 func (s *Sketch) bytes(n int) int64 { return 8 * int64(n) * 4 * int64(s.limit) }
 
 // precondition overwrites the rows of r with lambda P^-1 r, P = U^T diag(theta) U + lambda I.
-func (s *Sketch) precondition(r *mat.Dense, lambda float64) {
-	var along, back mat.Dense
-	along.Mul(r, s.vectors.T())
-	along.Apply(func(_, j int, v float64) float64 { return v * s.values[j] / (s.values[j] + lambda) }, &along)
-	back.Mul(&along, s.vectors)
-	r.Sub(r, &back)
+func (s *Sketch) precondition(r [][]float64, lambda float64) {
+	along := inner(r, s.vectors)
+	along.Apply(func(_, j int, v float64) float64 { return -v * s.values[j] / (s.values[j] + lambda) }, along)
+	add(r, along, s.vectors)
 }
 
 // learn makes the sketch agree with the products of a solve, S V = eta V, and otherwise keeps what it had:
@@ -54,36 +52,27 @@ func (s *Sketch) learn(p process) {
 	m, _ := a.Dims()
 	var t mat.Dense
 	t.Mul(b, a.T())
-	values, vectors := eigen(symmetric(&t))
+	values, turned := eigen(symmetric(&t))
 	// Rows of fresh, in coordinates of the basis: fresh^T fresh is the Nystroem approximation.
-	fresh := scaledRows(vectors, values, rounding.norm(), m)
+	fresh := scaledRows(turned, values, rounding.norm(), m)
 	if fresh == nil {
 		return
 	}
 	var coordinates mat.Dense
 	coordinates.Mul(fresh, b)
-	_, n := basis[0].Dims()
-	kept := s.without(basis, a)
 	rows, _ := coordinates.Dims()
-	old := 0
-	if kept != nil {
-		old, _ = kept.Dims()
-	}
-	all := mat.NewDense(rows+old, n, nil)
-	combine(all.Slice(0, rows, 0, n).(*mat.Dense), &coordinates, basis)
-	if kept != nil {
-		all.Slice(rows, rows+old, 0, n).(*mat.Dense).Copy(kept)
-	}
-	var gram mat.Dense
-	gram.Mul(all, all.T())
-	values, vectors = eigen(symmetric(&gram))
-	turn := scaledRows(vectors, values, rounding.norm(), s.limit)
+	memory := &arena{n: len(basis[0])}
+	every := memory.take(rows)
+	combine(every, &coordinates, basis)
+	every = append(every, s.without(basis, a)...)
+	values, turned = eigen(symmetric(inner(every, every)))
+	turn := scaledRows(turned, values, rounding.norm(), s.limit)
 	if turn == nil {
 		return
 	}
 	rank, _ := turn.Dims()
-	s.vectors = mat.NewDense(rank, n, nil)
-	s.vectors.Mul(turn, all)
+	s.vectors = memory.take(rank)
+	combine(s.vectors, turn, every)
 	s.values = make([]float64, rank)
 	for i := range s.values {
 		s.values[i] = values[len(values)-1-i]
@@ -91,49 +80,35 @@ func (s *Sketch) learn(p process) {
 }
 
 // without returns rows whose outer products sum up to S - S V (V^T S V)^-1 V^T S, V = a basis; nil for none.
-func (s *Sketch) without(basis []*mat.Dense, a *mat.Dense) *mat.Dense {
-	if s.Rank() == 0 {
+func (s *Sketch) without(basis [][]float64, a *mat.Dense) [][]float64 {
+	rank := s.Rank()
+	if rank == 0 {
 		return nil
 	}
-	factor := mat.DenseCopyOf(s.vectors) // factor^T factor is S
-	for i, theta := range s.values {
-		row := factor.RowView(i).(*mat.VecDense)
-		row.ScaleVec(math.Sqrt(theta), row)
+	var along mat.Dense // V factor^T, factor^T factor being S
+	along.Mul(a, inner(basis, s.vectors))
+	along.Apply(func(_, j int, v float64) float64 { return v * math.Sqrt(s.values[j]) }, &along)
+	seen := rowSpace(&along, 1e-12*math.Sqrt(s.values[0]))
+	// The factor's rows without their combinations that V sees.
+	unseen := mat.DenseCopyOf(identity(rank))
+	if len(seen) > 0 {
+		projector := mat.NewDense(rank, rank, nil)
+		for _, row := range seen {
+			projector.RankOne(projector, -1, mat.NewVecDense(rank, row), mat.NewVecDense(rank, row))
+		}
+		unseen.Add(unseen, projector)
 	}
-	m, _ := a.Dims()
-	along := mat.NewDense(m, s.Rank(), nil) // V factor^T
-	at := 0
-	for _, block := range basis {
-		rows, _ := block.Dims()
-		var inner, part mat.Dense
-		inner.Mul(block, factor.T())
-		part.Mul(a.Slice(0, m, at, at+rows), &inner)
-		along.Add(along, &part)
-		at += rows
-	}
-	seen, _ := orthonormalise(along, 1e-12*math.Sqrt(s.values[0]))
-	if seen == nil {
-		return factor
-	}
-	var inner, part mat.Dense
-	inner.Mul(seen, factor)
-	part.Mul(seen.T(), &inner)
-	factor.Sub(factor, &part)
+	unseen.Apply(func(_, j int, v float64) float64 { return v * math.Sqrt(s.values[j]) }, unseen)
+	factor := (&arena{n: len(s.vectors[0])}).take(rank)
+	combine(factor, unseen, s.vectors)
 	return factor
 }
 
-// combine is dst = coordinates basis.
-func combine(dst, coordinates *mat.Dense, basis []*mat.Dense) {
-	rows, _ := coordinates.Dims()
-	dst.Zero()
-	at := 0
-	for _, block := range basis {
-		size, _ := block.Dims()
-		var part mat.Dense
-		part.Mul(coordinates.Slice(0, rows, at, at+size), block)
-		dst.Add(dst, &part)
-		at += size
-	}
+// rowSpace is an orthonormal basis of the rows of m that are longer than tolerance; m is overwritten.
+func rowSpace(m *mat.Dense, tolerance float64) [][]float64 {
+	space := basis{arena: &arena{}}
+	space.extend(views(m), tolerance)
+	return space.vectors
 }
 
 // symmetric is the symmetric part of a square matrix.

@@ -20,29 +20,31 @@ func SubspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (fo
 	if n != op.Dim() || rows < 1 || rows > k {
 		return nil, 0, 0, fmt.Errorf("solver: a span of %d of %d right-hand sides of length %d does not suit an operator of dimension %d", rows, k, n, op.Dim())
 	}
-	span := mat.DenseCopyOf(rhs.Slice(0, rows, 0, n))
-	for i := range rows {
-		if norm := floats.Norm(span.RawRowView(i), 2); norm > 0 {
-			floats.Scale(1/norm, span.RawRowView(i))
+	memory := &arena{n: n}
+	span := memory.take(rows)
+	for i, row := range span {
+		copy(row, rhs.RawRowView(i))
+		if norm := floats.Norm(row, 2); norm > 0 {
+			floats.Scale(1/norm, row)
 		}
 	}
-	basis, _ := orthonormalise(span, dependent)
-	if basis == nil {
+	space := basis{arena: memory}
+	space.extend(span, dependent)
+	b := space.size()
+	if b == 0 {
 		for range lambdas {
 			forms = append(forms, mat.NewDense(k, k, nil))
 		}
 		return forms, 0, 0, nil
 	}
-	b, _ := basis.Dims()
-	image := mat.NewDense(b, n, nil)
-	if err := op.Apply(image, basis); err != nil {
-		return nil, 0, 0, err
+	images := memory.take(b)
+	for i, v := range space.vectors {
+		if err := op.Apply(mat.NewDense(1, n, images[i]), mat.NewDense(1, n, v)); err != nil {
+			return nil, 0, 0, err
+		}
 	}
-	var projected, along mat.Dense
-	projected.Mul(image, basis.T())
-	along.Mul(basis, rhs.T()) // S^T g_j as columns
-	t := mat.NewSymDense(b, nil)
-	addSymmetric(t, 1, &projected)
+	t := symmetric(inner(images, space.vectors))
+	along := inner(space.vectors, views(rhs)) // S^T g_j as columns
 	var eigen mat.EigenSym
 	if eigen.Factorize(t, false) {
 		largest = eigen.Values(nil)[b-1]
@@ -53,7 +55,7 @@ func SubspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (fo
 		if !factor.Factorize(plus(t, lambda)) {
 			return nil, 0, 0, fmt.Errorf("solver: the metric is not positive definite at lambda = %g: rounding exceeds it, or the products are not finite", lambda)
 		}
-		coordinates := mat.DenseCopyOf(&along)
+		coordinates := mat.DenseCopyOf(along)
 		solve(coordinates, &factor)
 		form := mat.NewDense(k, k, nil)
 		form.Mul(along.T(), coordinates)
@@ -62,17 +64,18 @@ func SubspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (fo
 			continue
 		}
 		smallest, residual = lambda, 0
-		var solution, product mat.Dense
-		solution.Mul(coordinates.T(), basis)
-		product.Mul(coordinates.T(), image)
+		left := memory.take(1)
 		for i := range k {
-			left := product.RawRowView(i)
-			floats.AddScaled(left, lambda, solution.RawRowView(i))
-			norm := floats.Norm(rhs.RawRowView(i), 2)
-			if norm > 0 {
-				residual = max(residual, floats.Distance(left, rhs.RawRowView(i), 2)/norm)
+			// (eta + lambda) x - g
+			combine(left, coordinates.ColView(i).T(), images)
+			damped := mat.DenseCopyOf(coordinates.ColView(i).T())
+			damped.Scale(lambda, damped)
+			add(left, damped, space.vectors)
+			if norm := floats.Norm(rhs.RawRowView(i), 2); norm > 0 {
+				residual = max(residual, floats.Distance(left[0], rhs.RawRowView(i), 2)/norm)
 			}
 		}
+		memory.give(left)
 	}
 	return forms, residual, largest, nil
 }

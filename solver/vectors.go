@@ -1,0 +1,205 @@
+package solver
+
+import (
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"gonum.org/v1/gonum/mat"
+)
+
+// The long vectors of a solve are rows of float64 on the host, each a slice of its own, and all work on them is done by the
+// three functions below: every other matrix is small. There are few vectors and each is longer than any cache, so what
+// counts is how often they are read from memory. Work goes piece by piece, all vectors of a piece together while it stays
+// in the cache, on all cores.
+
+const (
+	pieceLength = 1024 // elements: a few dozen vectors of a piece are some hundred kilobytes
+	mostStrips  = 64   // parts of a sum; more than there are cores, so that none waits long for another
+)
+
+// inPieces calls work for the pieces of [0, n). Pieces of one strip follow each other on one core; which core takes which
+// strip is left to their pace, and results that are added up by strip in order do not depend on it.
+func inPieces(n int, work func(strip, from, to int)) {
+	pieces := (n + pieceLength - 1) / pieceLength
+	strips := min(pieces, mostStrips)
+	var next atomic.Int64
+	worker := func() {
+		for {
+			strip := int(next.Add(1)) - 1
+			if strip >= strips {
+				return
+			}
+			for piece := strip * pieces / strips; piece < (strip+1)*pieces/strips; piece++ {
+				work(strip, piece*pieceLength, min((piece+1)*pieceLength, n))
+			}
+		}
+	}
+	var group sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), strips) - 1 {
+		group.Go(worker)
+	}
+	worker()
+	group.Wait()
+}
+
+// inner is a b^T: the inner products of the rows of a with those of b.
+func inner(a, b [][]float64) *mat.Dense {
+	h := mat.NewDense(len(a), len(b), nil)
+	n := len(a[0])
+	size := len(a) * len(b)
+	partial := make([]float64, min(mostStrips, n/pieceLength+1)*size)
+	inPieces(n, func(strip, from, to int) {
+		sums := partial[strip*size : (strip+1)*size]
+		// Two rows by two, so that each element read is used twice. An odd last row is paired with itself.
+		for j := 0; j < len(b); j += 2 {
+			second := min(j+1, len(b)-1)
+			for i := 0; i < len(a); i += 2 {
+				below := min(i+1, len(a)-1)
+				s := dots(a[i][from:to], a[below][from:to], b[j][from:to], b[second][from:to])
+				sums[i*len(b)+j] += s[0]
+				if second > j {
+					sums[i*len(b)+second] += s[1]
+				}
+				if below > i {
+					sums[below*len(b)+j] += s[2]
+					if second > j {
+						sums[below*len(b)+second] += s[3]
+					}
+				}
+			}
+		}
+	})
+	total := h.RawMatrix().Data
+	for from := 0; from < len(partial); from += size {
+		for i, v := range partial[from : from+size] {
+			total[i] += v
+		}
+	}
+	return h
+}
+
+// add adds c b to the rows of a.
+func add(a [][]float64, c mat.Matrix, b [][]float64) {
+	rows := make([][]float64, len(a))
+	for i := range rows {
+		rows[i] = mat.Row(nil, i, c)
+	}
+	inPieces(len(a[0]), func(_, from, to int) {
+		for i, row := range a {
+			addPiece(row, rows[i], b, from, to)
+		}
+	})
+}
+
+// addPiece adds the combination of the rows of b with coefficients c to a piece of a row, four at a time: a is then read and
+// written a quarter as often. The last four are filled up with zero times the last.
+func addPiece(a, c []float64, b [][]float64, from, to int) {
+	for j := 0; j < len(b); j += 4 {
+		var factors [4]float64
+		var rows [4][]float64
+		copy(factors[:], c[j:])
+		for k := range rows {
+			rows[k] = b[min(j+k, len(b)-1)][from:to]
+		}
+		addScaled(a[from:to], &factors, &rows)
+	}
+}
+
+// substitute turns the leading rows of w into L^-1 w and takes their part out of the others, for a lower trapezoidal matrix L
+// whose leading square part is of size rank.
+func substitute(w [][]float64, l *mat.Dense, rank int) {
+	negative := negated(l)
+	inPieces(len(w[0]), func(_, from, to int) {
+		for i, row := range w {
+			known := min(i, rank)
+			if known > 0 {
+				addPiece(row, negative.RawRowView(i)[:known], w[:known], from, to)
+			}
+			if i < rank {
+				scale(row[from:to], 1/l.At(i, i))
+			}
+		}
+	})
+}
+
+// norms are the Euclidean norms of rows.
+func norms(rows [][]float64) []float64 {
+	n := make([]float64, len(rows))
+	for i := range rows {
+		n[i] = math.Sqrt(inner(rows[i:i+1], rows[i:i+1]).At(0, 0))
+	}
+	return n
+}
+
+// negated is -m.
+func negated(m mat.Matrix) *mat.Dense {
+	n := mat.DenseCopyOf(m)
+	n.Scale(-1, n)
+	return n
+}
+
+// normalise scales rows to norm 1, but for those of norm 0, and returns what their norms were.
+func normalise(rows [][]float64) (lengths []float64) {
+	lengths = norms(rows)
+	inPieces(len(rows[0]), func(_, from, to int) {
+		for i, row := range rows {
+			if lengths[i] > 0 {
+				scale(row[from:to], 1/lengths[i])
+			}
+		}
+	})
+	return lengths
+}
+
+func scale(v []float64, by float64) {
+	for i := range v {
+		v[i] *= by
+	}
+}
+
+// combine overwrites dst with the combination of vectors with some coefficients.
+func combine(dst [][]float64, coefficients mat.Matrix, vectors [][]float64) {
+	for _, row := range dst {
+		clear(row)
+	}
+	add(dst, coefficients, vectors)
+}
+
+// views are the rows of a matrix, not copied.
+func views(m *mat.Dense) [][]float64 {
+	rows := make([][]float64, m.RawMatrix().Rows)
+	for i := range rows {
+		rows[i] = m.RawRowView(i)
+	}
+	return rows
+}
+
+// arena lends vectors of length n and takes them back, so that a solve in parts and steps asks the system for each only once:
+// left to the garbage collector, those of the part before would stay while the next one's are made.
+type arena struct {
+	n         int
+	all, free [][]float64
+}
+
+// take lends vectors, of any content.
+func (a *arena) take(count int) [][]float64 {
+	for len(a.free) < count {
+		v := make([]float64, a.n)
+		a.all, a.free = append(a.all, v), append(a.free, v)
+	}
+	rest := len(a.free) - count
+	rows := a.free[rest:]
+	a.free = a.free[:rest:rest]
+	return rows
+}
+
+func (a *arena) give(rows [][]float64) { a.free = append(a.free, rows...) }
+
+// reset takes all vectors back.
+func (a *arena) reset() { a.free = slices.Clone(a.all) }
+
+// bytes is the memory of all vectors, lent or not.
+func (a *arena) bytes() int64 { return 8 * int64(a.n) * int64(len(a.all)) }
