@@ -45,9 +45,9 @@ func newBlockLanczos(op Operator, g [][]float64, memory *arena) (l *blockLanczos
 // step multiplies the last block by the operator and appends the next. It returns T_j, [b_j, b_j], and B_j, [b_{j+1},
 // b_j]; B_j is nil when the space is invariant.
 //
-// Products are first orthogonalised against the last two blocks, which hold all of their part in the space but rounding, and
-// then, when extend does, against the whole basis: it is read from memory twice, and not four times as by orthogonalising
-// against all of it twice.
+// Products lose first what the recurrence says that they have along the last two blocks, which is all but rounding, and then,
+// by extend, what they have along any: the basis is read from memory twice, and not four times as by orthogonalising against
+// all of it twice.
 func (l *blockLanczos) step(ctx context.Context) (diagonal *mat.SymDense, below *mat.Dense, err error) {
 	last := len(l.starts) - 1
 	before := l.size()
@@ -57,20 +57,19 @@ func (l *blockLanczos) step(ctx context.Context) (diagonal *mat.SymDense, below 
 	if err := l.multiply(ctx, l.op, w, v); err != nil {
 		return nil, nil, err
 	}
-	near := l.starts[max(last-1, 0)]
-	recent := project(w, l.vectors[near:])
+	at := l.starts[last]
+	if last > 0 {
+		add(w, negated(l.below), l.vectors[l.starts[last-1]:at])
+	}
+	own := project(w, v)
 	h, fresh, left := l.extend(w, dependent*l.scale)
-	addTo(h, near, recent)
+	addTo(h, at, own)
 	l.dropped = max(l.dropped, floats.Max(left))
 
-	// h should be B_{j-1} along the block before, symmetric along this one, and zero elsewhere.
-	at := l.starts[last]
-	own := h.Slice(0, b, at, before).(*mat.Dense)
+	// What h has outside of a symmetric T_j is rounding.
+	own = h.Slice(0, b, at, before).(*mat.Dense)
 	diagonal = symmetric(own)
 	own.Sub(own, diagonal)
-	if last > 0 {
-		addTo(h, near, negated(l.below))
-	}
 	l.defect = max(l.defect, mat.Norm(h, 2))
 	if fresh == nil {
 		return diagonal, nil, nil

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 )
 
@@ -45,40 +46,40 @@ func inPieces(n int, work func(strip, from, to int)) {
 	group.Wait()
 }
 
+// sum adds up size numbers over the pieces of [0, n), to which work adds those of one.
+func sum(n, size int, work func(sums []float64, from, to int)) []float64 {
+	strips := make([]float64, mostStrips*size)
+	inPieces(n, func(strip, from, to int) { work(strips[strip*size:(strip+1)*size], from, to) })
+	total := strips[:size]
+	for from := size; from < len(strips); from += size {
+		floats.Add(total, strips[from:from+size])
+	}
+	return total
+}
+
 // inner is a b^T: the inner products of the rows of a with those of b.
 func inner(a, b [][]float64) *mat.Dense {
-	h := mat.NewDense(len(a), len(b), nil)
-	n := len(a[0])
-	size := len(a) * len(b)
-	partial := make([]float64, min(mostStrips, n/pieceLength+1)*size)
-	inPieces(n, func(strip, from, to int) {
-		sums := partial[strip*size : (strip+1)*size]
-		// Two rows by two, so that each element read is used twice. An odd last row is paired with itself.
-		for j := 0; j < len(b); j += 2 {
-			second := min(j+1, len(b)-1)
+	columns := len(b)
+	return mat.NewDense(len(a), columns, sum(len(a[0]), len(a)*columns, func(sums []float64, from, to int) {
+		// Two rows by two, so that what is read is used twice. A last row without a second is paired with itself.
+		for j := 0; j < columns; j += 2 {
+			right := min(j+1, columns-1)
 			for i := 0; i < len(a); i += 2 {
 				below := min(i+1, len(a)-1)
-				s := dots(a[i][from:to], a[below][from:to], b[j][from:to], b[second][from:to])
-				sums[i*len(b)+j] += s[0]
-				if second > j {
-					sums[i*len(b)+second] += s[1]
+				s := dots(a[i][from:to], a[below][from:to], b[j][from:to], b[right][from:to])
+				sums[i*columns+j] += s[0]
+				if right > j {
+					sums[i*columns+right] += s[1]
 				}
 				if below > i {
-					sums[below*len(b)+j] += s[2]
-					if second > j {
-						sums[below*len(b)+second] += s[3]
-					}
+					sums[below*columns+j] += s[2]
+				}
+				if below > i && right > j {
+					sums[below*columns+right] += s[3]
 				}
 			}
 		}
-	})
-	total := h.RawMatrix().Data
-	for from := 0; from < len(partial); from += size {
-		for i, v := range partial[from : from+size] {
-			total[i] += v
-		}
-	}
-	return h
+	}))
 }
 
 // add adds c b to the rows of a.
@@ -127,11 +128,20 @@ func substitute(w [][]float64, l *mat.Dense, rank int) {
 
 // norms are the Euclidean norms of rows.
 func norms(rows [][]float64) []float64 {
-	n := make([]float64, len(rows))
-	for i := range rows {
-		n[i] = math.Sqrt(inner(rows[i:i+1], rows[i:i+1]).At(0, 0))
+	squares := sum(len(rows[0]), len(rows), func(sums []float64, from, to int) {
+		for i := 0; i < len(rows); i += 2 {
+			a, b := rows[i][from:to], rows[min(i+1, len(rows)-1)][from:to]
+			s := dots(a, b, a, b)
+			sums[i] += s[0]
+			if i+1 < len(rows) {
+				sums[i+1] += s[3]
+			}
+		}
+	})
+	for i, v := range squares {
+		squares[i] = math.Sqrt(v)
 	}
-	return n
+	return squares
 }
 
 // negated is -m.
