@@ -103,29 +103,28 @@ func orthonormalise(w [][]float64, tolerance float64) (c *mat.Dense, left []floa
 				floats.Add(c.RawRowView(order[rank+i])[:rank], h.RawRowView(i))
 			}
 		}
-		gram := inner(open, open)
+		products := gram(open)
 		taken := 0
 		l := mat.NewDense(len(open), len(open), nil)
 		lengths := make([]float64, len(open)) // squared, of what is left of each row
 		for i := range open {
-			lengths[i] = gram.At(i, i)
+			lengths[i] = products.At(i, i)
 		}
-		// Rows are exchanged with all that belongs to them; gram is symmetric, and of it only the diagonal and what is below
-		// the rows taken is needed.
+		// Rows are exchanged with all that belongs to them; the products are symmetric.
 		for taken < len(open) {
 			pivot := taken + floats.MaxIdx(lengths[taken:])
 			length := lengths[pivot]
-			if !(length > square(tolerance)) || length < square(reach)*gram.At(pivot, pivot) {
+			if !(length > square(tolerance)) || length < square(reach)*products.At(pivot, pivot) {
 				break
 			}
-			exchange(gram, taken, pivot)
+			exchange(products, taken, pivot)
 			lengths[taken], lengths[pivot] = lengths[pivot], lengths[taken]
 			open[taken], open[pivot] = open[pivot], open[taken]
 			order[rank+taken], order[rank+pivot] = order[rank+pivot], order[rank+taken]
 			swap(l.RawRowView(taken), l.RawRowView(pivot))
 			l.Set(taken, taken, math.Sqrt(length))
 			for i := taken + 1; i < len(open); i++ {
-				along := (gram.At(i, taken) - floats.Dot(l.RawRowView(i)[:taken], l.RawRowView(taken)[:taken])) / l.At(taken, taken)
+				along := (products.At(i, taken) - floats.Dot(l.RawRowView(i)[:taken], l.RawRowView(taken)[:taken])) / l.At(taken, taken)
 				l.Set(i, taken, along)
 				lengths[i] -= square(along)
 			}
@@ -133,7 +132,7 @@ func orthonormalise(w [][]float64, tolerance float64) (c *mat.Dense, left []floa
 		}
 		if taken == 0 {
 			for i := range open {
-				left[order[rank+i]] = math.Sqrt(gram.At(i, i))
+				left[order[rank+i]] = math.Sqrt(products.At(i, i))
 			}
 			break
 		}

@@ -65,7 +65,7 @@ func (s *Sketch) learn(p process) {
 	every := memory.take(rows)
 	combine(every, &coordinates, basis)
 	every = append(every, s.without(basis, a)...)
-	values, turned = eigen(symmetric(inner(every, every)))
+	values, turned = eigen(symmetric(gram(every)))
 	turn := scaledRows(turned, values, rounding.norm(), s.limit)
 	if turn == nil {
 		return

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 )
 
@@ -17,8 +16,8 @@ import (
 // in the cache, on all cores.
 
 const (
-	pieceLength = 1024 // elements: a few dozen vectors of a piece are some hundred kilobytes
-	mostStrips  = 64   // parts of a sum; more than there are cores, so that none waits long for another
+	pieceLength = 512 // elements: those of a block stay in the nearest cache, those of the basis in the next
+	mostStrips  = 64  // parts of a sum; more than there are cores, so that none waits long for another
 )
 
 // inPieces calls work for the pieces of [0, n). Pieces of one strip follow each other on one core; which core takes which
@@ -46,40 +45,80 @@ func inPieces(n int, work func(strip, from, to int)) {
 	group.Wait()
 }
 
-// sum adds up size numbers over the pieces of [0, n), to which work adds those of one.
-func sum(n, size int, work func(sums []float64, from, to int)) []float64 {
-	strips := make([]float64, mostStrips*size)
-	inPieces(n, func(strip, from, to int) { work(strips[strip*size:(strip+1)*size], from, to) })
-	total := strips[:size]
-	for from := size; from < len(strips); from += size {
-		floats.Add(total, strips[from:from+size])
+// tile holds the inner products a0 b0, a0 b1, a1 b0 and a1 b1 of two rows with two, each as four numbers to be added up.
+type tile [4][4]float64
+
+// tiles adds up a number of tiles over the pieces of [0, n), to which work adds those of one piece.
+func tiles(n, count int, work func(t []tile, from, to int)) []tile {
+	strips := make([]tile, mostStrips*count)
+	inPieces(n, func(strip, from, to int) { work(strips[strip*count:(strip+1)*count], from, to) })
+	total := strips[:count]
+	for at := range strips[count:] {
+		for i, sums := range strips[count+at] {
+			for j, v := range sums {
+				total[at%count][i][j] += v
+			}
+		}
 	}
 	return total
 }
 
+// at is the inner product of row i of two with row j of two.
+func (t *tile) at(i, j int) float64 {
+	s := &t[2*i+j]
+	return (s[0] + s[1]) + (s[2] + s[3])
+}
+
+// pair is the i-th piece of two rows: of the last one twice where it has no second.
+func pair(rows [][]float64, i, from, to int) (first, second []float64) {
+	return rows[2*i][from:to], rows[min(2*i+1, len(rows)-1)][from:to]
+}
+
 // inner is a b^T: the inner products of the rows of a with those of b.
-func inner(a, b [][]float64) *mat.Dense {
-	columns := len(b)
-	return mat.NewDense(len(a), columns, sum(len(a[0]), len(a)*columns, func(sums []float64, from, to int) {
-		// Two rows by two, so that what is read is used twice. A last row without a second is paired with itself.
-		for j := 0; j < columns; j += 2 {
-			right := min(j+1, columns-1)
-			for i := 0; i < len(a); i += 2 {
-				below := min(i+1, len(a)-1)
-				s := dots(a[i][from:to], a[below][from:to], b[j][from:to], b[right][from:to])
-				sums[i*columns+j] += s[0]
-				if right > j {
-					sums[i*columns+right] += s[1]
-				}
-				if below > i {
-					sums[below*columns+j] += s[2]
-				}
-				if below > i && right > j {
-					sums[below*columns+right] += s[3]
+func inner(a, b [][]float64) *mat.Dense { return products(a, b, false) }
+
+// gram is a a^T.
+func gram(a [][]float64) *mat.Dense { return products(a, a, true) }
+
+func products(a, b [][]float64, symmetric bool) *mat.Dense {
+	down, across := (len(a)+1)/2, (len(b)+1)/2
+	sums := tiles(len(a[0]), down*across, func(t []tile, from, to int) {
+		for j := range across {
+			b0, b1 := pair(b, j, from, to)
+			for i := range down {
+				if !symmetric || i <= j {
+					a0, a1 := pair(a, i, from, to)
+					dots(&t[i*across+j], a0, a1, b0, b1)
 				}
 			}
 		}
-	}))
+	})
+	h := mat.NewDense(len(a), len(b), nil)
+	for r := range a {
+		for c := range b {
+			i, j := r, c
+			if symmetric {
+				i, j = min(r, c), max(r, c)
+			}
+			h.Set(r, c, sums[i/2*across+j/2].at(i%2, j%2))
+		}
+	}
+	return h
+}
+
+// norms are the Euclidean norms of rows.
+func norms(rows [][]float64) []float64 {
+	sums := tiles(len(rows[0]), (len(rows)+1)/2, func(t []tile, from, to int) {
+		for i := range t {
+			a0, a1 := pair(rows, i, from, to)
+			dots(&t[i], a0, a1, a0, a1)
+		}
+	})
+	lengths := make([]float64, len(rows))
+	for i := range lengths {
+		lengths[i] = math.Sqrt(sums[i/2].at(i%2, i%2))
+	}
+	return lengths
 }
 
 // add adds c b to the rows of a.
@@ -124,24 +163,6 @@ func substitute(w [][]float64, l *mat.Dense, rank int) {
 			}
 		}
 	})
-}
-
-// norms are the Euclidean norms of rows.
-func norms(rows [][]float64) []float64 {
-	squares := sum(len(rows[0]), len(rows), func(sums []float64, from, to int) {
-		for i := 0; i < len(rows); i += 2 {
-			a, b := rows[i][from:to], rows[min(i+1, len(rows)-1)][from:to]
-			s := dots(a, b, a, b)
-			sums[i] += s[0]
-			if i+1 < len(rows) {
-				sums[i+1] += s[3]
-			}
-		}
-	})
-	for i, v := range squares {
-		squares[i] = math.Sqrt(v)
-	}
-	return squares
 }
 
 // negated is -m.

@@ -2,7 +2,7 @@
 
 package solver
 
-func dots(a0, a1, b0, b1 []float64) [4]float64 { return plainDots(a0, a1, b0, b1) }
+func dots(t *tile, a0, a1, b0, b1 []float64) { plainDots(t, a0, a1, b0, b1) }
 
 func addScaled(dst []float64, factors *[4]float64, rows *[4][]float64) {
 	plainAddScaled(dst, factors, rows)

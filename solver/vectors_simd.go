@@ -22,14 +22,16 @@ func four(c *chunk, at int) archsimd.Float64x4 {
 	return archsimd.LoadFloat64x4((*[4]float64)(c[at : at+4]))
 }
 
-// dots are a0 b0, a0 b1, a1 b0 and a1 b1.
-func dots(a0, a1, b0, b1 []float64) (s [4]float64) {
+// dots adds the inner products of two rows with two to a tile.
+func dots(t *tile, a0, a1, b0, b1 []float64) {
 	if !simd {
-		return plainDots(a0, a1, b0, b1)
+		plainDots(t, a0, a1, b0, b1)
+		return
 	}
 	c0 := chunks(a0)
 	c1, d0, d1 := chunks(a1)[:len(c0)], chunks(b0)[:len(c0)], chunks(b1)[:len(c0)]
-	var s00, s01, s10, s11 archsimd.Float64x4
+	s00, s01 := archsimd.LoadFloat64x4(&t[0]), archsimd.LoadFloat64x4(&t[1])
+	s10, s11 := archsimd.LoadFloat64x4(&t[2]), archsimd.LoadFloat64x4(&t[3])
 	for i := range c0 {
 		p, q, u, v := &c0[i], &c1[i], &d0[i], &d1[i]
 		w, x, y, z := four(p, 0), four(q, 0), four(u, 0), four(v, 0)
@@ -41,15 +43,13 @@ func dots(a0, a1, b0, b1 []float64) (s [4]float64) {
 		w, x, y, z = four(p, 12), four(q, 12), four(u, 12), four(v, 12)
 		s00, s01, s10, s11 = w.MulAdd(y, s00), w.MulAdd(z, s01), x.MulAdd(y, s10), x.MulAdd(z, s11)
 	}
+	s00.Store(&t[0])
+	s01.Store(&t[1])
+	s10.Store(&t[2])
+	s11.Store(&t[3])
 	if done := len(c0) * len(chunk{}); done < len(a0) {
-		s = plainDots(a0[done:], a1[done:], b0[done:], b1[done:])
+		plainDots(t, a0[done:], a1[done:], b0[done:], b1[done:])
 	}
-	for i, sum := range [4]archsimd.Float64x4{s00, s01, s10, s11} {
-		var parts [4]float64
-		sum.Store(&parts)
-		s[i] += (parts[0] + parts[1]) + (parts[2] + parts[3])
-	}
-	return s
 }
 
 // addScaled adds the combination of four rows to dst.
