@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -376,4 +377,30 @@ func TestFormsOfLongVectors(t *testing.T) {
 	require.True(t, forms.Converged, forms.Status)
 	require.Less(t, forms.Products, int64(300))
 	requireContained(t, forms, 0, k, op.forms(1e-2, rhs))
+}
+
+// The parts of a solve use the same vectors, and no others are made.
+func TestPartsTakeTheMemoryThatIsCounted(t *testing.T) {
+	const n, k, rows = 200_003, 14, 2
+	random := rand.New(rand.NewPCG(9, 10))
+	op := &diagonal{entries: make([]float64, n), random: random}
+	for i := range op.entries {
+		op.entries[i] = math.Pow(10, -4*float64(i)/n)
+	}
+	rhs := gaussian(random, k, n)
+	options := solver.FormOptions{Lambdas: []float64{1e-1}, Rows: rows, MaxBytes: solver.BlockBytes(6, n, 8), LambdaMax: 1}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	forms, err := solver.BilinearForms(context.Background(), op, rhs, options)
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.True(t, forms.Converged, forms.Status)
+	require.Equal(t, 3, forms.Parts)
+	require.Equal(t, 6, forms.BlockSize)
+	allocated := int64(after.TotalAlloc - before.TotalAlloc)
+	given := int64(8 * n * forms.BlockSize) // counted, but not made by the solve
+	require.LessOrEqual(t, allocated, forms.Bytes-given+forms.Bytes/10)
+	require.LessOrEqual(t, forms.Bytes, solver.BlockBytes(forms.BlockSize, n, forms.Iterations))
+	require.LessOrEqual(t, solver.BlockBytes(forms.BlockSize, n, forms.Iterations), forms.Bytes*5/4)
+	requireContained(t, forms, 0, rows, op.forms(1e-1, rhs))
 }

@@ -39,20 +39,12 @@ func (o *basis) extend(w [][]float64, tolerance float64) (along, fresh *mat.Dens
 	}
 	fresh, left = orthonormalise(w, tolerance)
 	rank := width(fresh)
-	for again, first := true, true; again && rank > 0; first = false {
-		least := noise
-		again = false
+	for least := dependent; rank > 0; least = noise {
 		if o.size() > 0 {
 			h := project(w[:rank], o.vectors)
-			for i := range rank {
-				again = again || first && 1-square(floats.Norm(h.RawRowView(i), 2)) < square(noise)
-			}
 			var part mat.Dense
 			part.Mul(fresh, h)
 			along.Add(along, &part)
-		}
-		if again {
-			least = dependent
 		}
 		change, lost := orthonormalise(w[:rank], least)
 		for i, length := range lost {
@@ -60,10 +52,17 @@ func (o *basis) extend(w [][]float64, tolerance float64) (along, fresh *mat.Dens
 				left[r] += length * math.Abs(fresh.At(r, i))
 			}
 		}
+		shortest := 1.0
 		if rank = width(change); rank > 0 {
+			for i := range rank {
+				shortest = min(shortest, mat.Norm(change.ColView(i), math.Inf(1))) // the pivot
+			}
 			var product mat.Dense
 			product.Mul(fresh, change)
 			fresh = &product
+		}
+		if shortest > noise || least == noise {
+			break
 		}
 	}
 	o.vectors = append(o.vectors, w[:rank]...)
