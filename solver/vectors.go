@@ -123,29 +123,18 @@ func norms(rows [][]float64) []float64 {
 
 // add adds c b to the rows of a.
 func add(a [][]float64, c mat.Matrix, b [][]float64) {
-	rows := make([][]float64, len(a))
-	for i := range rows {
-		rows[i] = mat.Row(nil, i, c)
+	coefficients := make([][]float64, len(a))
+	for i := range a {
+		coefficients[i] = mat.Row(nil, i, c)
 	}
 	inPieces(len(a[0]), func(_, from, to int) {
-		for i, row := range a {
-			addPiece(row, rows[i], b, from, to)
+		for i := 0; i+1 < len(a); i += 2 {
+			addPiece(a[i][from:to], a[i+1][from:to], coefficients[i], coefficients[i+1], b, from, to)
+		}
+		if i := len(a) - 1; i%2 == 0 {
+			addPiece(a[i][from:to], nil, coefficients[i], nil, b, from, to)
 		}
 	})
-}
-
-// addPiece adds the combination of the rows of b with coefficients c to a piece of a row, four at a time: a is then read and
-// written a quarter as often. The last four are filled up with zero times the last.
-func addPiece(a, c []float64, b [][]float64, from, to int) {
-	for j := 0; j < len(b); j += 4 {
-		var factors [4]float64
-		var rows [4][]float64
-		copy(factors[:], c[j:])
-		for k := range rows {
-			rows[k] = b[min(j+k, len(b)-1)][from:to]
-		}
-		addScaled(a[from:to], &factors, &rows)
-	}
 }
 
 // substitute turns the leading rows of w into L^-1 w and takes their part out of the others, for a lower trapezoidal matrix L
@@ -155,14 +144,29 @@ func substitute(w [][]float64, l *mat.Dense, rank int) {
 	inPieces(len(w[0]), func(_, from, to int) {
 		for i, row := range w {
 			known := min(i, rank)
-			if known > 0 {
-				addPiece(row, negative.RawRowView(i)[:known], w[:known], from, to)
-			}
+			addPiece(row[from:to], nil, negative.RawRowView(i)[:known], nil, w[:known], from, to)
 			if i < rank {
 				scale(row[from:to], 1/l.At(i, i))
 			}
 		}
 	})
+}
+
+// addPiece adds combinations of pieces of the rows of b to two vectors, or to one where second is nil, four rows at a time so
+// that what is read and written is used for more. The last four are filled up with zero times the last.
+func addPiece(first, second, c, d []float64, b [][]float64, from, to int) {
+	for j := 0; j < len(b); j += 4 {
+		var factors [2][4]float64
+		var rows [4][]float64
+		copy(factors[0][:], c[j:])
+		if second != nil {
+			copy(factors[1][:], d[j:])
+		}
+		for k := range rows {
+			rows[k] = b[min(j+k, len(b)-1)][from:to]
+		}
+		addScaled(first, second, &factors, &rows)
+	}
 }
 
 // negated is -m.

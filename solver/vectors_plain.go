@@ -11,8 +11,11 @@ func plainDots(t *tile, a0, a1, b0, b1 []float64) {
 	t[3][0] += floats.Dot(a1, b1)
 }
 
-func plainAddScaled(dst []float64, factors *[4]float64, rows *[4][]float64) {
+func plainAddScaled(first, second []float64, factors *[2][4]float64, rows *[4][]float64) {
 	for i, row := range rows {
-		floats.AddScaled(dst, factors[i], row)
+		floats.AddScaled(first, factors[0][i], row)
+		if second != nil {
+			floats.AddScaled(second, factors[1][i], row)
+		}
 	}
 }

@@ -52,29 +52,79 @@ func dots(t *tile, a0, a1, b0, b1 []float64) {
 	}
 }
 
-// addScaled adds the combination of four rows to dst.
-func addScaled(dst []float64, factors *[4]float64, rows *[4][]float64) {
+// addScaled adds combinations of four rows to two vectors, or to one where second is nil.
+func addScaled(first, second []float64, factors *[2][4]float64, rows *[4][]float64) {
 	if !simd {
-		plainAddScaled(dst, factors, rows)
+		plainAddScaled(first, second, factors, rows)
 		return
 	}
-	d := chunks(dst)
-	c0, c1, c2, c3 := chunks(rows[0])[:len(d)], chunks(rows[1])[:len(d)], chunks(rows[2])[:len(d)], chunks(rows[3])[:len(d)]
-	f0, f1 := archsimd.BroadcastFloat64x4(factors[0]), archsimd.BroadcastFloat64x4(factors[1])
-	f2, f3 := archsimd.BroadcastFloat64x4(factors[2]), archsimd.BroadcastFloat64x4(factors[3])
-	for i := range d {
-		to, p, q, u, v := &d[i], &c0[i], &c1[i], &c2[i], &c3[i]
-		w, x, y, z := four(to, 0), four(to, 4), four(to, 8), four(to, 12)
-		w, x, y, z = four(p, 0).MulAdd(f0, w), four(p, 4).MulAdd(f0, x), four(p, 8).MulAdd(f0, y), four(p, 12).MulAdd(f0, z)
-		w, x, y, z = four(q, 0).MulAdd(f1, w), four(q, 4).MulAdd(f1, x), four(q, 8).MulAdd(f1, y), four(q, 12).MulAdd(f1, z)
-		w, x, y, z = four(u, 0).MulAdd(f2, w), four(u, 4).MulAdd(f2, x), four(u, 8).MulAdd(f2, y), four(u, 12).MulAdd(f2, z)
-		w, x, y, z = four(v, 0).MulAdd(f3, w), four(v, 4).MulAdd(f3, x), four(v, 8).MulAdd(f3, y), four(v, 12).MulAdd(f3, z)
-		w.Store((*[4]float64)(to[0:4]))
-		x.Store((*[4]float64)(to[4:8]))
-		y.Store((*[4]float64)(to[8:12]))
-		z.Store((*[4]float64)(to[12:16]))
+	alone := second == nil
+	if alone {
+		second = first // what is stored there is overwritten at once
 	}
-	if done := len(d) * len(chunk{}); done < len(dst) {
-		plainAddScaled(dst[done:], factors, &[4][]float64{rows[0][done:], rows[1][done:], rows[2][done:], rows[3][done:]})
+	d0 := chunks(first)
+	d1, c0, c1 := chunks(second)[:len(d0)], chunks(rows[0])[:len(d0)], chunks(rows[1])[:len(d0)]
+	c2, c3 := chunks(rows[2])[:len(d0)], chunks(rows[3])[:len(d0)]
+	var f, g [4]archsimd.Float64x4
+	for i := range 4 {
+		f[i], g[i] = archsimd.BroadcastFloat64x4(factors[0][i]), archsimd.BroadcastFloat64x4(factors[1][i])
+	}
+	f0, f1, f2, f3, g0, g1, g2, g3 := f[0], f[1], f[2], f[3], g[0], g[1], g[2], g[3]
+	for i := range d0 {
+		p, q, r0, r1, r2, r3 := &d0[i], &d1[i], &c0[i], &c1[i], &c2[i], &c3[i]
+		y, z := four(p, 0), four(q, 0)
+		x := four(r0, 0)
+		y, z = x.MulAdd(f0, y), x.MulAdd(g0, z)
+		x = four(r1, 0)
+		y, z = x.MulAdd(f1, y), x.MulAdd(g1, z)
+		x = four(r2, 0)
+		y, z = x.MulAdd(f2, y), x.MulAdd(g2, z)
+		x = four(r3, 0)
+		y, z = x.MulAdd(f3, y), x.MulAdd(g3, z)
+		z.Store((*[4]float64)(q[0:4]))
+		y.Store((*[4]float64)(p[0:4]))
+
+		y, z = four(p, 4), four(q, 4)
+		x = four(r0, 4)
+		y, z = x.MulAdd(f0, y), x.MulAdd(g0, z)
+		x = four(r1, 4)
+		y, z = x.MulAdd(f1, y), x.MulAdd(g1, z)
+		x = four(r2, 4)
+		y, z = x.MulAdd(f2, y), x.MulAdd(g2, z)
+		x = four(r3, 4)
+		y, z = x.MulAdd(f3, y), x.MulAdd(g3, z)
+		z.Store((*[4]float64)(q[4:8]))
+		y.Store((*[4]float64)(p[4:8]))
+
+		y, z = four(p, 8), four(q, 8)
+		x = four(r0, 8)
+		y, z = x.MulAdd(f0, y), x.MulAdd(g0, z)
+		x = four(r1, 8)
+		y, z = x.MulAdd(f1, y), x.MulAdd(g1, z)
+		x = four(r2, 8)
+		y, z = x.MulAdd(f2, y), x.MulAdd(g2, z)
+		x = four(r3, 8)
+		y, z = x.MulAdd(f3, y), x.MulAdd(g3, z)
+		z.Store((*[4]float64)(q[8:12]))
+		y.Store((*[4]float64)(p[8:12]))
+
+		y, z = four(p, 12), four(q, 12)
+		x = four(r0, 12)
+		y, z = x.MulAdd(f0, y), x.MulAdd(g0, z)
+		x = four(r1, 12)
+		y, z = x.MulAdd(f1, y), x.MulAdd(g1, z)
+		x = four(r2, 12)
+		y, z = x.MulAdd(f2, y), x.MulAdd(g2, z)
+		x = four(r3, 12)
+		y, z = x.MulAdd(f3, y), x.MulAdd(g3, z)
+		z.Store((*[4]float64)(q[12:16]))
+		y.Store((*[4]float64)(p[12:16]))
+	}
+	if done := len(d0) * len(chunk{}); done < len(first) {
+		second = second[done:]
+		if alone {
+			second = nil
+		}
+		plainAddScaled(first[done:], second, factors, &[4][]float64{rows[0][done:], rows[1][done:], rows[2][done:], rows[3][done:]})
 	}
 }

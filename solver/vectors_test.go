@@ -86,7 +86,7 @@ func TestVectorsDoNotDependOnTheCores(t *testing.T) {
 
 func TestKernelsAgreeWithPlainOnes(t *testing.T) {
 	for n := range 70 {
-		v := views(random(1, 5, n+1))
+		v := views(random(1, 6, n+1))
 		var got, want tile
 		dots(&got, v[0], v[1], v[2], v[3])
 		plainDots(&want, v[0], v[1], v[2], v[3])
@@ -95,11 +95,15 @@ func TestKernelsAgreeWithPlainOnes(t *testing.T) {
 				require.InDelta(t, want.at(i, j), got.at(i, j), 1e-13)
 			}
 		}
-		factors, rows := [4]float64{1, -2, 3, -4}, [4][]float64{v[1], v[2], v[3], v[4]}
-		sum := append([]float64{}, v[0]...)
-		addScaled(v[0], &factors, &rows)
-		plainAddScaled(sum, &factors, &rows)
-		require.InDeltaSlice(t, sum, v[0], 1e-13)
+		factors, rows := [2][4]float64{{1, -2, 3, -4}, {5, 6, -7, 8}}, [4][]float64{v[2], v[3], v[4], v[5]}
+		first, second := append([]float64{}, v[0]...), append([]float64{}, v[1]...)
+		addScaled(v[0], v[1], &factors, &rows)
+		plainAddScaled(first, second, &factors, &rows)
+		require.InDeltaSlice(t, first, v[0], 1e-13)
+		require.InDeltaSlice(t, second, v[1], 1e-13)
+		addScaled(v[0], nil, &factors, &rows)
+		plainAddScaled(first, nil, &factors, &rows)
+		require.InDeltaSlice(t, first, v[0], 1e-13)
 	}
 }
 
