@@ -11,20 +11,21 @@ import (
 )
 
 // The long vectors of a solve are rows of float64 on the host, each a slice of its own, and all work on them is done by the
-// three functions below: every other matrix is small. There are few vectors and each is longer than any cache, so what
-// counts is how often they are read from memory. Work goes piece by piece, all vectors of a piece together while it stays
-// in the cache, on all cores.
+// functions of this file: everything else is small matrices. There are few vectors and each is longer than any cache, so they
+// are taken piece by piece: all vectors of a piece while it stays in the cache, pieces on all cores.
 
 const (
-	pieceLength = 512 // elements: those of a block stay in the nearest cache, those of the basis in the next
-	mostStrips  = 64  // parts of a sum; more than there are cores, so that none waits long for another
+	pieceLength = 512 // elements: a piece of a block stays in the nearest cache, one of the basis in the next
+	mostStrips  = 64  // of pieces that follow each other: more than there are cores, which then end together
 )
 
-// inPieces calls work for the pieces of [0, n). Pieces of one strip follow each other on one core; which core takes which
-// strip is left to their pace, and results that are added up by strip in order do not depend on it.
+// strips is how many strips the pieces of n elements are dealt out to.
+func strips(n int) int { return min((n+pieceLength-1)/pieceLength, mostStrips) }
+
+// inPieces calls work for the pieces of [0, n), those of one strip one after the other on the same core. Which core takes which
+// strip is left to their pace; a sum over the strips in their order does not depend on it, nor on how many cores there are.
 func inPieces(n int, work func(strip, from, to int)) {
-	pieces := (n + pieceLength - 1) / pieceLength
-	strips := min(pieces, mostStrips)
+	pieces, strips := (n+pieceLength-1)/pieceLength, strips(n)
 	var next atomic.Int64
 	worker := func() {
 		for {
@@ -50,11 +51,11 @@ type tile [4][4]float64
 
 // tiles adds up a number of tiles over the pieces of [0, n), to which work adds those of one piece.
 func tiles(n, count int, work func(t []tile, from, to int)) []tile {
-	strips := make([]tile, mostStrips*count)
-	inPieces(n, func(strip, from, to int) { work(strips[strip*count:(strip+1)*count], from, to) })
-	total := strips[:count]
-	for at := range strips[count:] {
-		for i, sums := range strips[count+at] {
+	all := make([]tile, strips(n)*count)
+	inPieces(n, func(strip, from, to int) { work(all[strip*count:(strip+1)*count], from, to) })
+	total := all[:count]
+	for at := range all[count:] {
+		for i, sums := range all[count+at] {
 			for j, v := range sums {
 				total[at%count][i][j] += v
 			}
