@@ -32,6 +32,7 @@
 package forward
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -82,8 +83,8 @@ func operationName(t graph.NodeType) string {
 // intermediate results. Each tangent has the shape and dtype of its input, nil standing for zeros. An input is a cut: what
 // it is computed from gets no tangent through it, and a StopGradient on it does not matter.
 //
-// It is a graph-building function: it panics where arguments do not fit, and with an *UnsupportedError where an operation
-// between inputs and outputs has no rule.
+// It is a graph-building function: it panics where arguments do not fit, and with an error that joins an *UnsupportedError
+// for each operation between inputs and outputs that has no rule.
 func JVP(outputs, inputs, tangents []*graph.Node) []*graph.Node {
 	if len(inputs) != len(tangents) {
 		exceptions.Panicf("forward: %d inputs and %d tangents; each input needs one, nil if it is zero", len(inputs), len(tangents))
@@ -104,13 +105,26 @@ func JVP(outputs, inputs, tangents []*graph.Node) []*graph.Node {
 		p[input.Id()] = tangents[i]
 	}
 	derivatives := make([]*graph.Node, len(outputs))
+	var faults []error
+	known := map[string]bool{}
 	for i, output := range outputs {
 		for _, node := range p.pending(output) {
-			p[node.Id()] = p.tangent(node)
+			fault := exceptions.TryCatch[*UnsupportedError](func() { p[node.Id()] = p.tangent(node) })
+			if fault == nil {
+				continue
+			}
+			p[node.Id()] = graph.OnesLike(node) // anything, to see what else has no rule
+			if !known[fault.Op+fault.Reason] {
+				known[fault.Op+fault.Reason] = true
+				faults = append(faults, fault)
+			}
 		}
 		if derivatives[i] = p[output.Id()]; derivatives[i] == nil {
 			derivatives[i] = graph.ZerosLike(output)
 		}
+	}
+	if len(faults) > 0 {
+		panic(errors.Join(faults...))
 	}
 	return derivatives
 }

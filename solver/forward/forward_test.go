@@ -1,6 +1,7 @@
 package forward_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -132,6 +133,16 @@ func TestRefusals(t *testing.T) {
 			require.Contains(t, refused.Error(), "forward: operation "+op+" has no forward derivative, at Node #")
 			require.NotEmpty(t, refused.Reason)
 		}
+
+		// All of them are named, each kind once.
+		err := failure(b, func(g *graph.Graph) node {
+			x := wave(g, f64, 1, 4)
+			y := graph.Sort(graph.Sin(graph.Sort(x, 0, true)), 0, true)
+			return jvp(graph.BackendReduceWindow(y, compute.ReduceOpProduct, []int{2}, []int{1}, nil, nil, nil), x)
+		})
+		require.Equal(t, 2, strings.Count(err.Error(), "has no forward derivative"))
+		require.ErrorContains(t, err, "operation Sort")
+		require.ErrorContains(t, err, "operation ReduceWindow")
 
 		// What no tangent reaches is not refused.
 		require.InDeltaSlice(t, []float64{10}, run(t, b, func(g *graph.Graph) node {
