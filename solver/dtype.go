@@ -4,11 +4,13 @@ import (
 	"fmt"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// ConvertDType returns a copy of t in another precision; between Float32 and Float64, or a plain copy.
+// ConvertDType returns a copy of t in another precision; to Float32 or Float64 from any float type, or a plain copy.
 func ConvertDType(t *tensors.Tensor, to dtypes.DType) (*tensors.Tensor, error) {
 	from := t.DType()
 	if from == to {
@@ -21,10 +23,40 @@ func ConvertDType(t *tensors.Tensor, to dtypes.DType) (*tensors.Tensor, error) {
 		err = convert[float32, float64](converted, t)
 	case from == dtypes.Float64 && to == dtypes.Float32:
 		err = convert[float64, float32](converted, t)
+	case from == dtypes.Float16 || from == dtypes.BFloat16:
+		return widened(t, to)
 	default:
-		err = fmt.Errorf("solver: cannot convert %s to %s; only float32 and float64 are supported", from, to)
+		err = fmt.Errorf("solver: cannot convert %s to %s; only float32 and float64 are supported, and half precision as what is converted", from, to)
 	}
 	return converted, err
+}
+
+// widened converts a half precision, by way of float32, which holds all of its values.
+func widened(t *tensors.Tensor, to dtypes.DType) (*tensors.Tensor, error) {
+	single := tensors.FromShape(shapes.Make(dtypes.Float32, t.Shape().Dimensions...))
+	var err error
+	if t.DType() == dtypes.Float16 {
+		err = fromHalf[float16.Float16](single, t)
+	} else {
+		err = fromHalf[bfloat16.BFloat16](single, t)
+	}
+	if err != nil || to == dtypes.Float32 {
+		return single, err
+	}
+	return ConvertDType(single, to)
+}
+
+func fromHalf[From interface {
+	dtypes.Supported
+	Float32() float32
+}](dst, src *tensors.Tensor) error {
+	return tensors.ConstFlatData(src, func(from []From) {
+		tensors.MustMutableFlatData(dst, func(to []float32) {
+			for i, value := range from {
+				to[i] = value.Float32()
+			}
+		})
+	})
 }
 
 func convert[From, To float32 | float64](dst, src *tensors.Tensor) error {

@@ -153,10 +153,8 @@ func (n *Network) Load(from *model.Store) error {
 		}
 		trainable := variable.Trainable && value.DType().IsFloat()
 		dtype := value.DType()
-		if dtype == dtypes.Float32 || dtype == dtypes.Float64 {
+		if dtype.IsFloat() {
 			dtype = n.dtype
-		} else if trainable {
-			return fmt.Errorf("solver: trainable variable %s is %s; only float32 and float64 are supported", variable.Path(), dtype)
 		}
 		copied, err := ConvertDType(value, dtype)
 		if err != nil {

@@ -217,3 +217,26 @@ func TestCheckGradientNamesTheLayer(t *testing.T) {
 		require.Contains(t, report.Faults[0].String(), "ConvGeneral in layer /down")
 	})
 }
+
+// Weights in half precision are audited as the numbers they are, in a precision that shows what follows from them.
+func TestWeightsInHalfPrecision(t *testing.T) {
+	for _, dtype := range []dtypes.DType{dtypes.Float16, dtypes.BFloat16} {
+		half := func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return graph.Mul(x, scope.VariableWithShape("weight", shapes.Make(x.DType(), 2)).NodeValue(x))
+		}
+		b := backendtest.Go(t)
+		store := model.NewStore()
+		x := tensors.FromValue([][]float64{{1, 2}, {3, 4}})
+		store.RootScope().VariableWithValue("weight", shapes.CastAsDType([]float64{0.5, -1.25}, dtype))
+		network, err := solver.NewNetwork(b, half, meanSquare, dtypes.Float64)
+		require.NoError(t, err)
+		require.NoError(t, network.Load(store))
+		output, err := network.Predict(x)
+		require.NoError(t, err)
+		require.Equal(t, [][]float64{{0.5, -2.5}, {1.5, -5}}, output.Value())
+		jacobian, err := network.Jacobian(x)
+		require.NoError(t, err)
+		require.Equal(t, []float64{1, 0, 0, 2, 3, 0, 0, 4}, jacobian.RawMatrix().Data)
+		network.Close()
+	}
+}
