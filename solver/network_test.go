@@ -222,7 +222,7 @@ func TestCheckGradientNamesTheLayer(t *testing.T) {
 func TestWeightsInHalfPrecision(t *testing.T) {
 	for _, dtype := range []dtypes.DType{dtypes.Float16, dtypes.BFloat16} {
 		half := func(scope *model.Scope, x *graph.Node) *graph.Node {
-			return graph.Mul(x, scope.VariableWithShape("weight", shapes.Make(x.DType(), 2)).NodeValue(x))
+			return graph.Mul(x, graph.ExpandLeftToRank(scope.VariableWithShape("weight", shapes.Make(x.DType(), 2)).NodeValue(x), 2))
 		}
 		b := backendtest.Go(t)
 		store := model.NewStore()
