@@ -1,0 +1,158 @@
+package hooks_test
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/train"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/hooks"
+)
+
+// A threshold is passed when the whole interval is past it: 0.71 to within 0.02 may still be 0.69.
+func ExampleStopRule() {
+	threshold := 0.7
+	stops(measured{1: 0.6, 2: 0.71, 3: 0.74, 4: 0.8}, hooks.StopRule{
+		Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: &threshold,
+	})
+	// Output:
+	// stopped: true at step 3
+	// d4/coherence is 0.74 [0.72, 0.76], threshold 0.7 (maximize), at step 3, epoch 0
+}
+
+// Two audits in a row that are not better by more than 0.02, as far as intervals of that half-width tell.
+func ExampleStopRule_patience() {
+	stops(measured{1: 0.3, 2: 0.5, 3: 0.51, 4: 0.49, 5: 0.9}, hooks.StopRule{
+		Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2, MinDelta: 0.02,
+	})
+	// Output:
+	// stopped: true at step 4
+	// d4/coherence is 0.49 [0.47, 0.51] and has not improved on 0.5 by more than 0.02 (maximize) in 2 audits, at step 4, epoch 0
+}
+
+// What the model has learned of the symmetry is lost for certain. Before step 3 it has learned too little to lose.
+func ExampleStopRule_divergence() {
+	divergence := 0.2
+	stops(measured{1: 0.05, 2: 0.1, 3: 0.4, 4: 0.19, 5: 0.1}, hooks.StopRule{
+		Monitor: "d4/coherence", Mode: hooks.Maximize, Divergence: &divergence, FirstStep: 3,
+	})
+	// Output:
+	// stopped: true at step 5
+	// d4/coherence is 0.1 [0.08, 0.12], worse than 0.2 (maximize), at step 5, epoch 0
+}
+
+// The first rule that is met stops the run.
+func ExampleBuilder_WithStopRules() {
+	enough, lost := 0.9, 0.2
+	loop := exampleLoop()
+	hook, err := hooks.New(measured{1: 0.4, 2: 0.7, 3: 0.95}).WithSchedule(hooks.EverySteps(1)).WithStopRules(
+		hooks.StopRule{Monitor: "d4/target_error", Mode: hooks.Minimize, Patience: 5},
+		hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: &enough, Divergence: &lost},
+	).Attach(loop)
+	if err != nil {
+		panic(err)
+	}
+	if _, err := loop.RunSteps(endless(8), 100); err != nil {
+		panic(err)
+	}
+	fmt.Println(hook.Stopped())
+	// Output: d4/coherence is 0.95 [0.93, 0.97], threshold 0.9 (maximize), at step 3, epoch 0 true
+}
+
+// An error is better when it is smaller.
+func ExampleMode() {
+	threshold := 0.3
+	rule := hooks.StopRule{Monitor: "d4/commutator_error", Mode: hooks.Minimize, Threshold: &threshold}
+	fmt.Println(rule.Mode)
+	stops(measured{}, rule) // with a commutator error of 0.25
+	// Output:
+	// minimize
+	// stopped: true at step 1
+	// d4/commutator_error is 0.25, threshold 0.3 (minimize), at step 1, epoch 0
+}
+
+func ExampleStopRule_Validate() {
+	for _, rule := range []hooks.StopRule{
+		{Monitor: "d4/loss", Mode: hooks.Minimize, Patience: 3},
+		{Monitor: "d4/coherence", Patience: 3},
+		{Monitor: "d4/coherence", Mode: hooks.Maximize},
+		{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 3},
+	} {
+		fmt.Println(rule.Validate())
+	}
+	// Output:
+	// hooks: stop rule: the monitor is "d4/loss"; use <group>/coherence, <group>/target_error or <group>/commutator_error, for instance d4/coherence
+	// hooks: stop rule on d4/coherence: the mode is Mode(0); use hooks.Maximize or hooks.Minimize
+	// hooks: stop rule on d4/coherence: it would never stop; set a threshold, a patience or a divergence
+	// <nil>
+}
+
+// A training that is resumed stops where it would have stopped uninterrupted, or is told that it had stopped already.
+func ExampleBuilder_WithHistory() {
+	rule := hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2}
+	var history []audit.CoherenceRow // writers.Read has it in Records.Coherence
+	for i, coherence := range []float64{0.5, 0.4, 0.3} {
+		history = append(history, audit.CoherenceRow{
+			Moment: audit.Moment{Step: int64(100 * (i + 1))}, GroupName: "d4", Element: audit.AllElements, Median: &coherence,
+		})
+	}
+	for _, rows := range [][]audit.CoherenceRow{history[:2], history} {
+		hook, err := hooks.New(measured{}).WithStopRules(rule).WithHistory(rows).Attach(exampleLoop())
+		if err != nil {
+			panic(err)
+		}
+		reason, stopped := hook.Stopped()
+		fmt.Printf("after %d audits: %t %q\n", len(rows), stopped, reason)
+	}
+	// Output:
+	// after 2 audits: false ""
+	// after 3 audits: true "d4/coherence is 0.3 and has not improved on 0.5 by more than 0 (maximize) in 2 audits, at step 300, epoch 0"
+}
+
+// After the second audit coherence only falls. The run ends with the weights of that audit, which a checkpoint hook then saves.
+func ExampleBuilder_WithBestCheckpoint() {
+	dir, err := os.MkdirTemp("", "best")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	loop := exampleLoop()
+	hook, err := hooks.New(measured{1: 0.3, 2: 0.6, 3: 0.5, 4: 0.4}).WithSchedule(hooks.EverySteps(1)).
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2}).
+		WithBestCheckpoint(dir).Attach(loop)
+	if err != nil {
+		panic(err)
+	}
+	loop.OnEnd("checkpoint", 100, func(loop *train.Loop, _ []*tensors.Tensor) error {
+		fmt.Println("saved at the end: step", loop.Trainer.GlobalStep())
+		return nil
+	})
+	_, err = loop.RunSteps(endless(8), 100)
+	fmt.Println(err, hook.Failures())
+	reason, _ := hook.Stopped()
+	fmt.Println(reason)
+	entries, _ := os.ReadDir(dir)
+	fmt.Println(entries)
+	// Output:
+	// saved at the end: step 2
+	// <nil> []
+	// d4/coherence is 0.4 [0.38, 0.42] and has not improved on 0.6 by more than 0 (maximize) in 2 audits, at step 4, epoch 0
+	// [d step-000000002/]
+}
+
+// stops trains with an audit at each step and says when, and why, a rule stops it.
+func stops(auditor hooks.Auditor, rule hooks.StopRule) {
+	loop := exampleLoop()
+	hook, err := hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithStopRules(rule).Attach(loop)
+	if err != nil {
+		panic(err)
+	}
+	if _, err := loop.RunSteps(endless(8), 10); err != nil {
+		panic(err)
+	}
+	reason, stopped := hook.Stopped()
+	fmt.Println("stopped:", stopped, "at step", loop.Trainer.GlobalStep())
+	fmt.Println(reason)
+}
