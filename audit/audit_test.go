@@ -413,34 +413,3 @@ func TestBuilderRefuses(t *testing.T) {
 		})
 	}
 }
-
-func ExampleNew() {
-	// In a training the source is its *train.Trainer, and the states are held-out transitions; here random numbers and a
-	// model that returns what it is given.
-	backend := exampleBackend()
-	before, after := batch(flow(1, 2)), batch(flow(2, 2))
-	store := model.NewStore()
-	identity := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
-
-	auditor, err := audit.New(source{backend, store}, identity, nil).
-		WithField(orbits.EulerField()).
-		WithGroup(orbits.D4(), audit.Probes{Inputs: before, Targets: after}).
-		WithForwardOnly().
-		Done()
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer auditor.Close()
-	records, err := auditor.Audit(context.Background(), audit.Moment{Model: "identity"})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	for _, row := range records.Coherence {
-		if row.Element == audit.AllElements {
-			fmt.Printf("%s: median commutator error %.0f\n", row.GroupName, row.MedianCommutatorError)
-		}
-	}
-	// Output: d4: median commutator error 0
-}

@@ -10,18 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
-	"github.com/symaudit/symaudit/internal/backend"
 	"github.com/symaudit/symaudit/internal/backendtest"
 	"github.com/symaudit/symaudit/orbits"
 )
-
-func exampleBackend() compute.Backend {
-	choice, err := backend.Open("go")
-	if err != nil {
-		panic(err)
-	}
-	return choice.Backend
-}
 
 func TestSMSE(t *testing.T) {
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
