@@ -175,11 +175,11 @@ func ExampleBuilder_WithRecycling() {
 // At debug level the log tells how each solve went. Here without what differs from machine to machine.
 func ExampleBuilder_WithLogger() {
 	log := zerolog.New(zerolog.ConsoleWriter{
-		Out: os.Stdout, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}, FieldsExclude: []string{"took", "half_width"},
+		Out: os.Stdout, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}, FieldsExclude: []string{"took", "half_width", "bytes"},
 	})
 	recordsOf(audit.New(newModel(slopes, waves(1)), slopes, nil).WithField(temperature).WithGroup(orbits.C4(), waves(1)).WithLogger(log))
 	// Output:
-	// DBG solved block=4 bytes=288 parts=1 products=3 sketch_rank=0 status=converged
+	// DBG solved block=4 parts=1 products=3 sketch_rank=0 status=converged
 	// DBG audited step=0
 }
 

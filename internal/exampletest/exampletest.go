@@ -90,6 +90,9 @@ func examined(dir string) (map[string]bool, error) {
 			ast.Inspect(function.Body, func(node ast.Node) bool {
 				if name, ok := node.(*ast.Ident); ok {
 					uses[info.Uses[name]] = true
+					if method, ok := info.Uses[name].(*types.Func); ok {
+						uses[method.Origin()] = true // of a generic type
+					}
 				}
 				return true
 			})

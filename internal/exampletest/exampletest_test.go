@@ -14,6 +14,8 @@ func TestExamined(t *testing.T) {
 		"Square.Area":  true, // within a function that is given to one of an unknown package
 		"Square.Close": true, // and Circle's is another
 		"Circle.Close": false,
+		"NewList":      true,
+		"List.Len":     true, // of its instances
 		"Square.Scale": false,
 		"Draw":         false, // but in no example
 		"Unchecked":    false, // without an output

@@ -15,6 +15,12 @@ type Circle struct{ Radius float64 }
 
 func (Circle) Close() error { return nil }
 
+type List[T any] struct{ all []T }
+
+func NewList[T any](all ...T) *List[T] { return &List[T]{all} }
+
+func (l *List[T]) Len() int { return len(l.all) }
+
 type Shape interface{ Area() float64 }
 
 func Draw(io.Writer, Shape) {}

@@ -15,6 +15,12 @@ func ExampleNew() {
 	// Output: 4
 }
 
+func ExampleList() {
+	fmt.Println(shapes.NewList(missing.Side()).Len())
+	fmt.Println(shapes.NewList(1, 2).Len())
+	// Output: 12
+}
+
 func ExampleUnchecked() {
 	shapes.Unchecked()
 }
