@@ -207,13 +207,14 @@ func (b *Builder) Done() (a *Auditor, err error) {
 	if err := b.checkSolve(); err != nil {
 		return nil, err
 	}
+	a = &Auditor{config: *b} // a copy: the builder may make another, whose defaults differ
+	b = &a.config
 	if b.solve.MaxBytes == 0 {
 		b.solve.MaxBytes = solver.DefaultMaxBytes
 	}
 	if b.dtype == dtypes.InvalidDType {
 		b.dtype = b.defaultDType()
 	}
-	a = &Auditor{config: *b}
 	backend, free, err := own(b.source.Backend())
 	if err != nil {
 		return nil, err

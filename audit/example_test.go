@@ -68,10 +68,9 @@ func ExampleNew() {
 	if err != nil {
 		panic(err)
 	}
-	for _, row := range records.Coherence {
-		if row.Element == audit.AllElements {
-			fmt.Printf("%-12s commutator error below 1e-9: %t, coherence %.2f\n", row.GroupName, row.MedianCommutatorError < 1e-9, *row.Median)
-		}
+	for _, group := range auditor.Groups() {
+		all := records.Summary(group)
+		fmt.Printf("%-12s commutator error below 1e-9: %t, coherence %.2f\n", group, all.MedianCommutatorError < 1e-9, *all.Median)
 	}
 	// Output:
 	// [d4 translations]

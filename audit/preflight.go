@@ -28,7 +28,8 @@ type Cost struct {
 //   - an operation without a forward derivative, or a gradient that is not the adjoint of the derivative, with its layer;
 //   - outputs that differ between two evaluations of the same states: randomness or state in evaluation mode;
 //   - outputs of a sample that depend on the others of its batch;
-//   - probes that behave as if other channels were the components of a vector, or rows grew the other way;
+//   - probes that behave as if other channels were the components of a vector, or rows grew the other way, in as far as a law
+//     of the vector alone, or of scalars alone, does not leave that open;
 //   - outputs of another shape than the targets need, or that are not finite.
 func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
 	if err := a.load(); err != nil {

@@ -117,6 +117,16 @@ type Records struct {
 	Coherence []CoherenceRow
 }
 
+// Summary is the coherence of a whole group at the smallest lambda, nil if the group was not audited.
+func (r *Records) Summary(group string) *CoherenceRow {
+	for i := range r.Coherence {
+		if row := &r.Coherence[i]; row.GroupName == group && row.Element == AllElements {
+			return row // lambdas ascend
+		}
+	}
+	return nil
+}
+
 // Sink keeps records. After Write has returned nil they survive the end of the process; after an error nothing of
 // them is visible to a reader. RunID and Attempt of every row are the sink's to fill in.
 type Sink interface {

@@ -21,7 +21,7 @@ func ExampleParseSchedule() {
 	fmt.Println(err)
 	// Output:
 	// every 500 steps
-	// every 10m0s
+	// every 10m
 	// hooks: "now and then" is no schedule; use for instance "every 100 steps", "every epoch", "every 10m", "at doubling steps from 100" or "20 times", or several separated by "or"
 }
 
@@ -37,7 +37,7 @@ func ExampleSchedule() {
 	// every 2 epochs:            [8 16 20]
 	// at doubling steps from 2:  [2 4 8 16 20]
 	// 3 times:                   [7 14 20]
-	// every 1h0m0s:              [20]
+	// every 1h:                  [20]
 }
 
 // Of several schedules any one will do: often while the model learns fast, and each fourth step from then on.

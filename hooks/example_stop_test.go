@@ -108,7 +108,7 @@ func ExampleBuilder_WithHistory() {
 	}
 	// Output:
 	// after 2 audits: false ""
-	// after 3 audits: true "d4/coherence is 0.3 and has not improved on 0.5 by more than 0 (maximize) in 2 audits, at step 300, epoch 0"
+	// after 3 audits: true "d4/coherence is 0.3 and has not improved on 0.5 (maximize) in 2 audits, at step 300, epoch 0"
 }
 
 // After the second audit coherence only falls. The run ends with the weights of that audit, which a checkpoint hook then saves.
@@ -138,7 +138,7 @@ func ExampleBuilder_WithBestCheckpoint() {
 	// Output:
 	// saved at the end: step 2
 	// <nil> []
-	// d4/coherence is 0.4 [0.38, 0.42] and has not improved on 0.6 by more than 0 (maximize) in 2 audits, at step 4, epoch 0
+	// d4/coherence is 0.4 [0.38, 0.42] and has not improved on 0.6 (maximize) in 2 audits, at step 4, epoch 0
 	// [d step-000000002/]
 }
 

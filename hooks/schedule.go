@@ -108,7 +108,13 @@ func (s Schedule) String() string {
 	case epochs:
 		return counted("epoch")
 	case duration:
-		return "every " + s.wait.String()
+		words := s.wait.String() // 1h0m0s
+		for _, nothing := range []string{"m0s", "h0m"} {
+			if shorter, cut := strings.CutSuffix(words, nothing[1:]); cut && strings.HasSuffix(words, nothing) {
+				words = shorter
+			}
+		}
+		return "every " + words
 	case doubling:
 		return fmt.Sprintf("at doubling steps from %d", s.every)
 	case times:

@@ -216,6 +216,9 @@ func (p *progress) observe(step int64, r reading) (reason string) {
 	if value != nil {
 		now = fmt.Sprintf("is %s", r)
 	}
-	return fmt.Sprintf("%s %s and has not improved on %.6g by more than %g (%s) in %d audits",
-		p.Monitor, now, *p.best, p.MinDelta, p.Mode, p.stale)
+	least := ""
+	if p.MinDelta > 0 {
+		least = fmt.Sprintf(" by more than %g", p.MinDelta)
+	}
+	return fmt.Sprintf("%s %s and has not improved on %.6g%s (%s) in %d audits", p.Monitor, now, *p.best, least, p.Mode, p.stale)
 }

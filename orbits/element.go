@@ -194,5 +194,6 @@ func (e Element) Turn() (x, y Vector, ok bool) {
 	if e != (Element{grid: e.grid, vector: e.grid}) {
 		return Vector{}, Vector{}, false
 	}
-	return e.grid.apply(Vector{X: 1}), e.grid.apply(Vector{Y: 1}), true
+	positive := func(v Vector) Vector { return Vector{v.X + 0, v.Y + 0} } // no -0, which prints as such
+	return positive(e.grid.apply(Vector{X: 1})), positive(e.grid.apply(Vector{Y: 1})), true
 }
