@@ -1,10 +1,12 @@
 package audit_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -15,6 +17,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
@@ -402,6 +405,7 @@ func TestBuilderRefuses(t *testing.T) {
 		"oblong":     {audit.New(from, fn, nil).WithGroup(orbits.Translations(4), oblong), "needs a stride of at least 0.01 and less than 4 pixels on a 4x16 grid, got 4"},
 		"shapes":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), shapes), "both must be the same"},
 		"channels":   {audit.New(from, fn, nil).WithField(orbits.Field{Channels: []string{"u"}}).WithGroup(orbits.D4(), probes(2, 0)), "have 4 channels, the field has 1"},
+		"tolerance":  {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithTolerance(2), "the tolerance is ±2 on a cosine"},
 		"batch size": {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(4, 3)), "a batch size of 3 does not divide 4 probes"},
 		"twice":      {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithGroup(orbits.D4(), probes(2, 0)), `group "d4" was added twice`},
 		"lambda":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithLambda(0), "lambda is 0; it must be positive"},
@@ -412,4 +416,40 @@ func TestBuilderRefuses(t *testing.T) {
 			require.ErrorContains(t, err, test.want)
 		})
 	}
+}
+
+func TestProbesThatSayLittleAreNamed(t *testing.T) {
+	log := &bytes.Buffer{}
+	still, empty := probes(2, 0), probes(2, 0)
+	values := make([]float32, 2*grid*grid*4)
+	for i := range values {
+		if i%4 == 0 || i%4 == 3 {
+			values[i] = 1 // at rest, the same everywhere
+		}
+	}
+	still.Inputs = batch(values)
+	tensors.MustMutableFlatData(empty.Targets, func(flat []float32) {
+		for i := range flat[:len(flat)/2] {
+			if i%4 == 2 {
+				flat[i] = 0
+			}
+		}
+	})
+	trainer := trained(t, backendtest.Go(t), smallUNet.Fn())
+	for p, want := range map[*audit.Probes][]string{
+		&still: {`"probes":2,"of":2,"message":"no element changes these probes`},
+		&empty: {`"channel":"momentum_y","probes":1,"of":2,"message":"a channel of these probes' targets is zero`},
+	} {
+		log.Reset()
+		auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithGroup(orbits.D4(), *p).WithLogger(zerolog.New(log)).Done()
+		require.NoError(t, err)
+		auditor.Close()
+		require.Equal(t, len(want), strings.Count(log.String(), "\n"), log)
+		require.Contains(t, log.String(), want[0])
+	}
+	log.Reset()
+	auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithGroup(orbits.D4(), probes(2, 0)).WithLogger(zerolog.New(log)).Done()
+	require.NoError(t, err)
+	auditor.Close()
+	require.Empty(t, log.String())
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"gonum.org/v1/gonum/mat"
 
@@ -51,13 +52,68 @@ func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
 			break
 		}
 	}
-	if err := a.checkGradient(); err != nil {
+	if err := a.checkGradient(); err != nil && !slices.ContainsFunc(faults, func(known error) bool { return known.Error() == err.Error() }) {
 		faults = append(faults, err)
 	}
 	if err := errors.Join(faults...); err != nil {
 		return Cost{}, err
 	}
 	return a.predict()
+}
+
+// checkGradient refuses, in the first audit, a model whose reverse-mode gradient is not the adjoint of its derivative:
+// solves with such a metric may converge, to influence that means nothing.
+func (a *Auditor) checkGradient() error {
+	if a.checked || a.config.forward {
+		return nil
+	}
+	one, err := a.orbits[0].states(0, 0, 1)
+	if err != nil {
+		return err
+	}
+	report, err := a.network.With(one.further...).CheckGradient(one.x)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	if report.OK() && a.config.dtype == dtypes.Float32 {
+		if report, err = a.checkInDouble(one, report); err != nil {
+			return err
+		}
+	}
+	if math.IsNaN(report.Error) {
+		return errors.New("audit: the model's derivatives at the probes are not finite; has training diverged?")
+	}
+	if !report.OK() {
+		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e): %s; training and influence need a right one, and GoMLX v0.28 has none for convolutions with an even kernel: use an odd one", report.Error, report.Limit, report.FaultsString())
+	}
+	a.checked = true
+	return one.free()
+}
+
+// checkInDouble repeats in double precision a check that found nothing: a fault in a path that contributes little, as those before
+// a last layer that began at zero, is less than what rounding explains in single precision. Of a model that does not follow
+// the dtype of its input nothing more can be said than was found.
+func (a *Auditor) checkInDouble(one states, single solver.GradientReport) (solver.GradientReport, error) {
+	double, err := solver.NewNetwork(a.backend, a.config.modelFn, a.config.lossFn, dtypes.Float64)
+	if err != nil {
+		return single, fmt.Errorf("audit: %w", err)
+	}
+	defer double.Close()
+	if err := double.Load(a.config.source.Store()); err != nil {
+		return single, fmt.Errorf("audit: %w", err)
+	}
+	var further []*tensors.Tensor
+	for _, t := range one.further {
+		if t, err = follow(t, dtypes.Float64); err != nil {
+			return single, fmt.Errorf("audit: %w", err)
+		}
+		further = append(further, t)
+	}
+	report, err := double.With(further...).CheckGradient(one.x)
+	if err != nil {
+		return single, nil //nolint:nilerr // it does not follow the dtype
+	}
+	return report, nil
 }
 
 // checkOutputs evaluates a group's states twice, and then each of a batch's places with the first of them.

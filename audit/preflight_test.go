@@ -8,8 +8,12 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/model/initializer"
+	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
@@ -72,5 +76,35 @@ func TestPreflight(t *testing.T) {
 			}
 			require.GreaterOrEqual(t, products, cost.Products)
 		})
+	}
+}
+
+// After a step a last layer that began at zero lets so little through that the fault before it is less than the rounding of
+// single precision.
+func TestPreflightFindsAFaultBehindAClosedLayer(t *testing.T) {
+	for kernel, want := range map[int]string{2: "/even/conv", 3: ""} {
+		fn := func(scope *model.Scope, x *graph.Node) *graph.Node {
+			y := graph.Tanh(layers.Convolution(scope.In("stem"), x).Channels(4).KernelSize(3).PadSame().Done())
+			y = graph.Tanh(layers.Convolution(scope.In("even"), y).Channels(4).KernelSize(kernel).PadSame().Done())
+			closed := scope.In("closed").WithInitializer(initializer.Zero)
+			return graph.Add(x, layers.Convolution(closed, y).Channels(4).KernelSize(3).PadSame().Done())
+		}
+		store := model.NewStore()
+		store.SetParam(model.ParamInitialSeed, int64(7))
+		b := backendtest.Go(t)
+		trainer := train.NewTrainer(b, store, fn, audit.Loss, optimizer.Adam().LearningRate(1e-4).Done(), nil, nil)
+		p := probes(4, 2)
+		_, err := trainer.TrainStep(train.Batch{Inputs: []*tensors.Tensor{batch(flow(1, 4))}, Labels: []*tensors.Tensor{batch(flow(2, 4))}})
+		require.NoError(t, err)
+		auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), p).WithDType(dtypes.Float32).Done()
+		require.NoError(t, err)
+		_, err = auditor.Preflight(context.Background())
+		auditor.Close()
+		if want == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, err, "the model's gradient is wrong")
+		require.ErrorContains(t, err, want)
 	}
 }

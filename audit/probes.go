@@ -165,10 +165,10 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	}
 	if invariant {
 		o.targets = slices.Repeat([]*tensors.Tensor{targets}, len(elements))
-		return o, nil
+	} else if o.targets, err = o.move(o.act, targets); err != nil {
+		return nil, err
 	}
-	o.targets, err = o.move(o.act, targets)
-	return o, err
+	return o, o.warn(output, invariant, log)
 }
 
 // follow copies a tensor, converted if it is of floats.

@@ -22,14 +22,20 @@ const SharedPrefix = "symaudit/"
 // "d4/coherence", with its interval. It may be called at any time, from any goroutine.
 func (h *Hook) Metric(monitor string) func() (name, value string) {
 	return func() (name, value string) {
-		if latest := h.newest.Load(); latest != nil {
-			for _, r := range *latest {
-				if r.monitor == monitor && r.value != nil {
-					return monitor, r.String()
-				}
+		latest := h.newest.Load()
+		if latest == nil {
+			return monitor, "not audited yet"
+		}
+		for _, r := range *latest {
+			switch {
+			case r.monitor != monitor:
+			case r.value == nil:
+				return monitor, "no value"
+			default:
+				return monitor, r.String()
 			}
 		}
-		return monitor, "not audited yet"
+		return monitor, "unknown; there are " + names(*latest)
 	}
 }
 
@@ -109,6 +115,9 @@ func (h *Hook) preflight(loop *train.Loop) error {
 		if cost.ProductTime > 0 {
 			line.Int64("products_at_least", cost.Products).Float64("seconds_a_product", short(cost.ProductTime.Seconds())).
 				Float64("seconds_at_least", short(float64(cost.Products)*cost.ProductTime.Seconds())).Int64("mib", cost.Bytes>>20)
+		}
+		if share := h.config.budget; share != nil && h.latest > 0 {
+			line.Float64("at_most_one_in_seconds", short(h.latest.Seconds() / *share))
 		}
 		line.Msg("an audit will take")
 	case h.cancelled(err):
@@ -231,7 +240,18 @@ func names(found []reading) string {
 
 // logAudit writes the line that a person reads: the medians of each group, and what they cost.
 func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading, took time.Duration) {
-	line := h.config.log.Info().Str("model", at.Model).Int64("step", at.Step).Float64("epoch", short(at.Epoch))
+	status, unconverged := "", 0
+	for _, solve := range records.Solves {
+		if solve.Status != audit.Converged {
+			status = solve.Status
+			unconverged++
+		}
+	}
+	line := h.config.log.Info()
+	if unconverged > 0 {
+		line = h.config.log.Warn().Int("unconverged_solves", unconverged).Str("status", status)
+	}
+	line.Str("model", at.Model).Int64("step", at.Step).Float64("epoch", short(at.Epoch))
 	if n := len(records.Training); n > 0 {
 		line.Float64("loss", short(records.Training[n-1].Loss))
 	}
@@ -240,22 +260,16 @@ func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading
 			line.Float64(r.monitor, short(*r.value))
 		}
 	}
-	products, unconverged, widest := int64(0), 0, 0.0
+	products, widest := int64(0), 0.0
 	for _, solve := range records.Solves {
 		if solve.MaxHalfWidth != nil {
 			widest = max(widest, *solve.MaxHalfWidth)
 		}
 		products += solve.Products + solve.SetupProducts
-		if solve.Status != audit.Converged {
-			unconverged++
-		}
 	}
 	line.Int64("products", products)
 	if widest > 0 {
 		line.Float64("half_width", short(widest))
-	}
-	if unconverged > 0 {
-		line.Int("unconverged_solves", unconverged)
 	}
 	line.Float64("seconds", short(took.Seconds())).Msg("audit")
 }

@@ -85,8 +85,8 @@ func (b *Builder) WithSchedule(schedules ...Schedule) *Builder { b.schedules = s
 // WithBudget limits the share of a run's time that audits take, 0.05 for five percent: an audit that is due is left out while
 // it and the one of the last step would break the limit if they took as long as the one before, or, before the first, as long
 // as the preflight predicts. The audit of the last step is never left out: a run shorter than it allows is over the budget.
-// Probes and tolerance are not touched, or audits could not be compared. The log says at the end what share audits took, and
-// how many were left out. Without a schedule the budget is DefaultBudget; with one there is none unless it is set here.
+// Probes and tolerance are not touched, or audits could not be compared. The log says at the end what share audits took.
+// Without a schedule the budget is DefaultBudget; with one there is none unless it is set here.
 func (b *Builder) WithBudget(share float64) *Builder { b.budget = &share; return b }
 
 // WithTimeLimit gives up an audit that takes longer; that is a failure, see WithFailures. audit.Builder.WithMaxTime ends
@@ -114,7 +114,10 @@ func (b *Builder) WithBestCheckpoint(dir string) *Builder { b.best = dir; return
 
 // WithHistory shows the stop rules the audits that a resumed training has behind it, oldest first, so that it stops
 // where it would have stopped uninterrupted. If they have met a rule already, Hook.Stopped says so after Attach.
-func (b *Builder) WithHistory(rows []audit.CoherenceRow) *Builder { b.history = rows; return b }
+func (b *Builder) WithHistory(rows []audit.CoherenceRow) *Builder {
+	b.history = append([]audit.CoherenceRow{}, rows...) // not nil, though there be none
+	return b
+}
 
 // WithModel names the model and the seed of its training in the records. The default is "model", 0.
 func (b *Builder) WithModel(name string, seed int64) *Builder { b.model, b.seed = name, seed; return b }
@@ -192,6 +195,9 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	if err := h.replay(b.history); err != nil {
 		return nil, err
 	}
+	if err := b.describeRun(); err != nil {
+		return nil, err
+	}
 	const name = "symaudit"
 	loop.OnStart(name, auditPriority, h.onStart)
 	loop.OnStep(name, auditPriority, h.onStep)
@@ -199,6 +205,21 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	loop.OnEnd(name+" release", math.MinInt, h.onEndRelease)
 	loop.OnEnd(name, auditPriority, h.onEnd)
 	return h, nil
+}
+
+// describeRun tells a sink that keeps a description which probes are audited, and it refuses others than those of the attempts
+// before, as a *writers.Run does.
+func (b *Builder) describeRun() error {
+	probes, known := b.auditor.(interface{ ProbeHash() string })
+	if described, ok := b.sink.(interface{ SetProbeHash(hash string) error }); ok && known {
+		if err := described.SetProbeHash(probes.ProbeHash()); err != nil {
+			return fmt.Errorf("hooks: %w", err)
+		}
+	}
+	if run, ok := b.sink.(interface{ Attempt() int32 }); ok && run.Attempt() > 1 && len(b.rules) > 0 && b.history == nil {
+		b.log.Warn().Int32("attempt", run.Attempt()).Msg("stop rules begin anew, for they were not shown the audits before the resume: pass those to WithHistory")
+	}
+	return nil
 }
 
 // Between the two a checkpoint hook at priority 100 saves the weights that were audited.

@@ -45,7 +45,7 @@ type Hook struct {
 	// Time of this run, for schedules and the budget.
 	started, lastAudit time.Time
 	auditing, latest   time.Duration // in all audits and the preflight, in the latest audit or as predicted for the first
-	audits, leftOut    int
+	audits             int
 
 	failures []error
 	checked  bool                      // by preflight
@@ -89,7 +89,7 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 		h.dataset.stopped = false
 	}
 	h.started = time.Now()
-	h.lastAudit, h.auditing, h.audits, h.leftOut = h.started, 0, 0, 0
+	h.lastAudit, h.auditing, h.audits = h.started, 0, 0
 	h.clock.start(loop.LoopStep, h.runEpochs)
 	if h.clock.length == 0 && !h.runEpochs {
 		h.config.log.Info().Msg("the length of an epoch is not known, every row will say epoch 0; WithStepsPerEpoch tells it")
@@ -196,11 +196,7 @@ func (h *Hook) onStep(loop *train.Loop, metrics []*tensors.Tensor) error {
 		since: ended.Sub(h.lastAudit), done: batches - loop.StartStep, all: max(0, loop.EndStep-loop.StartStep),
 	}
 	due := slices.ContainsFunc(h.config.schedules, func(s Schedule) bool { return s.due(here) })
-	if due && h.overBudget(ended) {
-		h.leftOut++
-		due = false
-	}
-	if !due || h.config.ctx.Err() != nil || math.IsNaN(loss) || math.IsInf(loss, 0) {
+	if !due || h.overBudget(ended) || h.config.ctx.Err() != nil || math.IsNaN(loss) || math.IsInf(loss, 0) {
 		return nil // of a loss that is not finite the loop itself makes an error, after the hooks
 	}
 	return h.audit(loop, at)
@@ -247,8 +243,14 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 		}
 	}
 	if total := time.Since(h.started); h.config.budget != nil && h.audits > 0 {
-		h.config.log.Info().Int("audits", h.audits).Int("left_out", h.leftOut).Float64("share", h.auditing.Seconds()/total.Seconds()).
+		h.config.log.Info().Int("audits", h.audits).Float64("share", short(h.auditing.Seconds()/total.Seconds())).
 			Float64("budget", *h.config.budget).Msg("time spent on audits")
+	}
+	for _, rule := range h.rules {
+		if h.audits > 0 && h.audits <= rule.Patience && h.config.history == nil {
+			h.config.log.Warn().Str("monitor", rule.Monitor).Int("patience", rule.Patience).Int("audits", h.audits).
+				Msg("the run had too few audits for the patience of a stop rule: train longer, audit more often, or raise the budget")
+		}
 	}
 	if err := h.restoreBest(loop.Trainer.Store()); err != nil {
 		h.keep(err) // returned, it would keep the hooks after this one from saving what there is

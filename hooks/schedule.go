@@ -62,7 +62,7 @@ var scheduleForms = []struct {
 func ParseSchedule(text string) ([]Schedule, error) {
 	var all []Schedule
 	for _, part := range strings.Split(text, " or ") {
-		part = strings.TrimSpace(part)
+		part = strings.Join(strings.Fields(strings.ToLower(part)), " ")
 		schedule := Schedule{}
 		for _, form := range scheduleForms {
 			found := form.pattern.FindStringSubmatch(part)

@@ -167,8 +167,8 @@ func readings(records *audit.Records) []reading {
 		}
 		for _, quantity := range quantities {
 			value, low, high := quantity.of(row)
-			if value != nil && math.IsNaN(*value) {
-				value = nil
+			if value != nil && math.IsNaN(*value) || low != nil && high != nil && *low <= -1 && *high >= 1 {
+				value = nil // of a cosine that may be anything nothing is known
 			}
 			all = append(all, reading{row.GroupName + "/" + quantity.name, value, low, high})
 		}

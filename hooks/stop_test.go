@@ -336,3 +336,57 @@ func TestAnotherErrorIsNotHiddenByACancellation(t *testing.T) {
 	_, err := loop.RunSteps(endless(2), 3)
 	require.ErrorIs(t, err, broken)
 }
+
+// It is neither the best nor good enough, whatever number stands in its middle.
+func TestACosineThatMayBeAnythingIsNoValue(t *testing.T) {
+	all := &intervals{low: []float64{0.4, -1, -1, -1}, value: []float64{0.5, 0.9, 0.9, 0.9}, high: []float64{0.6, 1, 1, 1}}
+	loop := newLoop(t)
+	hook := attach(t, hooks.New(all).WithSchedule(hooks.EverySteps(1)).
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 3}), loop)
+	metric := hook.Metric("d4/coherence")
+	_, err := loop.RunSteps(endless(2), 9)
+	require.NoError(t, err)
+	reason, _ := hook.Stopped()
+	require.Equal(t, "d4/coherence has no value and has not improved on 0.5 (maximize) in 3 audits, at step 4, epoch 0", reason)
+	_, shown := metric()
+	require.Equal(t, "no value", shown)
+	_, shown = hook.Metric("d4/coherense")()
+	require.Equal(t, "unknown; there are d4/coherence, d4/target_error, d4/commutator_error", shown)
+}
+
+// described is a sink that keeps a description of the run, of its second attempt.
+type described struct {
+	memory
+	hash string
+}
+
+func (d *described) Attempt() int32 { return 2 }
+func (d *described) SetProbeHash(hash string) error {
+	if d.hash != "" && d.hash != hash {
+		return fmt.Errorf("audited on probes %s, not %s", d.hash, hash)
+	}
+	d.hash = hash
+	return nil
+}
+
+type hashed struct{ script }
+
+func (*hashed) ProbeHash() string { return "4567" }
+
+func TestTheSinkIsToldWhichProbesAreAudited(t *testing.T) {
+	log := &bytes.Buffer{}
+	sink := &described{}
+	builder := func() *hooks.Builder {
+		return hooks.New(&hashed{}).WithSink(sink).WithLogger(zerolog.New(log)).
+			WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 3})
+	}
+	attach(t, builder(), newLoop(t))
+	require.Equal(t, "4567", sink.hash)
+	require.Contains(t, log.String(), "stop rules begin anew")
+	log.Reset()
+	attach(t, builder().WithHistory(nil), newLoop(t))
+	require.Empty(t, log.String(), "there was none")
+	sink.hash = "0123"
+	_, err := builder().Attach(newLoop(t))
+	require.EqualError(t, err, "hooks: audited on probes 0123, not 4567")
+}

@@ -138,7 +138,8 @@ func withIdentity(group, from string, elements []Element) ([]Element, error) {
 }
 
 // Product is the compositions of one element of each group, the last group's first: "d4*translations" holds every shift
-// followed by every element of D4, each composition once, shifts modulo the grid, the identity first.
+// followed by every element of D4, each composition once, shifts modulo the grid, the identity first. An element is named
+// as what comes to the same: a turn, then a shift, then a boost, then a scaling.
 func Product(groups ...Group) Group {
 	names := make([]string, len(groups))
 	for i, g := range groups {

@@ -317,6 +317,30 @@ func TestIntervalsHoldAgainstAdversaries(t *testing.T) {
 	}
 }
 
+// skew is an operator that is not symmetric, as that of a model with a wrong gradient.
+type skew struct{ *matrixOperator }
+
+func (s skew) Apply(dst, v *mat.Dense) error {
+	if err := s.matrixOperator.Apply(dst, v); err != nil {
+		return err
+	}
+	rows, n := v.Dims()
+	for i := range rows {
+		for j := range n {
+			dst.Set(i, j, dst.At(i, j)+0.01*v.At(i, (j+1)%n))
+		}
+	}
+	return nil
+}
+
+func TestAnAsymmetricOperatorIsNotCalledRounding(t *testing.T) {
+	op, rhs := decaying(3)
+	forms, err := solver.BilinearForms(context.Background(), skew{op}, rhs, solver.FormOptions{Lambdas: []float64{1e-3}, Roundoff: 0x1p-24})
+	require.NoError(t, err)
+	require.False(t, forms.Converged)
+	require.Contains(t, forms.Status, "nothing is certified at lambda = 0.001 and below: products with the metric are not symmetric")
+}
+
 func TestAHopelessLambdaDoesNotSpoilTheOthers(t *testing.T) {
 	op, rhs := decaying(3)
 	op.single = true

@@ -193,7 +193,11 @@ func (p *part) finished(k, n int, stalled bool) bool {
 		open = open || width > p.options.Tolerance && !p.roundingDominates(l, width)
 	}
 	rounding := p.process.rounding()
-	if hopeless > 0 {
+	switch {
+	case hopeless > 0 && rounding.asymmetric():
+		p.status = fmt.Sprintf("nothing is certified at lambda = %.2g and below: products with the metric are not symmetric, by %.1g where lambda_max is %.2g; is the model's gradient right, and its evaluation free of chance? (audit.Auditor.Preflight)",
+			hopeless, rounding.defect, rounding.scale)
+	case hopeless > 0:
 		p.status = fmt.Sprintf("nothing is certified at lambda = %.2g and below: rounding in the products, %.1g where lambda_max is %.2g, is of its size; use float64 or lambda above %.1g",
 			hopeless, rounding.norm(), rounding.scale, 100*rounding.norm())
 	}

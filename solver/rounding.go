@@ -24,6 +24,12 @@ func (r *rounding) norm() float64 {
 	return (products*r.roundoff+r.host())*r.scale + 2*r.defect + r.dropped
 }
 
+// asymmetric reports whether what should vanish is far more than any roundoff can leave: the operator is not symmetric.
+func (r *rounding) asymmetric() bool {
+	const roundoffs = 1e3 // of a product; float32 leaves 1e-4 of lambda_max then
+	return r.defect > roundoffs*max(r.roundoff, 0x1p-53)*r.scale && r.defect > 1e-4*r.scale
+}
+
 // host is what float64 roundoffs in orthogonalising and in the small matrices may add up to.
 func (r *rounding) host() float64 { return float64(32+16*r.sides) * 0x1p-53 }
 

@@ -300,6 +300,8 @@ func (a Audit) validate(data euler.Config) error {
 		return fmt.Errorf("trainer: audit.metric is %q; use one of %s", a.Metric, metrics)
 	case !slices.Contains(estimators, audit.Estimator(a.Estimator)):
 		return fmt.Errorf("trainer: audit.estimator is %q; use one of %s", a.Estimator, estimators)
+	case a.Estimator == string(audit.Block) && a.Tolerance >= 1:
+		return fmt.Errorf("trainer: audit.tolerance is ±%g on a cosine, which lies between -1 and 1; use 0.02, say", a.Tolerance)
 	case !(a.Tolerance >= 0):
 		return fmt.Errorf("trainer: audit.tolerance is %g; it must be positive (0: the estimator's default)", a.Tolerance)
 	case a.MaxProducts < 0 || !(a.MaxSeconds >= 0) || a.MaxMiB < 0:

@@ -58,11 +58,14 @@ type run struct {
 	series []series
 	groups []group
 	damped []audit.CoherenceRow // at every lambda; Records keeps the smallest alone
+	time   string               // what Epoch of the moments counts: "epoch" or, where these are not known, "step"
 }
 
 func newRun(contents *writers.Contents) *run {
-	r := &run{Contents: contents, damped: slices.Clone(contents.Records.Coherence)}
+	r := &run{Contents: contents, time: "epoch"}
 	records := &contents.Records
+	r.countSteps()
+	r.damped = slices.Clone(records.Coherence)
 	r.dropLargerLambdas()
 	addGroup := func(name, element string, dy, dx float64) {
 		at := slices.IndexFunc(r.groups, func(g group) bool { return g.name == name })
@@ -105,6 +108,34 @@ func newRun(contents *writers.Contents) *run {
 		}
 	}
 	return r
+}
+
+// countSteps takes steps for epochs where all rows say epoch 0: their length was not known.
+func (r *run) countSteps() {
+	var moments []*audit.Moment
+	records := &r.Records
+	for i := range records.Training {
+		moments = append(moments, &records.Training[i].Moment)
+	}
+	for i := range records.Errors {
+		moments = append(moments, &records.Errors[i].Moment)
+	}
+	for i := range records.Influence {
+		moments = append(moments, &records.Influence[i].Moment)
+	}
+	for i := range records.Solves {
+		moments = append(moments, &records.Solves[i].Moment)
+	}
+	for i := range records.Coherence {
+		moments = append(moments, &records.Coherence[i].Moment)
+	}
+	if slices.ContainsFunc(moments, func(m *audit.Moment) bool { return m.Epoch != 0 }) {
+		return
+	}
+	r.time = "step"
+	for _, m := range moments {
+		m.Epoch = float64(m.Step)
+	}
 }
 
 func (r *run) addSeries(moment audit.Moment, audited bool) {

@@ -11,7 +11,7 @@ import (
 
 // overEpochs draws the coherence of each group and the training loss.
 func (r *run) overEpochs() (figure, bool) {
-	f := figure{name: "epochs", title: "Coherence and loss over the epochs", legend: r.modelLegend(true)}
+	f := figure{name: "epochs", title: fmt.Sprintf("Coherence and loss over the %ss", r.time), legend: r.modelLegend(true)}
 	x := extent{}
 	for _, row := range r.Records.Coherence {
 		x.include(row.Epoch)
@@ -28,7 +28,7 @@ func (r *run) overEpochs() (figure, bool) {
 		}
 	}
 	if len(panels) == 0 {
-		f.title = "Loss over the epochs"
+		f.title = fmt.Sprintf("Loss over the %ss", r.time)
 	} else {
 		lead := "Coherence: median cosine between the loss gradients at x and at g.x, over the non-identity elements and the probe samples; band from 25 % to 75 %. At 1 learning from a state teaches its transforms as much; at 0, nothing; below 0 it harms them."
 		f.caption = append([]string{lead}, f.caption...)
@@ -85,10 +85,10 @@ func (r *run) coherencePanel(g group, x extent, certain *medianBounds) (*panel, 
 		line := s.coherence(g, r.Records.Coherence, func(row audit.CoherenceRow) float64 { return row.Epoch })
 		if len(line.of) > 0 {
 			lines = append(lines, line)
-			seen = append(seen, describeEnds(s, g, line, "epoch "))
+			seen = append(seen, describeEnds(s, g, line, r.time+" "))
 		}
 	}
-	return newCoherencePanel(g, "epoch", x, lines, certain), seen
+	return newCoherencePanel(g, r.time, x, lines, certain), seen
 }
 
 // coherence joins what a series' rows say of a whole group; rows without a cosine are left out.
@@ -184,7 +184,7 @@ func (r *run) lossPanel(x extent) *panel {
 	if len(lines) == 0 {
 		return nil
 	}
-	drawn := newPanel("Training loss", "epoch", "loss", x.padded(), y.padded())
+	drawn := newPanel("Training loss", r.time, "loss", x.padded(), y.padded())
 	for _, line := range lines {
 		drawn.Add(line)
 	}

@@ -223,7 +223,7 @@ func (r *run) modelLegend(lines bool) []legendEntry {
 func (r *run) lastAudits() string {
 	var all []string
 	for _, s := range r.series {
-		all = append(all, fmt.Sprintf("%s: epoch %s", s.Label, number(s.Epoch)))
+		all = append(all, fmt.Sprintf("%s: %s %s", s.Label, r.time, number(s.Epoch)))
 	}
 	return strings.Join(all, ", ")
 }

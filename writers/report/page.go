@@ -25,6 +25,7 @@ type page struct {
 	Config    string
 	Resumes   []fact
 	Figures   []drawing
+	Time      string // that Tables count, "epoch"
 	Tables    []coherenceTable
 	Solves    []solveSummary
 	Unsettled []string // what solves say that did not converge
@@ -75,7 +76,7 @@ type solveSummary struct {
 
 func newPage(dir string, r *run, drawn []drawing) page {
 	p := page{Title: "Symmetry audit of " + filepath.Base(absolute(dir)), Series: r.series, Figures: drawn,
-		Facts: facts(r.Info), Config: r.Info.Config, Tables: r.coherenceTables()}
+		Facts: facts(r.Info), Config: r.Info.Config, Time: r.time, Tables: r.coherenceTables()}
 	audits := map[string]bool{}
 	for _, row := range r.Records.Coherence {
 		audits[fmt.Sprint(row.Model, row.Seed, row.Step)] = true
@@ -197,7 +198,7 @@ func (r *run) solveSummaries() (all []solveSummary, unsettled []string) {
 			estimators = appendNew(estimators, row.Estimator)
 			if row.Status != "converged" {
 				sum.Unconverged++
-				unsettled = appendNew(unsettled, fmt.Sprintf("%s, epoch %s, %s: %s", s.Label, number(row.Epoch), row.GroupName, row.Status))
+				unsettled = appendNew(unsettled, fmt.Sprintf("%s, %s %s, %s: %s", s.Label, r.time, number(row.Epoch), row.GroupName, row.Status))
 			}
 		}
 		if sum.Solves == 0 {

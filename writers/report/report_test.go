@@ -276,6 +276,36 @@ func TestFiguresShowTheLastAudit(t *testing.T) {
 	}
 }
 
+// A run whose epochs have no known length is drawn over its steps.
+func TestRunsWithoutEpochsAreDrawnOverSteps(t *testing.T) {
+	dir := t.TempDir()
+	run, err := writers.Parquet(dir).Done()
+	require.NoError(t, err)
+	for epoch := range 3 {
+		records := bothModels.audit("unet", epoch+1)
+		for i := range records.Training {
+			records.Training[i].Epoch = 0
+		}
+		for i := range records.Coherence {
+			records.Coherence[i].Epoch = 0
+		}
+		records.Errors, records.Influence, records.Solves = nil, nil, nil
+		require.NoError(t, run.Write(records))
+	}
+	require.NoError(t, run.Close())
+	_, err = Write(dir)
+	require.NoError(t, err)
+	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	require.NoError(t, err)
+	require.Contains(t, string(page), "Coherence by step")
+	for _, label := range []string{"<td>60</td>", "<td>120</td>", "<td>180</td>"} {
+		require.Contains(t, string(page), label)
+	}
+	require.Contains(t, string(page), "at step 180.")
+	require.NotContains(t, string(page), "epoch 0")
+	require.Contains(t, textsOf(t, filepath.Join(dir, "figures", "epochs.svg")), "step")
+}
+
 func TestDivergedRunsAreDrawn(t *testing.T) {
 	dir := t.TempDir()
 	run, err := writers.Parquet(dir).Done()

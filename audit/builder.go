@@ -1,0 +1,283 @@
+package audit
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/support/exceptions"
+	"github.com/rs/zerolog"
+
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/solver"
+)
+
+// Source is what is audited: a *train.Trainer is one.
+type Source interface {
+	Backend() compute.Backend
+	Store() *model.Store
+}
+
+// Builder configures an Auditor. Its methods return it; Done checks everything.
+type Builder struct {
+	source    Source
+	modelFn   solver.InputsFn
+	lossFn    solver.LossFn
+	field     orbits.Field
+	output    *orbits.Field // nil: as field
+	groups    []groupProbes
+	dtype     dtypes.DType
+	damping   damping
+	metric    Metric
+	sum       bool
+	solve     solver.FormOptions
+	recycling bool
+	forward   bool
+	invariant bool
+
+	estimator Estimator
+	log       zerolog.Logger
+	report    func(done, total int)
+}
+
+type groupProbes struct {
+	group  orbits.Group
+	probes Probes
+}
+
+// damping holds the lambdas, ascending, absolute or as multiples of the metric's largest eigenvalue.
+type damping struct {
+	values   []float64
+	relative bool
+}
+
+// DefaultRelativeLambda is lambda / lambda_max when none is chosen.
+const DefaultRelativeLambda = 1e-3
+
+// New starts the configuration of an auditor for the model that source trains. GoMLX's trainer hides the model and loss
+// functions it was made with, so they are given again; a model of several inputs takes the states first, and the others from
+// Probes.Further. A nil loss is SMSE.
+func New[F solver.Model](source Source, modelFn F, lossFn solver.LossFn) *Builder {
+	if lossFn == nil {
+		lossFn = Loss
+	}
+	build := solver.Inputs(modelFn)
+	return &Builder{
+		source: source, field: orbits.EulerField(),
+		modelFn: func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
+			return orError(func() *graph.Node { return build(scope, inputs) })
+		},
+		lossFn: func(labels, predictions []*graph.Node) *graph.Node {
+			return orError(func() *graph.Node { return lossFn(labels, predictions) })
+		},
+		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: NTK, estimator: Block, log: zerolog.Nop(),
+	}
+}
+
+// orError turns any panic of a user's graph function into one with an error. With another value it would leave GoMLX's
+// compilation forever unfinished, and the next audit, or Close, would wait for its end.
+func orError(build func() *graph.Node) (node *graph.Node) {
+	panicked := exceptions.Try(func() { node = build() })
+	if panicked == nil {
+		return node
+	}
+	if err, ok := panicked.(error); ok {
+		panic(err)
+	}
+	panic(fmt.Errorf("panic: %v", panicked))
+}
+
+// WithField declares how the channels transform. The default is orbits.EulerField.
+func (b *Builder) WithField(field orbits.Field) *Builder { b.field = field; return b }
+
+// WithOutputField declares how the channels of the model's output transform, where it is not a state like its input: the
+// vorticity of a velocity, for instance. Outputs and targets are [n, y, x, channel] on the grid of the input. There is no
+// persistence error then.
+func (b *Builder) WithOutputField(field orbits.Field) *Builder { b.output = &field; return b }
+
+// WithInvariantOutput declares that no element should change the model's output: a classifier's scores, a global quantity. Targets
+// are then those of the untransformed states, of any shape and type that the loss takes, the target error is a sample's
+// loss, and the commutator error is |f(g.x) - f(x)|^2 / |f(x)|^2 over a sample's outputs.
+func (b *Builder) WithInvariantOutput() *Builder { b.invariant = true; return b }
+
+// WithGroup adds a group and the probes it is audited on. At least one is needed; names must differ.
+func (b *Builder) WithGroup(group orbits.Group, probes Probes) *Builder {
+	b.groups = append(b.groups, groupProbes{group, probes})
+	return b
+}
+
+// WithDType sets the precision of the audit's copy of the weights and of its products, whatever the model trains in.
+// Float64 needs a model that follows its input's dtype, and a product costs about twice as much; Float32 cannot certify a
+// lambda below about 1e-4 lambda_max. Without it the audit takes Float32 where every lambda is a multiple of at least
+// 1e-3 of lambda_max, and Float64 otherwise and for outputs alone; table solves says which.
+func (b *Builder) WithDType(dtype dtypes.DType) *Builder { b.dtype = dtype; return b }
+
+// WithRelativeLambda sets lambda as a multiple of lambda_max, the largest eigenvalue of eta on the first batch of the
+// first group, at each audit anew. Several share the cost of the smallest. The default is DefaultRelativeLambda.
+func (b *Builder) WithRelativeLambda(multiples ...float64) *Builder {
+	b.damping = damping{slices.Sorted(slices.Values(multiples)), true}
+	return b
+}
+
+// WithLambda sets lambda itself, in the units of eta. Several share the cost of the smallest.
+func (b *Builder) WithLambda(lambdas ...float64) *Builder {
+	b.damping = damping{slices.Sorted(slices.Values(lambdas)), false}
+	return b
+}
+
+// WithMetric sets what eta is. The default is NTK.
+func (b *Builder) WithMetric(metric Metric) *Builder { b.metric = metric; return b }
+
+// WithSum makes eta the plain sum over samples, the paper's equation; the default divides it by their number, and NTK also
+// by the outputs of each (the cost that the others derive from is a mean over them already), so that lambda means the same
+// for every batch and grid.
+func (b *Builder) WithSum() *Builder { b.sum = true; return b }
+
+// WithEstimator sets how influence is computed. The default is Block; the others certify nothing.
+func (b *Builder) WithEstimator(estimator Estimator) *Builder { b.estimator = estimator; return b }
+
+// WithTolerance sets the half-width that the interval of a cosine may have, and that of a self-influence relative to it;
+// the default is 0.02. For CGResidual it is the relative residual of each solve, by default 1e-3.
+func (b *Builder) WithTolerance(tolerance float64) *Builder { b.solve.Tolerance = tolerance; return b }
+
+// WithMaxProducts limits the metric products of one solve, of the gradients of one group in one batch. Zero means as many as
+// there are parameters; for CGResidual, 1000 for each gradient.
+func (b *Builder) WithMaxProducts(products int64) *Builder { b.solve.MaxProducts = products; return b }
+
+// WithMaxTime limits the wall-clock time of one solve; the intervals are then as wide as they are. Zero means no limit.
+func (b *Builder) WithMaxTime(limit time.Duration) *Builder { b.solve.MaxTime = limit; return b }
+
+// WithMaxBytes limits the memory for parameter vectors of one solve; it is then done in parts. Zero means 4 GiB.
+func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit; return b }
+
+// WithRecycling starts each solve of Block from what the audits before have shown of its metric. It halves the products
+// or better where that has moved by a few percent, and saves nothing where it has moved by half (docs/solver.md). The values
+// then depend on the audits before, within their intervals: a resumed training finds others, in the third digit. An eighth of WithMaxBytes is for it; a model too large for that is solved from scratch.
+func (b *Builder) WithRecycling() *Builder { b.recycling = true; return b }
+
+// WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver.
+func (b *Builder) WithForwardOnly() *Builder { b.forward = true; return b }
+
+// WithLogger logs each part of an audit at debug level.
+func (b *Builder) WithLogger(log zerolog.Logger) *Builder { b.log = log; return b }
+
+// WithProgress calls report within an audit after each of its parts, of similar length.
+func (b *Builder) WithProgress(report func(done, total int)) *Builder { b.report = report; return b }
+
+// Done checks the configuration, moves the probes by every element of their groups, and returns the auditor.
+func (b *Builder) Done() (a *Auditor, err error) {
+	output := b.field
+	if b.output != nil {
+		output = *b.output
+	}
+	if b.output != nil && b.invariant {
+		return nil, errors.New("audit: the output is declared invariant and of a field; use one of WithInvariantOutput and WithOutputField")
+	}
+	if err := cmp.Or(b.field.Validate(), output.Validate()); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	if len(b.groups) == 0 {
+		return nil, errors.New("audit: no group to audit; add one with WithGroup")
+	}
+	if err := b.checkSolve(); err != nil {
+		return nil, err
+	}
+	a = &Auditor{config: *b} // a copy: the builder may make another, whose defaults differ
+	b = &a.config
+	if b.solve.MaxBytes == 0 {
+		b.solve.MaxBytes = solver.DefaultMaxBytes
+	}
+	if b.dtype == dtypes.InvalidDType {
+		b.dtype = b.defaultDType()
+	}
+	backend, free, err := own(b.source.Backend())
+	if err != nil {
+		return nil, err
+	}
+	a.backend, a.free = backend, free
+	defer func() {
+		if err != nil {
+			free()
+		}
+	}()
+	seen := make(map[string]bool)
+	for _, g := range b.groups {
+		if seen[g.group.Name] {
+			return nil, fmt.Errorf("audit: group %q was added twice", g.group.Name)
+		}
+		seen[g.group.Name] = true
+		o, err := newOrbit(a.backend, g.group, b.field, output, g.probes, b.invariant, b.dtype, b.log)
+		if err != nil {
+			return nil, err
+		}
+		a.orbits = append(a.orbits, o)
+	}
+	if a.probeHash, err = hashProbes(b.groups); err != nil {
+		return nil, err
+	}
+	if a.network, err = solver.NewNetwork(a.backend, b.modelFn, b.lossFn, b.dtype); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	distance := SMSE
+	if b.invariant {
+		distance = relativeChange
+	}
+	if a.distance, err = graph.NewExec(a.backend, distance); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	return a, nil
+}
+
+func (b *Builder) checkSolve() error {
+	if len(b.damping.values) == 0 {
+		return errors.New("audit: no lambda is given; name at least one")
+	}
+	for i, lambda := range b.damping.values {
+		if !(lambda > 0) || math.IsInf(lambda, 0) {
+			return fmt.Errorf("audit: lambda is %g; it must be positive", lambda)
+		}
+		if i > 0 && lambda == b.damping.values[i-1] {
+			return fmt.Errorf("audit: lambda %g is given twice", lambda)
+		}
+	}
+	if all := []Metric{NTK, GGN, Fisher, Identity}; !slices.Contains(all, b.metric) {
+		return fmt.Errorf("audit: unknown metric %q; use one of %q", b.metric, all)
+	}
+	if all := []Estimator{Block, CGResidual, Subspace}; !slices.Contains(all, b.estimator) {
+		return fmt.Errorf("audit: unknown estimator %q; use one of %q", b.estimator, all)
+	}
+	if b.estimator == Block && b.solve.Tolerance >= 1 {
+		return fmt.Errorf("audit: the tolerance is ±%g on a cosine, which lies between -1 and 1; use 0.02, say", b.solve.Tolerance)
+	}
+	if s := b.solve; !(s.Tolerance >= 0) || s.MaxProducts < 0 || s.MaxTime < 0 || s.MaxBytes < 0 {
+		return fmt.Errorf("audit: tolerance %g, product limit %d, time limit %v, memory limit %d: none may be negative", s.Tolerance, s.MaxProducts, s.MaxTime, s.MaxBytes)
+	}
+	return nil
+}
+
+// leastSingle is the lambda / lambda_max down to which float32 is taken: rounding in its products, a few 1e-6 of lambda_max
+// as the certificate counts it, then widens an interval by less than a tenth of the usual tolerance.
+const leastSingle = 1e-3
+
+// defaultDType takes the cheaper precision where it is enough.
+func (b *Builder) defaultDType() dtypes.DType {
+	if !b.forward && b.damping.relative && b.damping.values[0] >= leastSingle {
+		return dtypes.Float32
+	}
+	return dtypes.Float64
+}
+
+// roundoff is the unit roundoff of a float type.
+func roundoff(dtype dtypes.DType) float64 {
+	if dtype == dtypes.Float32 {
+		return 0x1p-24
+	}
+	return 0x1p-53
+}
