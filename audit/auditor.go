@@ -19,6 +19,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -135,6 +136,9 @@ func (a *Auditor) load() error {
 	a.trainable = trainable
 	if err := a.network.Load(store); err != nil {
 		return fmt.Errorf("audit: %w", err)
+	}
+	if a.network.Dim() == 0 && !a.config.forward {
+		return errors.New("audit: the model has no trainable parameter, so that nothing has an influence; use WithForwardOnly to audit its outputs")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -63,6 +64,60 @@ func TestPreflightChecksTheFieldAgainstTheProbes(t *testing.T) {
 					require.ErrorContains(t, err, right)
 				}
 				require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.C4()), "do not behave")
+			}
+		}
+	}
+}
+
+// Scalars that spread alike, one of them noisier or on a scale of its own, are no vector; nor are two vectors one of another pair.
+func TestPreflightLeavesRightFieldsAlone(t *testing.T) {
+	const n, size = 3, 12
+	b := backendtest.Go(t)
+	still := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
+	fields := map[string]orbits.Field{
+		"scalars":               {Channels: []string{"temperature", "dye"}},
+		"two vectors":           {Channels: []string{"u", "v", "a", "b"}, Vectors: [][2]int{{0, 1}, {2, 3}}},
+		"a vector and a scalar": {Channels: []string{"u", "v", "p"}, Vectors: [][2]int{{0, 1}}},
+	}
+	for name, field := range fields {
+		for _, noise := range []float64{0, 0.01, 0.1, 1} {
+			for _, scale := range []float64{1, 10} {
+				random := rand.New(rand.NewPCG(uint64(100*noise), uint64(scale)))
+				c := len(field.Channels)
+				before, after := make([]float64, n*size*size*c), make([]float64, n*size*size*c)
+				at := func(sample, y, x, channel int) int {
+					return ((sample*size+(y+size)%size)*size+(x+size)%size)*c + channel
+				}
+				for i := range before {
+					before[i] = random.NormFloat64()
+					if i%c >= c/2 {
+						before[i] *= scale
+					}
+				}
+				for sample := range n {
+					for y := range size {
+						for x := range size {
+							for channel := range c {
+								i := at(sample, y, x, channel)
+								around := before[at(sample, y-1, x, channel)] + before[at(sample, y+1, x, channel)] +
+									before[at(sample, y, x-1, channel)] + before[at(sample, y, x+1, channel)]
+								after[i] = before[i] + (around-4*before[i])/8
+								if channel >= c/2 {
+									after[i] += scale * noise * random.NormFloat64()
+								}
+							}
+						}
+					}
+				}
+				p := audit.Probes{
+					Inputs:  tensors.FromFlatDataAndDimensions(before, n, size, size, c),
+					Targets: tensors.FromFlatDataAndDimensions(after, n, size, size, c),
+				}
+				auditor, err := audit.New(source{b, model.NewStore()}, still, nil).WithField(field).WithForwardOnly().WithGroup(orbits.D4(), p).Done()
+				require.NoError(t, err)
+				_, err = auditor.Preflight(context.Background())
+				require.NoError(t, err, "%s, noise %g, scale %g", name, noise, scale)
+				auditor.Close()
 			}
 		}
 	}

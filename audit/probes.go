@@ -44,7 +44,7 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 	}
 	shape, targets := p.Inputs.Shape(), p.Targets.Shape()
 	switch {
-	case shape.Rank() != 4:
+	case shape.Rank() != 4 || shape.Size() == 0:
 		return fmt.Errorf("audit: probes are %s; they must be [n, y, x, channel]", shape)
 	case invariant && (targets.Rank() == 0 || targets.Dimensions[0] != shape.Dimensions[0]):
 		return fmt.Errorf("audit: probes are %s with targets %s; there must be a target for each, [n, ...]", shape, targets)

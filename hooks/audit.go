@@ -124,7 +124,7 @@ func (h *Hook) preflight(loop *train.Loop) error {
 	case h.config.preflight == PreflightWarning:
 		h.config.log.Warn().Err(err).Msg("audits of this model will fail or mean nothing")
 	default:
-		return fmt.Errorf("hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): %w", err)
+		return fmt.Errorf("hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): %w", err)
 	}
 	return nil
 }

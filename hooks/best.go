@@ -32,6 +32,7 @@ func (h *Hook) restoreBest(store *model.Store) error {
 	if !found {
 		return fmt.Errorf("hooks: %s has no checkpoint of step %d, where %s was best, %.6g; the model keeps the weights of step %d", h.config.best, best.bestStep, best.Monitor, *best.best, h.step)
 	}
+	h.auditedStep, h.step = best.bestStep, best.bestStep
 	h.config.log.Info().Int64("step", best.bestStep).Float64(best.Monitor, short(*best.best)).Msg("the weights of the best audit are restored")
 	return nil
 }

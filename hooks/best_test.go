@@ -91,10 +91,34 @@ func TestTheBestWeightsSurviveAResume(t *testing.T) {
 			}
 			require.Equal(t, later[3], *saved)
 			require.Len(t, hook.Failures(), 1)
+			require.ErrorIs(t, hook.Close(), hook.Failures()[0])
 			require.ErrorContains(t, hook.Failures()[0], dir+" has no checkpoint of step 1, where d4/coherence was best, 0.5; the model keeps the weights of step 3")
 			require.Contains(t, log.String(), "has no checkpoint of step 1")
 		})
 	}
+}
+
+// The folder holds the best of an earlier training, at a later step; and the training goes on after it was stopped.
+func TestAFolderAndALoopAreUsedAgain(t *testing.T) {
+	dir := t.TempDir()
+	run := func(coherence ...float64) (*train.Loop, *script, *hooks.Hook) {
+		loop, auditor := newLoop(t), &script{coherence: coherence}
+		hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithStopRules(patient).WithBestCheckpoint(dir), loop)
+		_, err := loop.RunSteps(endless(2), 20)
+		require.NoError(t, err)
+		require.Empty(t, hook.Failures())
+		return loop, auditor, hook
+	}
+	run(0.1, 0.2, 0.3, 0.4, 0.5, 0, 0)
+	loop, auditor, hook := run(0.1, 0.5, 0.2, 0.3, 0.9)
+	require.EqualValues(t, 2, loop.Trainer.GlobalStep())
+	step, value, found := hook.Best()
+	require.True(t, found)
+	require.EqualValues(t, 2, step)
+	require.Equal(t, 0.5, value)
+	_, err := loop.RunSteps(endless(2), 2)
+	require.NoError(t, err)
+	require.Equal(t, []int64{1, 2, 3, 4, 3, 4}, auditor.steps(), "no step after the restored one goes without its audit")
 }
 
 func TestABestCheckpointNeedsARule(t *testing.T) {

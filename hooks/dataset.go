@@ -59,6 +59,7 @@ func (d *dataset) Iter() iter.Seq2[train.Batch, error] {
 		outer := d.current
 		stopped := func() bool { return d.stopped && outer == nil }
 		if stopped() {
+			d.hook.cut = true
 			return
 		}
 		it := newIteration(d.inner)
@@ -72,6 +73,9 @@ func (d *dataset) Iter() iter.Seq2[train.Batch, error] {
 			if !ok || !yield(batch, err) {
 				return
 			}
+		}
+		if !it.exhausted() {
+			d.hook.cut = true
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package hooks_test
 
 import (
+	"iter"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/gomlx/compute/distributed"
@@ -23,15 +25,16 @@ import (
 // A training on two devices, each with half of every batch.
 func TestDistributedTrainingIsBitIdenticalWithTheHook(t *testing.T) {
 	b := backendtest.XLA(t)
-	if b.NumDevices() < 2 {
-		t.Skip("the plugin has one device")
-	}
+	require.GreaterOrEqual(t, b.NumDevices(), 2)
 	const n, size = 4, 8
-	values := make([]float32, n*size*size*4)
-	for i := range values {
-		values[i] = 1 + 0.1*float32(i%11)
+	states := func(seed int) *tensors.Tensor {
+		random := rand.New(rand.NewPCG(uint64(seed), 0))
+		values := make([]float32, n*size*size*4)
+		for i := range values {
+			values[i] = 1 + float32(0.2*random.NormFloat64())
+		}
+		return tensors.FromFlatDataAndDimensions(values, n, size, size, 4)
 	}
-	states := func() *tensors.Tensor { return tensors.FromFlatDataAndDimensions(values, n, size, size, 4) }
 	fn := func(scope *model.Scope, x *graph.Node) *graph.Node {
 		x = graph.Tanh(layers.Dense(scope.In("hidden"), x, true, 4))
 		return layers.Dense(scope.In("output"), x, true, 4)
@@ -42,8 +45,7 @@ func TestDistributedTrainingIsBitIdenticalWithTheHook(t *testing.T) {
 		sharded, err := distributed.NewShardingSpec(mesh, distributed.AxisSpec{"data"})
 		require.NoError(t, err)
 		specs := []*distributed.ShardingSpec{sharded}
-		half := &repeated{train.Batch{Inputs: []*tensors.Tensor{states()}, Labels: []*tensors.Tensor{states()}}}
-		ds, err := dataset.NewDistributedAccumulator(b, half, distributed.AutoSharding, specs, specs, nil)
+		ds, err := dataset.NewDistributedAccumulator(b, &numbered{states}, distributed.AutoSharding, specs, specs, nil)
 		require.NoError(t, err)
 		store := model.NewStore()
 		store.SetParam(model.ParamInitialSeed, int64(7))
@@ -58,7 +60,7 @@ func TestDistributedTrainingIsBitIdenticalWithTheHook(t *testing.T) {
 	var sink memory
 	hooked := run(func(loop *train.Loop, trainer *train.Trainer) {
 		auditor, err := audit.New(trainer, fn, nil).WithRelativeLambda(1e-1).
-			WithGroup(orbits.C4(), audit.Probes{Inputs: states(), Targets: states(), BatchSize: 2}).Done()
+			WithGroup(orbits.C4(), audit.Probes{Inputs: states(-1), Targets: states(-2), BatchSize: 2}).Done()
 		require.NoError(t, err)
 		t.Cleanup(auditor.Close)
 		attach(t, hooks.New(auditor).WithSink(&sink).WithSchedule(hooks.EverySteps(2)), loop)
@@ -67,4 +69,20 @@ func TestDistributedTrainingIsBitIdenticalWithTheHook(t *testing.T) {
 	require.NotEmpty(t, sink.writes[1].Influence)
 	require.NotEqual(t, sink.writes[0].Influence, sink.writes[1].Influence)
 	require.Empty(t, cmp.Diff(plain, hooked))
+}
+
+// numbered is an endless dataset of batches that all differ: every device gets one of its own.
+type numbered struct {
+	states func(seed int) *tensors.Tensor
+}
+
+func (d *numbered) Name() string { return "numbered" }
+func (d *numbered) Iter() iter.Seq2[train.Batch, error] {
+	return func(yield func(train.Batch, error) bool) {
+		for i := 0; ; i += 2 {
+			if !yield(train.Batch{Inputs: []*tensors.Tensor{d.states(i)}, Labels: []*tensors.Tensor{d.states(i + 1)}}, nil) {
+				return
+			}
+		}
+	}
 }

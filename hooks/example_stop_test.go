@@ -133,13 +133,14 @@ func ExampleBuilder_WithBestCheckpoint() {
 	fmt.Println(err, hook.Failures())
 	reason, _ := hook.Stopped()
 	fmt.Println(reason)
+	step, value, _ := hook.Best()
 	entries, _ := os.ReadDir(dir)
-	fmt.Println(entries)
+	fmt.Println(step, value, entries)
 	// Output:
 	// saved at the end: step 2
 	// <nil> []
 	// d4/coherence is 0.4 [0.38, 0.42] and has not improved on 0.6 (maximize) in 2 audits, at step 4, epoch 0
-	// [d step-000000002/]
+	// 2 0.6 [d step-000000002/]
 }
 
 // stops trains with an audit at each step and says when, and why, a rule stops it.

@@ -222,7 +222,7 @@ func ExampleBuilder_WithPreflight() {
 		fmt.Println("training:", err)
 	}
 	// Output:
-	// training: Loop.RunSteps(1): failed TrainStep(LoopStep=0): train.Loop.OnStep(hook "symaudit"): hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): the model mixes samples
+	// training: Loop.RunSteps(1): failed TrainStep(LoopStep=0): train.Loop.OnStep(hook "symaudit"): hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the model mixes samples
 	// WRN audits of this model will fail or mean nothing error="the model mixes samples"
 	// INF audit d4/coherence=0.1 d4/commutator_error=0.25 d4/target_error=0.5 epoch=0.1 model=model products=60 step=1
 	// training: <nil>

@@ -145,7 +145,7 @@ func TestPreflightLevels(t *testing.T) {
 		log   string
 	}{
 		"sound":   {hooks.PreflightError, nil, []int64{1}, "", `"gradients":32,"products_at_least":84,"seconds_a_product":1,"seconds_at_least":84,"mib":3,"message":"an audit will take"`},
-		"error":   {hooks.PreflightError, fault, []int64{1}, "hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): the kernel of /even is even", ""},
+		"error":   {hooks.PreflightError, fault, []int64{1}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the kernel of /even is even", ""},
 		"warning": {hooks.PreflightWarning, fault, []int64{1}, "", `"error":"the kernel of /even is even"`},
 		"off":     {hooks.PreflightOff, fault, nil, "", ""},
 	} {

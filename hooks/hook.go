@@ -35,6 +35,7 @@ type Hook struct {
 	stepped      bool     // the run has made a step
 	auditedStep  int64    // the latest audit's; -1 before the first
 	reason       string   // why a rule stops the run; "" while none does
+	cut          bool     // steps were left when it did
 	learningRate *model.Variable
 	rateless     bool // no learning rate was found, and that has been said
 
@@ -47,27 +48,28 @@ type Hook struct {
 	auditing, latest   time.Duration // in all audits and the preflight, in the latest audit or as predicted for the first
 	audits             int
 
-	failures []error
-	checked  bool                      // by preflight
-	newest   atomic.Pointer[[]reading] // of the latest audit
+	failures   []error
+	unrestored error                     // of restoring the best checkpoint
+	checked    bool                      // by preflight
+	newest     atomic.Pointer[[]reading] // of the latest audit
 
 	// Records that the sink does not have yet. Their last rows of training steps may still lack the epoch.
 	pending audit.Records
 	undated []int // batches done at each of those rows
 }
 
-// Stopped reports whether a stop rule ended the latest run, and which one, with its value, threshold, step and epoch.
+// Stopped reports whether a stop rule ended the latest run before its end, and which one, with its value, threshold, step and epoch.
 // Before the first run it speaks of the history; see Builder.WithHistory.
 func (h *Hook) Stopped() (reason string, stopped bool) { return h.reason, h.reason != "" }
 
-// Close writes the training steps recorded since the last audit, those of a run that ended with an error for instance.
-// It leaves auditor and sink open. Calls after the first do nothing.
+// Close writes the training steps recorded since the last audit, those of a run that ended with an error for instance. It
+// also returns the error of restoring the best checkpoint. It leaves auditor and sink open. Calls after the first do nothing.
 func (h *Hook) Close() error {
 	if h.closed {
 		return nil
 	}
 	h.closed = true
-	return h.flush()
+	return errors.Join(h.unrestored, h.flush())
 }
 
 func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
@@ -76,7 +78,7 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	}
 	h.runEpochs = loop.EndStep < 0
 	h.dataset = h.own(ds)
-	h.reason = ""
+	h.reason, h.cut = "", false
 	h.epoch, h.step, h.stepped = loop.Epoch, loop.Trainer.GlobalStep(), false
 	h.learningRate = nil
 	if err := h.checkRun(ds); err != nil {
@@ -107,6 +109,14 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	}
 	h.since, h.spent = time.Now(), 0
 	return nil
+}
+
+// Best is the step and value of the audit that is best by the first stop rule; false before there is one.
+func (h *Hook) Best() (step int64, value float64, found bool) {
+	if len(h.rules) == 0 || h.rules[0].best == nil {
+		return 0, 0, false
+	}
+	return h.rules[0].bestStep, *h.rules[0].best, true
 }
 
 // Failures are the errors that CarryOn has kept from the training, and that of restoring the best checkpoint, oldest first.
@@ -216,6 +226,7 @@ func (h *Hook) onStepStop(loop *train.Loop, _ []*tensors.Tensor) error {
 		h.dataset.stopped = true
 	}
 	if !h.runEpochs {
+		h.cut = loop.LoopStep+1 < loop.EndStep
 		loop.EndStep = loop.LoopStep + 1
 	}
 	return nil
@@ -252,8 +263,12 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 				Msg("the run had too few audits for the patience of a stop rule: train longer, audit more often, or raise the budget")
 		}
 	}
+	if h.reason != "" && !h.cut {
+		h.reason = "" // a rule met by the audit of the last step has stopped nothing
+	}
 	if err := h.restoreBest(loop.Trainer.Store()); err != nil {
-		h.keep(err) // returned, it would keep the hooks after this one from saving what there is
+		h.keep(err) // returned here, it would keep the hooks after this one from saving what there is
+		h.unrestored = err
 	}
 	return h.failed(h.flush())
 }

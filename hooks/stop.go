@@ -162,7 +162,7 @@ func readings(records *audit.Records) []reading {
 	var all []reading
 	for i := range records.Coherence {
 		row := &records.Coherence[i]
-		if row.Element != audit.AllElements || slices.ContainsFunc(all, func(r reading) bool { return strings.HasPrefix(r.monitor, row.GroupName+"/") }) {
+		if row.Element != audit.AllElements || slices.ContainsFunc(all, func(r reading) bool { return r.monitor[:strings.LastIndex(r.monitor, "/")] == row.GroupName }) {
 			continue
 		}
 		for _, quantity := range quantities {
@@ -183,13 +183,15 @@ type progress struct {
 	bestStep int64    // at which it was
 	stale    int      // audits in a row without an improvement
 	seen     bool     // an audit has been observed
+	latest   int64    // step of the audit observed last, plus 1
 }
 
 // observe takes the reading of an audit at a step and returns why to stop, or "".
 func (p *progress) observe(step int64, r reading) (reason string) {
-	if step < p.FirstStep {
-		return ""
+	if step < p.FirstStep || step+1 == p.latest {
+		return "" // of the same weights nothing new is learned: a resume with an initial audit repeats the one before
 	}
+	p.latest = step + 1
 	value := r.value
 	if value != nil && (p.best == nil || p.Mode.better(*value, *p.best, p.MinDelta)) {
 		best := *value

@@ -136,12 +136,36 @@ func TestStopAtTheEndOfAnEpochBeginsNoOther(t *testing.T) {
 }
 
 func TestARuleMetByTheLastAuditHasStoppedNothing(t *testing.T) {
-	loop, auditor := newLoop(t), &script{coherence: []float64{1}}
-	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(100)).
-		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
-	_, err := loop.RunSteps(endless(2), 3)
+	for every, audits := range map[int]int{1: 12, 4: 3, 100: 1} { // on schedule, or because it is the last
+		for how, run := range runs {
+			coherence := make([]float64, audits)
+			coherence[audits-1] = 1
+			loop, auditor := newLoop(t), &script{coherence: coherence}
+			_, saved := watch(t, loop)
+			hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(every)).WithStepsPerEpoch(4).WithBestCheckpoint(t.TempDir()).
+				WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
+			_, err := run(loop, hook)
+			require.NoError(t, err)
+			require.Len(t, auditor.moments, audits)
+			_, stopped := hook.Stopped()
+			require.False(t, stopped, "%s, every %d", how, every)
+			require.EqualValues(t, 12, loop.Trainer.GlobalStep())
+			require.NotEmpty(t, *saved)
+		}
+	}
+}
+
+// A resumed training whose first audit is of the weights that its history ends with has seen nothing new.
+func TestAnAuditOfTheSameStepCountsOnce(t *testing.T) {
+	rows := []audit.CoherenceRow{{GroupName: "d4", Element: audit.AllElements, Median: ptr(0.5)}} // at step 0
+	loop, auditor := newLoop(t), &script{coherence: []float64{0.5, 0.4, 0.6, 0.6}}
+	_, err := loop.Trainer.EvalStep(newSamples().batch(2)) // makes the weights
 	require.NoError(t, err)
-	require.Len(t, auditor.moments, 1)
+	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithInitialAudit().WithHistory(rows).
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2}), loop)
+	_, err = loop.RunSteps(endless(2), 3)
+	require.NoError(t, err)
+	require.Equal(t, []int64{0, 1, 2, 3}, auditor.steps())
 	_, stopped := hook.Stopped()
 	require.False(t, stopped)
 }

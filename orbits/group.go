@@ -92,8 +92,8 @@ func Boosts(step float64, velocities ...Vector) Group {
 		}
 		var elements []Element
 		for _, v := range velocities {
-			if !finite(v.X) || !finite(v.Y) {
-				return nil, fmt.Errorf("orbits: group boosts has the velocity (x: %g, y: %g); components must be finite", v.X, v.Y)
+			if drift := v.times(step); !finite(drift.X) || !finite(drift.Y) {
+				return nil, fmt.Errorf("orbits: group boosts has the velocity (x: %g, y: %g); it, and what it crosses in a step, must be finite", v.X, v.Y)
 			}
 			elements = append(elements, Element{velocity: v, drift: v.times(step).settled()})
 		}
@@ -128,7 +128,13 @@ func withIdentity(group, from string, elements []Element) ([]Element, error) {
 	}
 	elements = append([]Element{{}}, elements...)
 	seen := make(map[string]bool)
+	if strings.Contains(group, "/") {
+		return nil, fmt.Errorf("orbits: the group's name %q has a slash, which parts it from the quantity in a monitor; use another", group)
+	}
 	for _, element := range elements {
+		if element.Name() == "" || element.Name() == "*" {
+			return nil, fmt.Errorf("orbits: group %s has an element named %q; records need a name, and the star stands for all elements", group, element.Name())
+		}
 		if seen[element.Name()] {
 			return nil, fmt.Errorf("orbits: group %s has two elements named %q (the identity is \"e\" and need not be given)", group, element.Name())
 		}
@@ -168,11 +174,13 @@ func compositions(group string, left, right []Element, height, width int) ([]Ele
 		for _, h := range right {
 			element := g.Compose(h)
 			element.shift = Vector{modulo(element.shift.X, width), modulo(element.shift.Y, height)}
-			name := element.Name()
+			rounded := element // two thirds are twice a third, though each is kept to 1e-9 of a pixel
+			rounded.shift = Vector{coarse(element.shift.X, width), coarse(element.shift.Y, height)}
+			name := rounded.Name()
 			if known, ok := seen[name]; !ok {
 				all = append(all, element)
 				seen[name] = element
-			} else if known != element {
+			} else if !known.near(element) {
 				return nil, fmt.Errorf("orbits: group %s has two different elements named %q; audit its factors apart", group, name)
 			}
 		}
@@ -180,13 +188,27 @@ func compositions(group string, left, right []Element, height, width int) ([]Ele
 	return all, nil
 }
 
+// near reports whether two elements differ by rounding at most: 0.1 + 0.2 is not 0.3.
+func (e Element) near(other Element) bool {
+	close := func(a, b float64) bool { return math.Abs(a-b) <= 1e-8*max(1, math.Abs(a), math.Abs(b)) }
+	both := func(a, b Vector) bool { return close(a.X, b.X) && close(a.Y, b.Y) }
+	return e.own == other.own && e.grid == other.grid && e.vector == other.vector && both(e.shift, other.shift) &&
+		both(e.velocity, other.velocity) && both(e.drift, other.drift) && close(e.scale(), other.scale())
+}
+
+// coarse is a shift modulo size to 1e-7 of a pixel.
+func coarse(pixels float64, size int) float64 {
+	const parts = 1e7
+	return math.Mod(math.Round(pixels*parts)/parts, float64(size))
+}
+
 // modulo is the remainder from 0 to below size.
 func modulo(pixels float64, size int) float64 {
-	pixels = math.Mod(pixels, float64(size))
+	pixels = math.Mod(settled(pixels), float64(size))
 	if pixels < 0 {
 		pixels += float64(size)
 	}
-	return pixels
+	return settled(pixels)
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -176,7 +176,7 @@ func TestGroupErrors(t *testing.T) {
 		{orbits.Translations(math.NaN()), 16, 16, "orbits: group translations needs a stride of at least 0.01 and less than 16 pixels on a 16x16 grid, got NaN"},
 		{orbits.Boosts(0, eastward), 16, 16, "orbits: group boosts has a step of 0; it is the pixels that unit velocity crosses from input to target, dt / dx, and neither zero nor infinite"},
 		{orbits.Boosts(math.Inf(1), eastward), 16, 16, "orbits: group boosts has a step of +Inf; it is the pixels that unit velocity crosses from input to target, dt / dx, and neither zero nor infinite"},
-		{orbits.Boosts(1, orbits.Vector{Y: math.NaN()}), 16, 16, "orbits: group boosts has the velocity (x: 0, y: NaN); components must be finite"},
+		{orbits.Boosts(1, orbits.Vector{Y: math.NaN()}), 16, 16, "orbits: group boosts has the velocity (x: 0, y: NaN); it, and what it crosses in a step, must be finite"},
 		{orbits.Boosts(1, orbits.Vector{}), 16, 16, `orbits: group boosts has two elements named "e" (the identity is "e" and need not be given)`},
 		{orbits.Boosts(1, eastward, eastward), 16, 16, `orbits: group boosts has two elements named "boost(0,0.5)" (the identity is "e" and need not be given)`},
 		{orbits.Boosts(1), 16, 16, "orbits: group boosts has no velocities; give it at least one"},
@@ -221,4 +221,29 @@ func conserved(density int, momentum [2]int, energy int) orbits.Field {
 	field := orbits.EulerField()
 	field.Conserved = &orbits.Conserved{Density: density, Momentum: momentum, Energy: energy}
 	return field
+}
+
+// Sums of decimal fractions differ in their last digits.
+func TestProductsOfFractions(t *testing.T) {
+	for _, stride := range []float64{0.1, 1. / 3, 2. / 3} {
+		elements, err := orbits.Product(orbits.Translations(stride), orbits.Translations(stride)).Elements(4, 4)
+		require.NoError(t, err)
+		steps := int(math.Round(4 / stride))
+		require.Len(t, elements, steps*steps, "all shifts along both axes")
+	}
+	elements, err := orbits.Product(orbits.Boosts(1, orbits.Vector{X: 0.1}, orbits.Vector{X: 0.2}), orbits.Boosts(1, orbits.Vector{X: 0.2}, orbits.Vector{X: 0.1})).Elements(4, 4)
+	require.NoError(t, err)
+	require.Len(t, elements, 5, "0, 0.1, 0.2, 0.3 and 0.4")
+}
+
+func TestNamesThatRecordsCannotHold(t *testing.T) {
+	same := func(x *graph.Node) *graph.Node { return x }
+	for _, name := range []string{"", "*"} {
+		_, err := orbits.Custom("mine", orbits.NewElement(name, same)).Elements(4, 4)
+		require.ErrorContains(t, err, "orbits: group mine has an element named")
+	}
+	_, err := orbits.Custom("a/b", orbits.NewElement("g", same)).Elements(4, 4)
+	require.ErrorContains(t, err, `"a/b" has a slash`)
+	_, err = orbits.Boosts(1e300, orbits.Vector{X: 1e300}).Elements(4, 4)
+	require.ErrorContains(t, err, "must be finite")
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/dtypes/bfloat16"
 	"github.com/gomlx/compute/dtypes/float16"
+	"github.com/gomlx/compute/dtypes/gotype"
 	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/tensors"
 )
@@ -47,7 +48,7 @@ func widened(t *tensors.Tensor, to dtypes.DType) (*tensors.Tensor, error) {
 }
 
 func fromHalf[From interface {
-	dtypes.Supported
+	gotype.Supported
 	Float32() float32
 }](dst, src *tensors.Tensor) error {
 	return tensors.ConstFlatData(src, func(from []From) {

@@ -69,6 +69,12 @@ type LossFn = func(labels, predictions []*graph.Node) *graph.Node
 //
 // It is not safe for concurrent use. Close frees it.
 type Network struct {
+	*weights
+	further []*tensors.Tensor // inputs beside x
+}
+
+// weights are what a network and those made from it by With have in common.
+type weights struct {
 	backend compute.Backend
 	model   InputsFn
 	loss    LossFn
@@ -77,7 +83,6 @@ type Network struct {
 	params  []*model.Variable
 	dim     int
 	loaded  bool
-	further []*tensors.Tensor // inputs beside x
 
 	predict, cost, gradient, product, tangent, curvature *model.Exec
 }
@@ -87,7 +92,7 @@ func NewNetwork[F Model](backend compute.Backend, modelFn F, lossFn LossFn, dtyp
 	if dtype != dtypes.Float32 && dtype != dtypes.Float64 {
 		return nil, fmt.Errorf("solver: a network in %s is not supported; use float32 or float64", dtype)
 	}
-	n := &Network{backend: backend, model: Inputs(modelFn), loss: lossFn, dtype: dtype, store: model.NewStore()}
+	n := &Network{weights: &weights{backend: backend, model: Inputs(modelFn), loss: lossFn, dtype: dtype, store: model.NewStore()}}
 	cost := func(scope *model.Scope, inputs []*graph.Node, y *graph.Node) *graph.Node {
 		loss := lossFn([]*graph.Node{y}, []*graph.Node{n.model(scope, inputs)})
 		if !loss.IsScalar() {
@@ -134,9 +139,7 @@ func last(args []*graph.Node) (inputs []*graph.Node, argument *graph.Node) {
 // With returns the network with further inputs of its model, beside the x of each call and with as many samples. It shares
 // weights and programs with n, and holds the inputs, which must stay alive.
 func (n *Network) With(further ...*tensors.Tensor) *Network {
-	view := *n
-	view.further = further
-	return &view
+	return &Network{n.weights, further}
 }
 
 // Load copies the variables and hyperparameters of a store, converting trainable ones to the network's precision. It

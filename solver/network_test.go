@@ -240,3 +240,26 @@ func TestWeightsInHalfPrecision(t *testing.T) {
 		network.Close()
 	}
 }
+
+// Views share what is loaded, whoever loads it and whenever they were made.
+func TestNetworksWithFurtherInputsShareTheirWeights(t *testing.T) {
+	b := backendtest.Go(t)
+	scaled := func(scope *model.Scope, x, factor *graph.Node) *graph.Node {
+		return graph.Mul(twoLayers(scope, x), factor)
+	}
+	x := tensors.FromValue([][]float64{{1, 2}})
+	_, store := loaded(t, b, twoLayers, x, dtypes.Float64)
+	network, err := solver.NewNetwork(b, scaled, meanSquare, dtypes.Float64)
+	require.NoError(t, err)
+	defer network.Close()
+	once, twice := network.With(tensors.FromValue([][]float64{{1}})), network.With(tensors.FromValue([][]float64{{2}}))
+	require.NoError(t, twice.Load(store))
+	require.Equal(t, network.Dim(), once.Dim())
+	one, err := once.Jacobian(x)
+	require.NoError(t, err)
+	two, err := twice.Jacobian(x)
+	require.NoError(t, err)
+	require.Positive(t, mat.Norm(one, 2))
+	one.Scale(2, one)
+	require.True(t, mat.EqualApprox(one, two, 1e-12))
+}

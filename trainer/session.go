@@ -137,13 +137,17 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 		}
 	}
 	reason, stopped = hook.Stopped()
-	if stopped && s.config.Audit.RestoreBest {
-		if err := s.checkpoints.Promote(s.checkpoints.best()); err != nil {
+	if !stopped || loop.LoopStep == perEpoch*epochs {
+		return "", nil // by the history a rule was met, but by the audit of the last step
+	}
+	if best, _, _ := hook.Best(); s.config.Audit.RestoreBest {
+		found, err := s.checkpoints.Promote(s.checkpoints.best(), best)
+		if err != nil {
 			return "", fmt.Errorf("trainer: %w", err)
 		}
-	}
-	if !stopped || loop.LoopStep == perEpoch*epochs {
-		return "", nil // a rule met by the last audit has stopped nothing
+		if !found {
+			s.options.Log.Warn().Str("model", s.model.Name).Int64("step", best).Msg("the checkpoint of the best audit is not there: the latest stays")
+		}
 	}
 	if report := s.options.Watcher.Stopped; report != nil {
 		report(s.model.Name, reason)

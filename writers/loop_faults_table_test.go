@@ -218,7 +218,7 @@ var faultSections = []faultSection{
 	}},
 	{"The model", "The preflight finds these after the first step, before the time of a training is lost, and ends it under either policy.", []fault{
 		{"a convolution has an even kernel", auditingModel(evenKernel),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): audit: the model's gradient is wrong (adjoint error 0.0032, rounding explains 1e-03): ConvGeneral in layer /even/conv, off by 0.02; training and influence need a right one, and GoMLX v0.28 has none for convolutions with an even kernel: use an odd one"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the model's gradient is wrong (adjoint error 0.0032, rounding explains 1e-03): ConvGeneral in layer /even/conv, off by 0.02; training and influence need a right one, and GoMLX v0.28 has none for convolutions with an even kernel: use an odd one"},
 		{"the same, and WithPreflight(hooks.PreflightWarning)", func(r *rig) {
 			auditingModel(evenKernel)(r)
 			r.configure = func(b *hooks.Builder) error { b.WithPreflight(hooks.PreflightWarning); return nil }
@@ -227,15 +227,15 @@ var faultSections = []faultSection{
 		{"it is random in evaluation mode", auditingModel(func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(dense(scope, x), scope.RandomUniform(x.Graph(), shapes.Make(x.DType(), x.Shape().Dimensions...)))
 		}),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): audit: two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode, or audit a function without them"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode, or audit a function without them"},
 		{"it mixes samples", auditingModel(func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(dense(scope, x), graph.Reverse(x, 0))
 		}),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): audit: a sample's output changes by 0.083 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: a sample's output changes by 0.083 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone"},
 		{"it has an operation without a forward derivative", auditingModel(evaluating(func(x *graph.Node) *graph.Node { return graph.Sort(x, -1, true) })),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): audit: solver: forward: operation Sort has no forward derivative, at Node #12 Sort -> [(Float32)[1, 4, 4, 4]] - mem: [256 B]: GoMLX has no derivative of it either; gather by the sorted indices instead"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: solver: forward: operation Sort has no forward derivative, at Node #12 Sort -> [(Float32)[1, 4, 4, 4]] - mem: [256 B]: GoMLX has no derivative of it either; gather by the sorted indices instead"},
 		{"its graph panics in evaluation mode", auditingModel(evaluating(func(*graph.Node) *graph.Node { panic("not written yet") })),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): audit: solver: panic: not written yet"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: solver: panic: not written yet"},
 		{"the same, and WithPreflight(hooks.PreflightOff)", func(r *rig) {
 			auditingModel(evaluating(func(*graph.Node) *graph.Node { panic("not written yet") }))(r)
 			r.configure = func(b *hooks.Builder) error { b.WithPreflight(hooks.PreflightOff); return nil }
@@ -248,7 +248,7 @@ var faultSections = []faultSection{
 			setFirst(p.Inputs, math.NaN())
 			r.realAuditor(p)
 		},
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): audit: the model's outputs on the probes are not finite; has training diverged, or do the probes hold such values?"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the model's outputs on the probes are not finite; has training diverged, or do the probes hold such values?"},
 		{"a target holds a NaN", func(r *rig) {
 			p := probes()
 			setFirst(p.Targets, math.NaN())
@@ -266,7 +266,7 @@ var faultSections = []faultSection{
 		{"the components of their momentum are in the other order", func(r *rig) {
 			r.realAuditor(sound())
 		},
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight and WithFailures can train on): audit: the probes do not behave as the field says: the best linear law of a step that has the symmetry c4 leaves 94 % unexplained with vectors (momentum_x, momentum_y), rows upwards, and 0 % with vectors (momentum_y, momentum_x), rows upwards; declare the latter (WithField), or let the preflight warn if they are what you mean"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the probes do not behave as the field says: the best linear law of a step that has the symmetry c4 leaves 94 % unexplained with vectors (momentum_x, momentum_y), rows upwards, and 0 % with vectors (momentum_y, momentum_x), rows upwards; declare the latter (WithField), or let the preflight warn if they are what you mean"},
 		{"they have other channels than the field", func(r *rig) {
 			r.realAuditor(audit.Probes{Inputs: flow(grid, grid, 3), Targets: flow(grid, grid, 3)})
 		},

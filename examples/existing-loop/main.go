@@ -55,6 +55,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	defer auditor.Close()
 	if _, err = hooks.New(auditor).WithSchedule(hooks.EverySteps(30)).WithStepsPerEpoch(30).WithLogger(zerolog.New(zerolog.NewConsoleWriter()).With().Timestamp().Logger()).Attach(loop); err != nil {
 		return err
 	}

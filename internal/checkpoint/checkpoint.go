@@ -22,7 +22,7 @@ import (
 // Folder holds checkpoints of one model, each named by its optimizer step.
 type Folder struct {
 	Dir  string
-	Keep int // of the latest; the others are removed
+	Keep int // the one saved last and the latest of the others; the rest is removed
 }
 
 const prefix = "step-"
@@ -36,7 +36,7 @@ func (f Folder) path(step int64) string {
 func (f Folder) Save(store *model.Store) error {
 	final := f.path(optimizer.GetGlobalStep(store))
 	work := filepath.Join(f.Dir, "."+filepath.Base(final)+".inprogress")
-	err := os.RemoveAll(work)
+	err := f.sweep()
 	if err == nil {
 		err = os.MkdirAll(work, 0o777)
 	}
@@ -50,7 +50,7 @@ func (f Folder) Save(store *model.Store) error {
 		})
 	}
 	if err == nil {
-		err = os.RemoveAll(final) // of an earlier attempt at the same step
+		err = remove(final) // of an earlier attempt at the same step
 	}
 	if err == nil {
 		err = Publish(work, final)
@@ -62,43 +62,70 @@ func (f Folder) Save(store *model.Store) error {
 	if err != nil {
 		return err
 	}
-	return remove(paths[:max(0, len(paths)-f.Keep)])
+	others := slices.DeleteFunc(paths, func(path string) bool { return path == final })
+	return remove(others[:max(0, len(others)-f.Keep+1)]...)
 }
 
-// Promote copies the latest checkpoint of another folder, if it has one, and removes those of later steps.
-func (f Folder) Promote(from Folder) error {
+// Promote copies the checkpoint of a step from another folder, if it has that, and removes those of later steps.
+func (f Folder) Promote(from Folder, step int64) (found bool, err error) {
 	paths, err := from.paths()
-	if err != nil || len(paths) == 0 {
-		return err
+	best := from.path(step)
+	if err != nil || !slices.Contains(paths, best) {
+		return false, err
 	}
-	best := paths[len(paths)-1]
 	final := filepath.Join(f.Dir, filepath.Base(best))
 	work := filepath.Join(f.Dir, "."+filepath.Base(best)+".inprogress")
 	if err = os.RemoveAll(work); err == nil {
 		err = os.CopyFS(work, os.DirFS(best))
 	}
 	if err == nil {
-		err = os.RemoveAll(final)
+		err = remove(final)
 	}
 	if err == nil {
 		err = Publish(work, final)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot copy checkpoint %s: %w", best, err)
+		return false, fmt.Errorf("cannot copy checkpoint %s: %w", best, err)
 	}
 	if paths, err = f.paths(); err != nil {
-		return err
+		return false, err
 	}
-	return remove(slices.DeleteFunc(paths, func(path string) bool { return path <= final }))
+	return true, remove(slices.DeleteFunc(paths, func(path string) bool { return path <= final })...)
 }
 
-func remove(paths []string) error {
+// remove removes checkpoints that may be there. Each vanishes at once and is then taken apart.
+func remove(paths ...string) error {
 	for _, path := range paths {
-		if err := os.RemoveAll(path); err != nil {
+		hidden := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".removed")
+		err := os.RemoveAll(hidden)
+		if err == nil {
+			err = os.Rename(path, hidden)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = os.RemoveAll(hidden)
+		}
+		if err != nil {
 			return fmt.Errorf("cannot remove old checkpoint: %w", err)
 		}
 	}
 	return nil
+}
+
+// sweep removes what processes have left that were killed while they saved or removed a checkpoint.
+func (f Folder) sweep() error {
+	entries, err := os.ReadDir(f.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), "."+prefix) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(f.Dir, entry.Name())))
+		}
+	}
+	return err
 }
 
 // paths lists the complete checkpoints, oldest first.

@@ -83,14 +83,34 @@ func TestRestoring(t *testing.T) {
 	for range 2 { // it may be interrupted and done again
 		best := Folder{filepath.Join(c.Dir, "best"), 1}
 		require.NoError(t, best.Save(store))
-		require.NoError(t, c.Promote(best))
+		found, err := c.Promote(best, 10)
+		require.NoError(t, err)
+		require.True(t, found)
 		latest := model.NewStore()
 		_, err = c.LoadLatest(latest)
 		require.NoError(t, err)
 		require.EqualValues(t, 10, optimizer.GetGlobalStep(latest))
 	}
-	require.NoError(t, c.Promote(Folder{filepath.Join(c.Dir, "nothing"), 1}))
+	for _, from := range []string{"nothing", "best"} {
+		found, err = c.Promote(Folder{filepath.Join(c.Dir, from), 1}, 11)
+		require.NoError(t, err)
+		require.False(t, found)
+	}
 	paths, err := c.paths()
 	require.NoError(t, err)
 	require.Len(t, paths, 2, "steps 9 and 10")
+}
+
+// A folder may hold a later step already, of an earlier training: what is saved stays.
+func TestTheOneSavedLastIsKept(t *testing.T) {
+	c := Folder{t.TempDir(), 1}
+	for _, step := range []int64{9, 4} {
+		require.NoError(t, c.Save(storeAt(t, step)))
+		paths, err := c.paths()
+		require.NoError(t, err)
+		require.Equal(t, []string{c.path(step)}, paths)
+	}
+	entries, err := os.ReadDir(c.Dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "nothing hidden")
 }
