@@ -29,7 +29,8 @@ import (
 
 const (
 	trainingDir = "SYMAUDIT_TEST_TRAINING"
-	killsEnv    = "SYMAUDIT_KILLS" // how many there are; `make soak` sets it
+	stoppingEnv = "SYMAUDIT_TEST_STOPPING" // a rule stops each model and takes it back to its best
+	killsEnv    = "SYMAUDIT_KILLS"         // how many there are; `make soak` sets it
 	fewKills    = 6
 )
 
@@ -42,6 +43,10 @@ func trainAndTell(dir string) error {
 	config, err := trainer.ParseConfig([]byte(tinySource))
 	if err != nil {
 		return err
+	}
+	if os.Getenv(stoppingEnv) != "" {
+		config.Audit.Stop = []trainer.StopRule{{Monitor: "d4/target_error", Mode: "maximize", Patience: 1}}
+		config.Audit.RestoreBest = true
 	}
 	options := optionsFor(choice.Backend, dir)
 	options.Resume = true
@@ -70,10 +75,13 @@ type process struct {
 	lastLine int // it is killed soon after so many; 0 is never
 }
 
-func startTraining(t *testing.T, dir string, lastLine int) *process {
+func startTraining(t *testing.T, dir string, stopping bool, lastLine int) *process {
 	t.Helper()
 	p := &process{command: exec.Command(os.Args[0]), lastLine: lastLine}
 	p.command.Env = append(os.Environ(), trainingDir+"="+dir)
+	if stopping {
+		p.command.Env = append(p.command.Env, stoppingEnv+"=1")
+	}
 	p.command.Stdout, p.command.Stderr = p, os.Stderr
 	require.NoError(t, p.command.Start())
 	return p
@@ -106,7 +114,7 @@ func (p *process) wait(t *testing.T) (lines []string, killed bool) {
 	return lines[:len(lines)-1], killed
 }
 
-// Trainings are killed at random and resumed until they end: half of them at a random moment of their lives, most of which
+// Trainings, every other of which a rule stops and takes back, are killed at random and resumed until they end: half of them at a random moment of their lives, most of which
 // are audits, and half after something random that they do. Whenever one is killed its run must be readable with every audit
 // that was told to be safe, and at its end be that of a training that was not killed.
 func TestTrainingsKilledAtRandomEndAsIfTheyHadNotBeen(t *testing.T) {
@@ -116,28 +124,37 @@ func TestTrainingsKilledAtRandomEndAsIfTheyHadNotBeen(t *testing.T) {
 		kills, err = strconv.Atoi(text)
 		require.NoError(t, err)
 	}
-	whole, began := filepath.Join(t.TempDir(), "whole"), time.Now()
-	lines, killed := startTraining(t, whole, 0).wait(t)
-	require.False(t, killed)
-	life := time.Since(began)
-	want := read(t, whole)
+	type unharmed struct {
+		dir   string
+		lines []string
+		life  time.Duration
+		read  *writers.Contents
+	}
+	var whole [2]unharmed
+	for i := range whole {
+		dir, began := filepath.Join(t.TempDir(), "whole"), time.Now()
+		lines, killed := startTraining(t, dir, i == 1, 0).wait(t)
+		require.False(t, killed)
+		whole[i] = unharmed{dir, lines, time.Since(began), read(t, dir)}
+	}
+	require.Less(t, len(whole[1].lines), len(whole[0].lines), "the rule stops the training")
 
 	during := map[string]int{} // kills by what was told last
 	runs, attempts := 0, 0
 	for done := 0; done < kills; runs++ {
-		dir := filepath.Join(t.TempDir(), "killed")
+		dir, whole := filepath.Join(t.TempDir(), "killed"), whole[runs%2]
 		safe := map[string]bool{}
 		for {
 			attempts++
 			lastLine, atRandom := 0, false
 			if done < kills {
 				if atRandom = rand.N(2) == 0; !atRandom {
-					lastLine = 1 + rand.N(len(lines))
+					lastLine = 1 + rand.N(len(whole.lines))
 				}
 			}
-			process := startTraining(t, dir, lastLine)
+			process := startTraining(t, dir, runs%2 == 1, lastLine)
 			if atRandom {
-				process.killWithin(life)
+				process.killWithin(whole.life)
 			}
 			told, killed := process.wait(t)
 			for _, line := range told {
@@ -158,12 +175,14 @@ func TestTrainingsKilledAtRandomEndAsIfTheyHadNotBeen(t *testing.T) {
 		}
 		got := read(t, dir)
 		requireReadable(t, dir)
-		requireWhole(t, got.Records)
-		requireSameRun(t, whole, dir, want.Records, got.Records)
+		if runs%2 == 0 {
+			requireWhole(t, got.Records)
+		}
+		requireSameRun(t, whole.dir, dir, whole.read.Records, got.Records)
 		requireSameByHand(t, dir, got.Records)
 		require.NoError(t, os.RemoveAll(dir))
 	}
-	t.Logf("%d processes killed of %d, in %d runs, within %v of their start: by what they had told last, %v", kills, attempts, runs, life.Round(time.Millisecond), during)
+	t.Logf("%d processes killed of %d, in %d runs, within %v of their start: by what they had told last, %v", kills, attempts, runs, whole[0].life.Round(time.Millisecond), during)
 }
 
 // requireSafe reads the run of a killed process, in which these audits, "model step", must be.

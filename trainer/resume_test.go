@@ -334,7 +334,10 @@ func requireSameRun(t *testing.T, wantDir, gotDir string, want, got audit.Record
 // finalVariables are the bytes of every variable in the latest checkpoint.
 func finalVariables(t *testing.T, dir, name string) map[string]string {
 	t.Helper()
-	path := filepath.Join(dir, "checkpoints", name, "step-000000009")
+	paths, err := filepath.Glob(filepath.Join(dir, "checkpoints", name, "step-*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	path := paths[len(paths)-1]
 	handler, err := checkpoint.Load(model.NewStore()).Dir(path).Done()
 	require.NoError(t, err)
 	values := map[string]string{}
