@@ -109,7 +109,8 @@ func (b *Builder) WithStopRules(rules ...StopRule) *Builder { b.rules = rules; r
 
 // WithBestCheckpoint keeps in the folder dir a checkpoint, in GoMLX's format, of the audit that is best by the first stop rule,
 // and when a rule stops the training, sets all variables back to it: weights, optimizer, step and random state. A checkpoint
-// hook that saves at the end of the run (its priority above 50) then saves the best model. Resuming needs WithHistory, too.
+// hook that saves at the end of the run (its priority above 50) then saves the best model. Resuming needs WithHistory, too. Where
+// it cannot be restored the model stays as it is, and Close says so.
 func (b *Builder) WithBestCheckpoint(dir string) *Builder { b.best = dir; return b }
 
 // WithHistory shows the stop rules the audits that a resumed training has behind it, oldest first, so that it stops

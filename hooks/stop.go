@@ -48,8 +48,9 @@ type StopRule struct {
 	// interval that contains the exact value, when all of it is. nil never.
 	Threshold *float64
 	// Patience stops after this many audits in a row without an improvement; 0 never. An audit in which the value does
-	// not exist, or is not a number, has not improved it. Values are compared here, not intervals, for on a plateau these
-	// always overlap: a MinDelta of the audit's tolerance tells an improvement from what the interval leaves open.
+	// not exist, is not a number, or may be anything from -1 to 1, has not improved it. Otherwise values are compared here, not
+	// intervals, for on a plateau these always overlap: a MinDelta of the audit's tolerance tells an improvement from what the
+	// interval leaves open.
 	Patience int
 	// MinDelta is by how much more than the best value so far an improvement must be.
 	MinDelta float64
