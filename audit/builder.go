@@ -159,7 +159,8 @@ func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit;
 
 // WithRecycling starts each solve of Block from what the audits before have shown of its metric. It halves the products
 // or better where that has moved by a few percent, and saves nothing where it has moved by half (docs/solver.md). The values
-// then depend on the audits before, within their intervals: a resumed training finds others, in the third digit. An eighth of WithMaxBytes is for it; a model too large for that is solved from scratch.
+// then depend on the audits before, within their intervals: a resumed training finds others, in the third digit. An eighth of
+// WithMaxBytes is for it; a model too large for that is solved from scratch.
 func (b *Builder) WithRecycling() *Builder { b.recycling = true; return b }
 
 // WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver.
