@@ -59,8 +59,9 @@ func (a *Auditor) ProbeHash() string { return a.probeHash }
 // Audit measures the model with the weights it has now. The run's id and attempt are left for the sink to fill in.
 //
 // A solve that stops above its tolerance is no error: its intervals are wider, and its status says why in Solves. An error
-// means that there is no audit: a cancelled context, weights that are not finite, an operation without a forward derivative, a gradient that is
-// not the adjoint of the derivative (GoMLX v0.28 computes such ones for convolutions with an even kernel).
+// means that there is no audit: a cancelled context, weights that are not finite, an operation without a forward
+// derivative, a gradient that is not the adjoint of the derivative (GoMLX v0.28 computes such ones for convolutions with an
+// even kernel).
 func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	start := time.Now()
 	if err := a.load(); err != nil {

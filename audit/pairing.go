@@ -108,16 +108,20 @@ func turnsOf(elements []orbits.Element) (turns []turn, ok bool) {
 		if !ok {
 			return nil, false
 		}
-		turns = append(turns, turn{x, y})
+		turns = append(turns, turn{e, [2]orbits.Vector{x, y}})
 	}
 	return turns, len(turns) > 1
 }
 
-// turn is a rotation or reflection of the plane: the images of (1, 0) and (0, 1).
-type turn [2]orbits.Vector
+// turn is a rotation or reflection of the plane, with the images of (1, 0) and (0, 1).
+type turn struct {
+	element orbits.Element
+	images  [2]orbits.Vector
+}
 
 func (t turn) apply(x, y int) (int, int) {
-	return int(t[0].X)*x + int(t[1].X)*y, int(t[0].Y)*x + int(t[1].Y)*y
+	a, b := t.images[0], t.images[1]
+	return int(a.X)*x + int(b.X)*y, int(a.Y)*x + int(b.Y)*y
 }
 
 // steps holds the second moments of what a step does, over the inner cells of transitions: those of the vectors that hold the
@@ -163,7 +167,7 @@ func (s steps) over(field orbits.Field, turns []turn) *mat.SymDense {
 	total := mat.NewSymDense(size, nil)
 	to, sign := make([]int, size), make([]float64, size) // where an entry goes
 	for _, t := range turns {
-		channel, flip := turnChannels(field, t)
+		channel, flip := t.element.TurnChannels(field)
 		for dy := -1; dy <= 1; dy++ {
 			for dx := -1; dx <= 1; dx++ {
 				x, y := t.apply(dx, up*dy)
@@ -184,29 +188,6 @@ func (s steps) over(field orbits.Field, turns []turn) *mat.SymDense {
 		}
 	}
 	return total
-}
-
-// turnChannels says to which channel, and with which sign, each goes.
-func turnChannels(field orbits.Field, t turn) (to []int, sign []float64) {
-	for c := range field.Channels {
-		to, sign = append(to, c), append(sign, 1)
-	}
-	mirrors := t[0].X*t[1].Y-t[0].Y*t[1].X < 0
-	for _, c := range field.Pseudoscalars {
-		if mirrors {
-			sign[c] = -1
-		}
-	}
-	for _, vector := range field.Vectors {
-		for component, image := range t {
-			c, target := vector[component], vector[0]
-			if image.X == 0 {
-				target = vector[1]
-			}
-			to[c], sign[c] = target, image.X+image.Y
-		}
-	}
-	return to, sign
 }
 
 // residuals are the mean squares of the change of each channel that the best linear law leaves, for transitions moved by all

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/train"
@@ -100,12 +101,16 @@ func TestTheBestWeightsSurviveAResume(t *testing.T) {
 
 // The folder holds the best of an earlier training, at a later step; and the training goes on after it was stopped.
 func TestAFolderAndALoopAreUsedAgain(t *testing.T) {
+	const wait = 5 * time.Millisecond
 	dir := t.TempDir()
 	run := func(coherence ...float64) (*train.Loop, *script, *hooks.Hook) {
 		loop, auditor := newLoop(t), &script{coherence: coherence}
-		hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithStopRules(patient).WithBestCheckpoint(dir), loop)
+		pause := 2 * wait // every step is due
+		loop.OnStep("pause", 0, func(*train.Loop, []*tensors.Tensor) error { time.Sleep(pause); return nil })
+		hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EveryDuration(wait)).WithStopRules(patient).WithBestCheckpoint(dir), loop)
 		_, err := loop.RunSteps(endless(2), 20)
 		require.NoError(t, err)
+		pause = 0
 		require.Empty(t, hook.Failures())
 		return loop, auditor, hook
 	}
@@ -116,9 +121,12 @@ func TestAFolderAndALoopAreUsedAgain(t *testing.T) {
 	require.True(t, found)
 	require.EqualValues(t, 2, step)
 	require.Equal(t, 0.5, value)
+	require.Equal(t, []int64{1, 2, 3, 4}, auditor.steps())
 	_, err := loop.RunSteps(endless(2), 2)
 	require.NoError(t, err)
-	require.Equal(t, []int64{1, 2, 3, 4, 3, 4}, auditor.steps(), "no step after the restored one goes without its audit")
+	again := auditor.steps()[4:]
+	require.NotEmpty(t, again, "the last step is audited, though there was an audit of one with its number")
+	require.EqualValues(t, 4, again[len(again)-1])
 }
 
 func TestABestCheckpointNeedsARule(t *testing.T) {

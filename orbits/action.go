@@ -1,6 +1,8 @@
 package orbits
 
 import (
+	"slices"
+
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
 )
@@ -46,19 +48,20 @@ func (e Element) turnGrid(f Field, x *graph.Node) *graph.Node {
 
 // mixChannels is what happens to the values within each cell.
 func (e Element) mixChannels(f Field, x *graph.Node) *graph.Node {
-	turns := e.vector != 0 && len(f.Vectors) > 0
-	mirrors := e.vector.flips() == 1 && len(f.Pseudoscalars) > 0
+	turns := e.vector != 0 && len(f.Vectors)+len(f.Pseudoscalars) > 0
 	boosts := e.velocity != Vector{}
-	if !turns && !mirrors && !boosts {
+	if !turns && !boosts {
 		return x
 	}
 	channels := graph.Split(x, channelAxis, len(f.Channels))
 	if turns {
-		e.turnVectors(f, channels)
-	}
-	if mirrors {
-		for _, c := range f.Pseudoscalars {
-			channels[c] = graph.Neg(channels[c])
+		old := slices.Clone(channels)
+		to, sign := e.TurnChannels(f)
+		for c, target := range to {
+			channels[target] = old[c]
+			if sign[c] < 0 {
+				channels[target] = graph.Neg(old[c])
+			}
 		}
 	}
 	if boosts {
@@ -67,22 +70,27 @@ func (e Element) mixChannels(f Field, x *graph.Node) *graph.Node {
 	return graph.Concatenate(channels, channelAxis)
 }
 
-// turnVectors replaces the components of every vector v by those of M v; M is a signed permutation.
-func (e Element) turnVectors(f Field, channels []*graph.Node) {
-	for _, vector := range f.Vectors {
-		old := [2]*graph.Node{channels[vector[0]], channels[vector[1]]}
-		for component, unit := range [2]Vector{{X: 1}, {Y: 1}} {
-			image := e.vector.apply(unit)
-			target, sign := vector[0], image.X
-			if image.X == 0 {
-				target, sign = vector[1], image.Y
-			}
-			channels[target] = old[component]
-			if sign < 0 {
-				channels[target] = graph.Neg(old[component])
-			}
+// TurnChannels says to which channel, and with which sign, the rotation or reflection in e carries each channel of a field: the
+// components of a vector v become those of M v, M a signed permutation, and pseudoscalars change sign in a mirror.
+func (e Element) TurnChannels(f Field) (to []int, sign []float64) {
+	for c := range f.Channels {
+		to, sign = append(to, c), append(sign, 1)
+	}
+	if e.vector.flips() == 1 {
+		for _, c := range f.Pseudoscalars {
+			sign[c] = -1
 		}
 	}
+	for _, vector := range f.Vectors {
+		for component, unit := range [2]Vector{{X: 1}, {Y: 1}} {
+			c, image, target := vector[component], e.vector.apply(unit), vector[0]
+			if image.X == 0 {
+				target = vector[1]
+			}
+			to[c], sign[c] = target, image.X+image.Y
+		}
+	}
+	return to, sign
 }
 
 // boost adds the velocity v to that of the flow: m + rho v and E + m.v + rho |v|^2 / 2, which is what E = p / (gamma - 1) +

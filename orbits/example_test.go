@@ -283,3 +283,21 @@ func goBackend() compute.Backend {
 	}
 	return b
 }
+
+// A quarter turn makes of the momentum along x that along y, and of that along y the one against x.
+func ExampleElement_TurnChannels() {
+	elements, err := orbits.D4().Elements(16, 16)
+	if err != nil {
+		panic(err)
+	}
+	field := orbits.EulerField()
+	to, sign := elements[1].TurnChannels(field)
+	for c, name := range field.Channels {
+		fmt.Printf("%-10s becomes %+.0f %s\n", name, sign[c], field.Channels[to[c]])
+	}
+	// Output:
+	// density    becomes +1 density
+	// momentum_x becomes +1 momentum_y
+	// momentum_y becomes -1 momentum_x
+	// energy     becomes +1 energy
+}

@@ -190,10 +190,10 @@ func compositions(group string, left, right []Element, height, width int) ([]Ele
 
 // near reports whether two elements differ by rounding at most: 0.1 + 0.2 is not 0.3.
 func (e Element) near(other Element) bool {
-	close := func(a, b float64) bool { return math.Abs(a-b) <= 1e-8*max(1, math.Abs(a), math.Abs(b)) }
-	both := func(a, b Vector) bool { return close(a.X, b.X) && close(a.Y, b.Y) }
+	alike := func(a, b float64) bool { return math.Abs(a-b) <= 1e-8*max(1, math.Abs(a), math.Abs(b)) }
+	both := func(a, b Vector) bool { return alike(a.X, b.X) && alike(a.Y, b.Y) }
 	return e.own == other.own && e.grid == other.grid && e.vector == other.vector && both(e.shift, other.shift) &&
-		both(e.velocity, other.velocity) && both(e.drift, other.drift) && close(e.scale(), other.scale())
+		both(e.velocity, other.velocity) && both(e.drift, other.drift) && alike(e.scale(), other.scale())
 }
 
 // coarse is a shift modulo size to 1e-7 of a pixel.
