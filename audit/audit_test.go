@@ -93,7 +93,7 @@ func TestInfluenceAgainstDenseAndDualOracles(t *testing.T) {
 				require.NoError(t, err)
 				require.Len(t, records.Solves, 1)
 				require.Len(t, records.Influence, 8*samples*samples)
-				require.Equal(t, "converged", records.Solves[0].Status)
+				require.Equal(t, audit.Converged, records.Solves[0].Status)
 				require.InEpsilon(t, relative, records.Solves[0].Lambda/records.Solves[0].LambdaMax, 0.05)
 				compareWithOracles(t, b, trainer, fn, p, records)
 			})

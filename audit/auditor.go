@@ -37,8 +37,7 @@ type Auditor struct {
 	free      func() // the backend
 	orbits    []*orbit
 	network   *solver.Network
-	distance  *graph.Exec // target, prediction -> [n]
-	outputs   int         // of a sample
+	distance  *graph.Exec // target, prediction, units where they are states -> [n]
 	probeHash string
 	trainable []string // paths of the variables that the network has programs for; nil before the first audit
 	checked   bool     // the model's gradient, in the first audit
@@ -75,39 +74,45 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	}
 	progress := a.newProgress()
 	records := &Records{}
+	dampings := len(a.config.damping.values)
+	if a.config.forward {
+		dampings = 0
+	}
 	for _, o := range a.orbits {
 		if err := context.Cause(ctx); err != nil {
 			return nil, fmt.Errorf("audit: %w", err)
 		}
-		found, err := a.forwardErrors(o, at)
+		rows, outputs, err := a.forwardErrors(o, at)
 		if err != nil {
 			return nil, err
 		}
-		records.Errors = append(records.Errors, found...)
 		progress()
-	}
-	lambdas := []float64{0} // of a summary without influence
-	if !a.config.forward {
-		lambdas = nil
-		for _, o := range a.orbits {
-			for batch := range o.batches() {
-				var found *Records
-				var err error
-				if found, lambdas, err = a.influence(ctx, o, batch, lambdas, at); err != nil {
-					return nil, err
-				}
-				records.Influence = append(records.Influence, found.Influence...)
-				records.Solves = append(records.Solves, found.Solves...)
-				progress()
+		records.Errors = append(records.Errors, rows...)
+		influence := make([][]InfluenceRow, dampings)
+		for batch := 0; dampings > 0 && batch < o.batches(); batch++ {
+			found, err := a.influence(ctx, o, batch, outputs, at)
+			if err != nil {
+				return nil, err
+			}
+			progress()
+			records.Solves = append(records.Solves, found.solves...)
+			for l, pairs := range found.influence {
+				influence[l] = append(influence[l], pairs...)
+				records.Influence = append(records.Influence, pairs...)
 			}
 		}
-	}
-	for _, o := range a.orbits {
-		for _, lambda := range lambdas {
-			records.Coherence = append(records.Coherence, summarise(o, records, lambda, at)...)
+		if dampings == 0 {
+			records.Coherence = append(records.Coherence, summarise(o, CoherenceRow{Moment: at}, rows, nil)...)
+		}
+		for l, pairs := range influence {
+			base := CoherenceRow{
+				Moment: at, Metric: string(a.config.metric), Estimator: string(a.config.estimator),
+				RelativeLambda: a.config.damping.multiple(l), Lambda: a.config.damping.absolute(l),
+			}
+			records.Coherence = append(records.Coherence, summarise(o, base, rows, pairs)...)
 		}
 	}
-	a.config.log.Debug().Int64("step", at.Step).Dur("took", time.Since(start)).Msg("audited")
+	a.config.log.Debug().Int64("step", at.Step).Dur("took_ms", time.Since(start)).Msg("audited")
 	return records, nil
 }
 
@@ -161,12 +166,16 @@ func (a *Auditor) newProgress() func() {
 	}
 }
 
-// Close frees the copy of the weights and the compiled programs.
+// Close frees the copy of the weights, the moved probes and the compiled programs.
 func (a *Auditor) Close() {
-	a.network.Close()
-	a.distance.Finalize()
+	if a.network != nil {
+		a.network.Close()
+	}
+	if a.distance != nil {
+		a.distance.Finalize()
+	}
 	for _, o := range a.orbits {
-		o.act.Finalize()
+		o.close()
 	}
 	a.free()
 }

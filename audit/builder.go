@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -50,12 +51,6 @@ type Builder struct {
 type groupProbes struct {
 	group  orbits.Group
 	probes Probes
-}
-
-// damping holds the lambdas, ascending, absolute or as multiples of the metric's largest eigenvalue.
-type damping struct {
-	values   []float64
-	relative bool
 }
 
 // DefaultRelativeLambda is lambda / lambda_max when none is chosen.
@@ -119,8 +114,8 @@ func (b *Builder) WithGroup(group orbits.Group, probes Probes) *Builder {
 // 1e-3 of lambda_max, and Float64 otherwise and for outputs alone; table solves says which.
 func (b *Builder) WithDType(dtype dtypes.DType) *Builder { b.dtype = dtype; return b }
 
-// WithRelativeLambda sets lambda as a multiple of lambda_max, the largest eigenvalue of eta on the first batch of the
-// first group, at each audit anew. Several share the cost of the smallest. The default is DefaultRelativeLambda.
+// WithRelativeLambda sets lambda as a multiple of lambda_max, the largest eigenvalue of eta: of each batch's own, at each audit
+// anew. Several share the cost of the smallest. The default is DefaultRelativeLambda.
 func (b *Builder) WithRelativeLambda(multiples ...float64) *Builder {
 	b.damping = damping{slices.Sorted(slices.Values(multiples)), true}
 	return b
@@ -192,11 +187,25 @@ func (b *Builder) Done() (a *Auditor, err error) {
 	}
 	a = &Auditor{config: *b} // a copy: the builder may make another, whose defaults differ
 	b = &a.config
+	if b.metric == Identity {
+		b.damping = damping{values: []float64{1}}
+	}
 	if b.solve.MaxBytes == 0 {
 		b.solve.MaxBytes = solver.DefaultMaxBytes
 	}
 	if b.dtype == dtypes.InvalidDType {
 		b.dtype = b.defaultDType()
+	}
+	for i, g := range b.groups {
+		if slices.ContainsFunc(b.groups[:i], func(other groupProbes) bool { return other.group.Name == g.group.Name }) {
+			return nil, fmt.Errorf("audit: group %q was added twice", g.group.Name)
+		}
+		if g.group.Name == "" || !utf8.ValidString(g.group.Name) {
+			return nil, fmt.Errorf("audit: a group is called %q; its name must be text in UTF-8, for it stands in every row", g.group.Name)
+		}
+		if err := g.probes.validate(b.field, output, b.invariant); err != nil {
+			return nil, err
+		}
 	}
 	backend, free, err := own(b.source.Backend())
 	if err != nil {
@@ -205,15 +214,10 @@ func (b *Builder) Done() (a *Auditor, err error) {
 	a.backend, a.free = backend, free
 	defer func() {
 		if err != nil {
-			free()
+			a.Close()
 		}
 	}()
-	seen := make(map[string]bool)
 	for _, g := range b.groups {
-		if seen[g.group.Name] {
-			return nil, fmt.Errorf("audit: group %q was added twice", g.group.Name)
-		}
-		seen[g.group.Name] = true
 		o, err := newOrbit(a.backend, g.group, b.field, output, g.probes, b.invariant, b.dtype, b.log)
 		if err != nil {
 			return nil, err
@@ -226,11 +230,12 @@ func (b *Builder) Done() (a *Auditor, err error) {
 	if a.network, err = solver.NewNetwork(a.backend, b.modelFn, b.lossFn, b.dtype); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	distance := SMSE
 	if b.invariant {
-		distance = relativeChange
+		a.distance, err = graph.NewExec(a.backend, relativeChange)
+	} else {
+		a.distance, err = graph.NewExec(a.backend, smse)
 	}
-	if a.distance, err = graph.NewExec(a.backend, distance); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	return a, nil

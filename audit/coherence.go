@@ -1,54 +1,53 @@
 package audit
 
 import (
+	"math"
 	"slices"
 
 	"gonum.org/v1/gonum/stat"
 
+	"github.com/symaudit/symaudit/internal/quantile"
 	"github.com/symaudit/symaudit/orbits"
 )
 
 // AllElements names the row of a coherence table that takes a group's non-identity elements together.
 const AllElements = "*"
 
-// summarise describes the cosines between x and g.x at a lambda, and the errors, of each element of a group and of all
-// together.
-func summarise(o *orbit, records *Records, lambda float64, at Moment) []CoherenceRow {
-	target, commutator := map[string][]float64{}, map[string][]float64{}
-	cosines, lows, highs := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
+// samples are what is summarised of an element, or of a group.
+type samples struct {
+	cosines, lows, highs []float64
+	certified            bool // some cosine has bounds; the others are taken to be anything in [-1, 1]
+	without              int  // pairs that have no cosine
+	target, commutator   []float64
+}
+
+// summarise describes the cosines between x and g.x, if there are any, and the errors of a group, element by element and all
+// together. pairs are those of the group at one damping, which base names.
+func summarise(o *orbit, base CoherenceRow, errors []ErrorRow, pairs []InfluenceRow) []CoherenceRow {
 	identity := o.elements[0].Name()
-	add := func(values map[string][]float64, element string, value float64) {
-		values[element] = append(values[element], value)
-		if element != identity {
-			values[AllElements] = append(values[AllElements], value)
-		}
+	of := map[string]*samples{AllElements: {}}
+	for _, element := range o.elements {
+		of[element.Name()] = &samples{}
 	}
-	for _, row := range records.Influence {
-		if row.GroupName != o.group.Name || row.RowSample != row.ColSample || row.Lambda != lambda || row.Cosine == nil {
+	for _, row := range pairs {
+		if row.RowSample != row.ColSample {
 			continue
 		}
-		add(cosines, row.Element, *row.Cosine)
-		if row.CosineLow != nil && row.CosineHigh != nil {
-			add(lows, row.Element, *row.CosineLow)
-			add(highs, row.Element, *row.CosineHigh)
+		of[row.Element].addCosine(row)
+		if row.Element != identity {
+			of[AllElements].addCosine(row)
 		}
 	}
-	for _, row := range records.Errors {
-		if row.GroupName == o.group.Name {
-			add(target, row.Element, row.TargetError)
-			add(commutator, row.Element, row.CommutatorError)
+	for _, row := range errors {
+		of[row.Element].addErrors(row)
+		if row.Element != identity {
+			of[AllElements].addErrors(row)
 		}
 	}
 	describe := func(name string, dy, dx float64) CoherenceRow {
-		row := CoherenceRow{
-			Moment: at, GroupName: o.group.Name, Element: name, ShiftY: dy, ShiftX: dx, Lambda: lambda,
-			MedianTargetError: quantile(target[name], 0.5), MedianCommutatorError: quantile(commutator[name], 0.5),
-		}
-		row.describeCosines(cosines[name])
-		if n := len(cosines[name]); n > 0 && len(lows[name]) == n {
-			low, high := quantile(lows[name], 0.5), quantile(highs[name], 0.5)
-			row.MedianLow, row.MedianHigh = &low, &high
-		}
+		row := base
+		row.GroupName, row.Element, row.ShiftY, row.ShiftX = o.group.Name, name, dy, dx
+		of[name].describe(&row)
 		return row
 	}
 	rows := make([]CoherenceRow, 0, len(o.elements)+1)
@@ -62,39 +61,66 @@ func summarise(o *orbit, records *Records, lambda float64, at Moment) []Coherenc
 	return rows
 }
 
-// describeCosines fills in the statistics; of no values there are none.
-func (row *CoherenceRow) describeCosines(cosines []float64) {
-	row.N = int32(len(cosines))
-	if len(cosines) == 0 {
+func (s *samples) addCosine(row InfluenceRow) {
+	if row.Cosine == nil {
+		s.without++
 		return
 	}
-	mean := stat.Mean(cosines, nil)
-	variance := stat.PopVariance(cosines, nil)
+	low, high := -1.0, 1.0
+	if row.CosineLow != nil && row.CosineHigh != nil {
+		low, high, s.certified = *row.CosineLow, *row.CosineHigh, true
+	}
+	s.cosines, s.lows, s.highs = append(s.cosines, *row.Cosine), append(s.lows, low), append(s.highs, high)
+}
+
+func (s *samples) addErrors(row ErrorRow) {
+	s.target = append(s.target, row.TargetError)
+	s.commutator = append(s.commutator, row.CommutatorError)
+}
+
+// describe fills in the statistics; of no values there are none.
+func (s *samples) describe(row *CoherenceRow) {
+	row.NErrors = int32(len(s.target))
+	row.NFiniteTargetErrors, row.MedianTargetError = finiteMedian(s.target)
+	row.NFiniteCommutatorErrors, row.MedianCommutatorError = finiteMedian(s.commutator)
+	row.N, row.NWithoutCosine = int32(len(s.cosines)), int32(s.without)
+	if len(s.cosines) == 0 {
+		return
+	}
+	mean := stat.Mean(s.cosines, nil)
+	variance := stat.PopVariance(s.cosines, nil)
 	negative := 0.0
-	for _, cosine := range cosines {
+	for _, cosine := range s.cosines {
 		if cosine < 0 {
 			negative++
 		}
 	}
-	negative /= float64(len(cosines))
+	negative /= float64(len(s.cosines))
 	row.Mean, row.Variance, row.NegativeFraction = &mean, &variance, &negative
-	for _, q := range []struct {
-		level float64
-		dst   **float64
-	}{{0.05, &row.Q05}, {0.25, &row.Q25}, {0.5, &row.Median}, {0.75, &row.Q75}, {0.95, &row.Q95}} {
-		value := quantile(cosines, q.level)
-		*q.dst = &value
+	at := func(values []float64, level float64) *float64 {
+		value := quantile.Of(values, level)
+		return &value
+	}
+	row.Q05, row.Q25, row.Median = at(s.cosines, 0.05), at(s.cosines, 0.25), at(s.cosines, 0.5)
+	row.Q75, row.Q95 = at(s.cosines, 0.75), at(s.cosines, 0.95)
+	if s.certified {
+		row.MedianLow, row.MedianHigh = at(s.lows, 0.5), at(s.highs, 0.5)
+	}
+	if s.certified && *row.MedianLow == -1 && *row.MedianHigh == 1 {
+		row.MedianLow, row.MedianHigh = nil, nil
 	}
 }
 
-// quantile interpolates linearly between order statistics, as NumPy's default does; values is not changed.
-func quantile(values []float64, level float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	position := level * float64(len(sorted)-1)
-	below := int(position)
-	if below+1 >= len(sorted) {
-		return sorted[len(sorted)-1]
+// finiteMedian counts the finite values, and returns the median if all are.
+func finiteMedian(values []float64) (finite int32, median *float64) {
+	for _, value := range values {
+		if !math.IsNaN(value) && !math.IsInf(value, 0) {
+			finite++
+		}
 	}
-	fraction := position - float64(below)
-	return sorted[below]*(1-fraction) + sorted[below+1]*fraction
+	if len(values) == 0 || int(finite) < len(values) {
+		return finite, nil
+	}
+	middle := quantile.Of(values, 0.5)
+	return finite, &middle
 }

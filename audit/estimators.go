@@ -15,6 +15,9 @@ import (
 // Estimator is a way to compute influence. Every row names its own.
 type Estimator string
 
+// Certifies reports whether an estimator encloses its values: a value without an interval is then one of which nothing is known.
+func (e Estimator) Certifies() bool { return e == Block }
+
 const (
 	// Block solves the gradients of an orbit together and returns an interval with every value; solver.BilinearForms.
 	Block Estimator = "block"
@@ -78,73 +81,99 @@ func (a *Auditor) newSketches() error {
 // the host.
 func (a *Auditor) multipliesNetwork() bool { return a.config.metric == NTK || a.config.metric == GGN }
 
-// cost is how an estimate was come by.
-type cost struct {
-	largest    float64 // eigenvalue of eta
-	residual   float64 // relative, measured
-	products   int64
-	setup      int64 // products
-	iterations int
-	block      int
-	sketch     int       // rank recycled
-	halfWidths []float64 // by lambda; nil where nothing is certified
-	status     string
+// Converged is the status of a solve that reached what was asked for; package solver has the others.
+const Converged = solver.Converged
+
+// problem is the forms that an estimator is to find: those of the gradients of an orbit, those at x first, in the metric eta.
+type problem struct {
+	eta      solver.Operator
+	largest  float64 // eigenvalue of eta; 0 for a metric that is 0
+	lambdas  []float64
+	sketch   *solver.Sketch // what is recycled, if anything
+	count    int            // gradients
+	samples  int            // those at x
+	gradient func(i int) ([]float64, error)
 }
 
-// estimate runs the configured estimator on the gradients of an orbit, those at x first. largest is the largest eigenvalue
-// of eta where it is known, or 0; sketch, if not nil, what is recycled.
-func (a *Auditor) estimate(ctx context.Context, eta solver.Operator, largest float64, sketch *solver.Sketch, lambdas []float64, gradients *mat.Dense, samples int) (estimate, cost, error) {
+// all are the first gradients as the rows of a matrix.
+func (p problem) all(count int) (*mat.Dense, error) {
+	rows := mat.NewDense(count, p.eta.Dim(), nil)
+	for i := range count {
+		row, err := p.gradient(i)
+		if err != nil {
+			return nil, err
+		}
+		rows.SetRow(i, row)
+	}
+	return rows, nil
+}
+
+// estimate runs the configured estimator. The statistics are by lambda.
+func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.Statistics, error) {
 	switch a.config.estimator {
 	case CGResidual:
-		return a.conjugateGradients(ctx, eta, lambdas, gradients)
+		return a.conjugateGradients(ctx, p)
 	case Subspace:
-		forms, residual, ritz, err := solver.SubspaceForms(eta, lambdas, gradients, samples)
-		return plainForms(forms), cost{largest: ritz, residual: residual, products: int64(samples), iterations: 1, block: samples, status: Converged}, err
+		if err := a.fits(p, 2*p.count+p.samples); err != nil {
+			return nil, nil, err
+		}
+		gradients, err := p.all(p.count)
+		if err != nil {
+			return nil, nil, err
+		}
+		forms, statistics, err := solver.SubspaceForms(p.eta, p.lambdas, gradients, p.samples)
+		return plainForms(forms), statistics, err
 	}
 	options := a.config.solve
-	options.Lambdas, options.Rows, options.LambdaMax, options.Sketch = lambdas, samples, largest, sketch
+	options.Lambdas, options.Rows, options.LambdaMax, options.Sketch = p.lambdas, p.samples, p.largest, p.sketch
 	if a.multipliesNetwork() {
 		options.Roundoff = roundoff(a.network.DType())
 	}
-	forms, err := solver.BilinearForms(ctx, eta, gradients, options)
+	forms, err := solver.BilinearFormsOf(ctx, p.eta, p.count, p.gradient, options)
 	if err != nil {
-		return nil, cost{}, err
+		return nil, nil, err
 	}
-	c := cost{
-		largest: forms.LambdaMax, residual: forms.Residual, products: forms.Products, setup: forms.Setup, iterations: forms.Iterations,
-		block: forms.BlockSize, sketch: forms.SketchRank, status: forms.Status,
-	}
-	for l := range lambdas {
-		c.halfWidths = append(c.halfWidths, forms.HalfWidth(l))
+	var statistics []solver.Statistics
+	for l := range p.lambdas {
+		statistics = append(statistics, forms.Statistics(l))
 	}
 	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Int64("bytes", forms.Bytes).Int("sketch_rank", forms.SketchRank).
-		Float64("half_width", forms.HalfWidth(0)).Str("status", forms.Status).Msg("solved")
-	return forms, c, nil
+		Float64("half_width", forms.HalfWidth(0)).Str("status", string(statistics[0].Status)).Msg("solved")
+	return forms, statistics, nil
 }
 
-// Converged is the status of a solve that reached what was asked for.
-const Converged = "converged"
+// fits refuses a solve that cannot be done in parts and holds more vectors than the memory limit has room for.
+func (a *Auditor) fits(p problem, vectors int) error {
+	const double = 8 // bytes
+	if need := double * int64(vectors) * int64(p.eta.Dim()); need > a.config.solve.MaxBytes {
+		return fmt.Errorf("estimator %s holds %d MiB of vectors for %d gradients, and the limit is %d MiB; raise it (WithMaxBytes), use fewer probes, or estimator %s, which solves in parts",
+			a.config.estimator, need>>20, p.count, a.config.solve.MaxBytes>>20, Block)
+	}
+	return nil
+}
 
-func (a *Auditor) conjugateGradients(ctx context.Context, eta solver.Operator, lambdas []float64, gradients *mat.Dense) (estimate, cost, error) {
-	total := cost{block: 1, status: Converged}
+func (a *Auditor) conjugateGradients(ctx context.Context, p problem) (estimate, []solver.Statistics, error) {
+	if err := a.fits(p, 6*p.count); err != nil { // gradients, solutions, residuals, directions, their images
+		return nil, nil, err
+	}
+	gradients, err := p.all(p.count)
+	if err != nil {
+		return nil, nil, err
+	}
 	var forms plainForms
-	for _, lambda := range lambdas {
-		solution, err := solver.ConjugateGradient(ctx, eta, lambda, gradients,
+	var statistics []solver.Statistics
+	for _, lambda := range p.lambdas {
+		solution, err := solver.ConjugateGradient(ctx, p.eta, lambda, gradients,
 			solver.Options{Tolerance: a.config.solve.Tolerance, MaxProducts: a.config.solve.MaxProducts})
 		if err != nil {
-			return nil, cost{}, err
+			return nil, nil, err
 		}
 		var form mat.Dense
 		form.Mul(solution.X, gradients.T())
 		forms = append(forms, &form)
-		total.largest, total.residual = max(total.largest, solution.Largest), max(total.residual, solution.MaxRelative())
-		total.products += solution.Products
-		total.iterations = max(total.iterations, solution.Iterations)
-		if !solution.Converged {
-			total.status = solution.Status
-		}
+		statistics = append(statistics, solution.Statistics(lambda))
 	}
-	return forms, total, nil
+	return forms, statistics, nil
 }
 
 // plainForms are values without bounds, by lambda.
@@ -163,11 +192,12 @@ func (f plainForms) Cosine(l, i, j int) (solver.Interval, bool) {
 	return solver.Interval{Value: min(1, max(-1, value)), Low: math.Inf(-1), High: math.Inf(1)}, true
 }
 
-// eta returns the metric of a batch x with targets y; gradients are those of the orbit, the batch's own first.
-func (a *Auditor) eta(b states, gradients *mat.Dense) (solver.Operator, error) {
-	samples := float64(b.x.Shape().Dimensions[0])
-	perSample := 1 / samples
-	perOutput := perSample / float64(a.outputs)
+// eta returns the metric of a batch, of a model with so many outputs for a sample; gradient is one of the orbit's, the batch's
+// own first.
+func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, error)) (solver.Operator, error) {
+	samples := b.x.Shape().Dimensions[0]
+	perSample := 1 / float64(samples)
+	perOutput := perSample / float64(outputs)
 	if a.config.sum {
 		perSample, perOutput = 1, 1
 	}
@@ -177,36 +207,65 @@ func (a *Auditor) eta(b states, gradients *mat.Dense) (solver.Operator, error) {
 	case GGN:
 		return a.network.With(b.further...).GaussNewton(b.x, b.y, perSample), nil
 	case Fisher:
-		return solver.OuterProducts(gradients.Slice(0, int(samples), 0, a.network.Dim()).(*mat.Dense), perSample), nil
-	case Identity:
-		return solver.Zero(a.network.Dim()), nil
+		own, err := problem{eta: solver.Zero(a.network.Dim()), gradient: gradient}.all(samples)
+		if err != nil {
+			return nil, err
+		}
+		return solver.OuterProducts(own, perSample), nil
 	}
-	return nil, fmt.Errorf("audit: unknown metric %q; use %s, %s, %s or %s", a.config.metric, NTK, GGN, Fisher, Identity)
+	return solver.Zero(a.network.Dim()), nil
 }
 
-// lambdaSteps is the number of products spent on lambda_max when lambda is a multiple of it, and lambdaSeed fixes them.
+// lambdaSteps is the number of products spent on the largest eigenvalue of a metric, and lambdaSeed fixes them.
 const (
 	lambdaSteps = 20
 	lambdaSeed  = 1
 )
 
-// lambdas returns the dampings of this audit, ascending, with the largest eigenvalue of eta and the products spent on it, or
-// 0 where it was not needed.
-func (a *Auditor) lambdas(eta solver.Operator) (values []float64, largest float64, products int64, err error) {
-	values = slices.Clone(a.config.damping.values)
-	switch {
-	case a.config.metric == Identity:
-		return []float64{1}, 0, 0, nil
-	case !a.config.damping.relative:
-		return values, 0, 0, nil
+// largestEigenvalue is that of eta, and the products spent on it. Every solve finds its own in the same way, so that the column
+// lambda_max means one thing.
+func (a *Auditor) largestEigenvalue(eta solver.Operator) (largest float64, products int64, err error) {
+	if a.config.metric == Identity {
+		return 0, 0, nil
 	}
 	largest, products, err = solver.LargestEigenvalue(eta, lambdaSteps, lambdaSeed)
 	if err != nil {
-		return nil, 0, 0, fmt.Errorf("audit: %w", err)
+		return 0, 0, fmt.Errorf("audit: %w", err)
+	}
+	return largest, products, nil
+}
+
+// damping holds the lambdas, ascending, absolute or as multiples of the metric's largest eigenvalue.
+type damping struct {
+	values   []float64
+	relative bool
+}
+
+// lambdas are those for a metric with this largest eigenvalue.
+func (d damping) lambdas(largest float64) ([]float64, error) {
+	values := slices.Clone(d.values)
+	if !d.relative {
+		return values, nil
 	}
 	if !(largest > 0) {
-		return nil, 0, 0, fmt.Errorf("audit: the largest eigenvalue of the metric is %g, so lambda cannot be a multiple of it; does the output depend on trainable parameters?", largest)
+		return nil, fmt.Errorf("audit: the largest eigenvalue of the metric is %g, so lambda cannot be a multiple of it; does the output depend on trainable parameters?", largest)
 	}
 	floats.Scale(largest, values)
-	return values, largest, products, nil
+	return values, nil
+}
+
+// multiple is the l-th of lambda_max; nil where lambdas are absolute.
+func (d damping) multiple(l int) *float64 {
+	if !d.relative {
+		return nil
+	}
+	return &d.values[l]
+}
+
+// absolute is the l-th lambda; nil where they are multiples.
+func (d damping) absolute(l int) *float64 {
+	if d.relative {
+		return nil
+	}
+	return &d.values[l]
 }

@@ -2,115 +2,109 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"gonum.org/v1/gonum/floats"
-	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/solver"
 )
 
-// influence estimates all pairs of x with g.x in a batch, at every lambda. lambdas, if nil, are found from this batch's
-// metric first.
-func (a *Auditor) influence(ctx context.Context, o *orbit, batch int, lambdas []float64, at Moment) (*Records, []float64, error) {
+// pairs are what influence finds for a batch, by damping.
+type pairs struct {
+	influence [][]InfluenceRow
+	solves    []SolveRow
+}
+
+// influence estimates all pairs of x with g.x in a batch, at every damping. outputs is the number that the model has for a
+// sample.
+func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, at Moment) (found pairs, err error) {
 	start := time.Now()
 	batched, err := o.states(0, batch*o.batchSize, (batch+1)*o.batchSize)
 	if err != nil {
-		return nil, nil, err
+		return found, err
 	}
-	gradients, err := a.orbitGradients(ctx, o, batch)
+	defer batched.freeAfter(&err)
+	gradient := func(i int) ([]float64, error) { return a.gradient(ctx, o, batch, i) }
+	eta, err := a.eta(batched, outputs, gradient)
 	if err != nil {
-		return nil, nil, err
+		return found, err
 	}
-	eta, err := a.eta(batched, gradients)
+	largest, setup, err := a.largestEigenvalue(eta)
 	if err != nil {
-		return nil, nil, err
+		return found, err
 	}
-	largest, setup := 0.0, int64(0)
-	if lambdas == nil {
-		if lambdas, largest, setup, err = a.lambdas(eta); err != nil {
-			return nil, nil, err
-		}
-	}
-	var sketch *solver.Sketch
-	if o.sketches != nil {
-		sketch = o.sketches[batch]
-	}
-	found, cost, err := a.estimate(ctx, eta, largest, sketch, lambdas, gradients, o.batchSize)
+	lambdas, err := a.config.damping.lambdas(largest)
 	if err != nil {
-		return nil, nil, fmt.Errorf("audit: group %s, batch %d: %w", o.group.Name, batch, err)
+		return found, err
 	}
-	count, _ := gradients.Dims()
+	count := len(o.elements) * o.batchSize
+	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, o.sketch(batch), count, o.batchSize, gradient})
+	if err != nil {
+		return found, fmt.Errorf("audit: group %s, batch %d: %w", o.group.Name, batch, err)
+	}
 	scaleName := "mean"
 	if a.config.sum {
 		scaleName = "sum"
 	}
-	records := &Records{}
-	for l, lambda := range lambdas {
-		records.Influence = append(records.Influence, a.pairs(o, batch, l, lambda, at, found)...)
+	for l, s := range statistics {
+		s.LambdaMax = largest
 		row := SolveRow{
-			Moment: at, GroupName: o.group.Name, Batch: int32(batch), Metric: string(a.config.metric), MetricScale: scaleName,
-			Lambda: lambda, LambdaMax: cost.largest, DType: a.network.DType().String(), Estimator: string(a.config.estimator),
-			RHS: int32(count), BlockSize: int32(cost.block), SketchRank: int32(cost.sketch), Iterations: int32(cost.iterations),
-			MaxTrueResidual: cost.residual, Status: cost.status,
-		}
-		if cost.halfWidths != nil {
-			row.MaxHalfWidth = &cost.halfWidths[l]
+			Moment: at, GroupName: o.group.Name, Batch: int32(batch), BatchSize: int32(o.batchSize),
+			Metric: string(a.config.metric), MetricScale: scaleName, RelativeLambda: a.config.damping.multiple(l),
+			DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(count), Statistics: s,
 		}
 		if l == 0 { // the others are by-products
-			row.Products, row.SetupProducts, row.Seconds = cost.products, setup+cost.setup, time.Since(start).Seconds()
+			row.SetupProducts, row.Seconds = setup+s.SetupProducts, time.Since(start).Seconds()
 		}
-		records.Solves = append(records.Solves, row)
+		found.solves = append(found.solves, row)
+		found.influence = append(found.influence, a.pairs(o, batch, l, lambdas[l], at, estimated))
 	}
-	return records, lambdas, batched.free()
+	return found, nil
 }
 
-// orbitGradients returns dC_{g.x_n} as rows, element by element, sample by sample within an element.
-func (a *Auditor) orbitGradients(ctx context.Context, o *orbit, batch int) (*mat.Dense, error) {
-	gradients := mat.NewDense(len(o.elements)*o.batchSize, a.network.Dim(), nil)
-	for e, element := range o.elements {
-		for n := range o.batchSize {
-			if err := context.Cause(ctx); err != nil {
-				return nil, fmt.Errorf("audit: %w", err)
-			}
-			sample := batch*o.batchSize + n
-			one, err := o.states(e, sample, sample+1)
-			if err != nil {
-				return nil, err
-			}
-			row := gradients.RawRowView(e*o.batchSize + n)
-			if _, err := a.network.With(one.further...).Gradient(row, one.x, one.y); err != nil {
-				return nil, fmt.Errorf("audit: %w", err)
-			}
-			if norm := floats.Norm(row, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
-				return nil, fmt.Errorf("audit: the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, element.Name())
-			}
-			if err := one.free(); err != nil {
-				return nil, err
-			}
-		}
+// gradient is dC_{g.x_n}, the i-th of a batch's orbit: element by element, sample by sample within an element.
+func (a *Auditor) gradient(ctx context.Context, o *orbit, batch, i int) (row []float64, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
 	}
-	return gradients, nil
+	e, sample := i/o.batchSize, batch*o.batchSize+i%o.batchSize
+	one, err := o.states(e, sample, sample+1)
+	if err != nil {
+		return nil, err
+	}
+	defer one.freeAfter(&err)
+	row = make([]float64, a.network.Dim())
+	if _, err := a.network.With(one.further...).Gradient(row, one.x, one.y); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	if norm := floats.Norm(row, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
+		return nil, fmt.Errorf("audit: the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
+	}
+	return row, nil
 }
 
-// pairs lays out one row for each element and ordered pair of samples, at one lambda.
+// pairs lays out one row for each element and ordered pair of samples, at one damping.
 func (a *Auditor) pairs(o *orbit, batch, l int, lambda float64, at Moment, found estimate) []InfluenceRow {
 	n := o.batchSize
 	pairs := make([]InfluenceRow, 0, len(o.elements)*n*n)
 	for e, element := range o.elements {
 		dy, dx := element.Shift()
-		first, squares := len(pairs), 0.0
+		first := len(pairs)
+		forms := make([]solver.Interval, 0, n*n)
 		for row := range n {
 			for col := range n {
 				form := found.Form(l, row, e*n+col)
-				squares += form.Value * form.Value
+				forms = append(forms, form)
+				from, to := batch*n+row, batch*n+col
+				x, gx := o.samples[from], o.samples[to]
 				pair := InfluenceRow{
-					Moment: at, Class: o.samples[batch*n+row].Class, Batch: int32(batch),
-					GroupName: o.group.Name, Element: element.Name(), ShiftY: dy, ShiftX: dx,
-					RowSample: int32(row), ColSample: int32(col), Lambda: lambda, Influence: form.Value,
-					Estimator: string(a.config.estimator),
+					Moment: at, Batch: int32(batch), BatchSize: int32(n), GroupName: o.group.Name, Element: element.Name(), ShiftY: dy, ShiftX: dx,
+					RowSample: int32(from), RowClass: x.Class, RowTrajectory: x.Trajectory, RowTimeIndex: x.TimeIndex,
+					ColSample: int32(to), ColClass: gx.Class, ColTrajectory: gx.Trajectory, ColTimeIndex: gx.TimeIndex,
+					RelativeLambda: a.config.damping.multiple(l), Lambda: lambda, Influence: form.Value, Estimator: string(a.config.estimator),
 				}
 				pair.InfluenceLow, pair.InfluenceHigh = ends(form)
 				if cosine, ok := found.Cosine(l, row, e*n+col); ok {
@@ -120,14 +114,61 @@ func (a *Auditor) pairs(o *orbit, batch, l int, lambda float64, at Moment, found
 				pairs = append(pairs, pair)
 			}
 		}
-		if norm := math.Sqrt(squares); norm > 0 {
-			for i := first; i < len(pairs); i++ {
-				scaled := pairs[i].Influence / norm
-				pairs[i].FrobeniusScaled = &scaled
-			}
+		for i, scaled := range frobeniusScaled(forms) {
+			pair := &pairs[first+i]
+			pair.FrobeniusScaled = &scaled.Value
+			pair.FrobeniusScaledLow, pair.FrobeniusScaledHigh = ends(scaled)
 		}
 	}
 	return pairs
+}
+
+// frobeniusScaled divides the forms of a matrix by its Frobenius norm; it is empty where that is 0. f / sqrt(f^2 + rest), with
+// rest the squares of the other entries, grows with f, and comes nearer to 0 as rest grows: hence the bounds.
+func frobeniusScaled(forms []solver.Interval) []solver.Interval {
+	total := solver.Interval{}
+	squares := make([]solver.Interval, len(forms))
+	for i, f := range forms {
+		least := 0.0
+		if f.Low > 0 || f.High < 0 {
+			least = min(math.Abs(f.Low), math.Abs(f.High))
+		}
+		most := max(math.Abs(f.Low), math.Abs(f.High))
+		squares[i] = solver.Interval{Value: f.Value * f.Value, Low: least * least, High: most * most}
+		total.Value, total.Low, total.High = total.Value+squares[i].Value, total.Low+squares[i].Low, total.High+squares[i].High
+	}
+	norm := math.Sqrt(total.Value)
+	if !(norm > 0) {
+		return nil
+	}
+	// The squares before and after each entry: a difference of sums would cancel.
+	before := make([]solver.Interval, len(forms)+1)
+	after := make([]solver.Interval, len(forms)+1)
+	for i, j := 0, len(forms)-1; j >= 0; i, j = i+1, j-1 {
+		before[i+1].Low, before[i+1].High = before[i].Low+squares[i].Low, before[i].High+squares[i].High
+		after[j].Low, after[j].High = after[j+1].Low+squares[j].Low, after[j+1].High+squares[j].High
+	}
+	share := func(f, positive, negative float64) float64 {
+		switch {
+		case f > 0:
+			return f / math.Sqrt(f*f+positive)
+		case f < 0:
+			return f / math.Sqrt(f*f+negative)
+		}
+		return 0
+	}
+	scaled := make([]solver.Interval, len(forms))
+	for i, f := range forms {
+		scaled[i] = solver.Interval{Value: f.Value / norm, Low: math.Inf(-1), High: math.Inf(1)}
+		if math.IsInf(total.High, 0) {
+			continue
+		}
+		least, most := before[i].Low+after[i+1].Low, before[i].High+after[i+1].High
+		const rounding = 1e-13 // of the sums
+		scaled[i].Low = max(-1, min(share(f.Low, most, least), scaled[i].Value)-rounding)
+		scaled[i].High = min(1, max(share(f.High, least, most), scaled[i].Value)+rounding)
+	}
+	return scaled
 }
 
 // ends are the bounds of an interval; nil where there are none.
@@ -140,3 +181,6 @@ func ends(i solver.Interval) (low, high *float64) {
 	}
 	return low, high
 }
+
+// freeAfter frees the states when the function that took them ends, and adds to its error.
+func (s states) freeAfter(err *error) { *err = errors.Join(*err, s.free()) }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"gonum.org/v1/gonum/mat"
 
@@ -90,7 +91,7 @@ func describe(field orbits.Field) string {
 
 // values copies a tensor's.
 func values(t *tensors.Tensor) ([]float64, error) {
-	copied, err := t.LocalClone()
+	copied, err := solver.ConvertDType(t, dtypes.Float64)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}

@@ -15,12 +15,13 @@ import (
 	"github.com/symaudit/symaudit/solver"
 )
 
-// Cost is what an audit takes, as far as it is known before.
-type Cost struct {
+// Forecast is what an audit takes at least. How many products a solve needs is known only when its intervals are narrow enough:
+// small lambda and narrow tolerances take many times these.
+type Forecast struct {
 	Gradients   int64         // of single samples' losses
-	Products    int64         // with a metric, at least: two for each gradient, and those for lambda_max
+	Products    int64         // with a metric: two for each gradient, and those for lambda_max
 	ProductTime time.Duration // of one, when it was tried; 0 where products do not run the network
-	Bytes       int64         // of parameter vectors in the largest solve after eight products of each gradient, or the limit if that is less
+	Bytes       int64         // of vectors in the largest solve, gradients included, after eight products of each; or the limit if that is less
 }
 
 // Preflight checks, with the weights there are now, what would make audits fail or mean nothing, and says what an audit will
@@ -32,16 +33,18 @@ type Cost struct {
 //   - probes that behave as if other channels were the components of a vector, or rows grew the other way, in as far as a law
 //     of the vector alone, or of scalars alone, does not leave that open;
 //   - outputs of another shape than the targets need, or that are not finite.
-func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
+func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 	if err := a.load(); err != nil {
-		return Cost{}, err
+		return Forecast{}, err
 	}
 	var faults []error
+	outputs := 0 // of a sample
 	for _, o := range a.orbits {
 		if err := context.Cause(ctx); err != nil {
-			return Cost{}, fmt.Errorf("audit: %w", err)
+			return Forecast{}, fmt.Errorf("audit: %w", err)
 		}
-		if err := a.checkOutputs(o); err != nil {
+		var err error
+		if outputs, err = a.checkOutputs(o); err != nil {
 			faults = append(faults, err)
 			break // the next group's would be the same
 		}
@@ -56,14 +59,14 @@ func (a *Auditor) Preflight(ctx context.Context) (Cost, error) {
 		faults = append(faults, err)
 	}
 	if err := errors.Join(faults...); err != nil {
-		return Cost{}, err
+		return Forecast{}, err
 	}
-	return a.predict()
+	return a.predict(ctx, outputs)
 }
 
 // checkGradient refuses, in the first audit, a model whose reverse-mode gradient is not the adjoint of its derivative:
 // solves with such a metric may converge, to influence that means nothing.
-func (a *Auditor) checkGradient() error {
+func (a *Auditor) checkGradient() (err error) {
 	if a.checked || a.config.forward {
 		return nil
 	}
@@ -71,6 +74,7 @@ func (a *Auditor) checkGradient() error {
 	if err != nil {
 		return err
 	}
+	defer one.freeAfter(&err)
 	report, err := a.network.With(one.further...).CheckGradient(one.x)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
@@ -87,7 +91,7 @@ func (a *Auditor) checkGradient() error {
 		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e): %s; training and influence need a right one, and GoMLX v0.28 has none for convolutions with an even kernel: use an odd one", report.Error, report.Limit, report.FaultsString())
 	}
 	a.checked = true
-	return one.free()
+	return nil
 }
 
 // checkInDouble repeats in double precision a check that found nothing: a fault in a path that contributes little, as those before
@@ -103,6 +107,7 @@ func (a *Auditor) checkInDouble(one states, single solver.GradientReport) (solve
 		return single, fmt.Errorf("audit: %w", err)
 	}
 	var further []*tensors.Tensor
+	defer func() { _ = freeAll(further...) }() // nothing can be done about it
 	for _, t := range one.further {
 		if t, err = follow(t, dtypes.Float64); err != nil {
 			return single, fmt.Errorf("audit: %w", err)
@@ -116,30 +121,31 @@ func (a *Auditor) checkInDouble(one states, single solver.GradientReport) (solve
 	return report, nil
 }
 
-// checkOutputs evaluates a group's states twice, and then each of a batch's places with the first of them.
-func (a *Auditor) checkOutputs(o *orbit) error {
+// checkOutputs evaluates a group's states twice, and then each of a batch's places with the first of them. outputs is the number
+// that the model has for a sample.
+func (a *Auditor) checkOutputs(o *orbit) (outputs int, err error) {
 	x := o.inputs[0]
 	n := x.Shape().Dimensions[0]
 	first, err := a.evaluate(x, o.further)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !a.config.invariant && len(first) != o.targets[0].Size() || len(first)%n != 0 {
-		return fmt.Errorf("audit: the model maps %s to %d values and its targets are %s; it must return these, and they be declared if they are no states like the input (WithOutputField, WithInvariantOutput)", x.Shape(), len(first), o.targets[0].Shape())
+		return 0, fmt.Errorf("audit: the model maps %s to %d values and its targets are %s; it must return these, and they be declared if they are no states like the input (WithOutputField, WithInvariantOutput)", x.Shape(), len(first), o.targets[0].Shape())
 	}
-	a.outputs = len(first) / n
+	outputs = len(first) / n
 	if slices.ContainsFunc(first, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }) {
-		return errors.New("audit: the model's outputs on the probes are not finite; has training diverged, or do the probes hold such values?")
+		return 0, errors.New("audit: the model's outputs on the probes are not finite; has training diverged, or do the probes hold such values?")
 	}
 	second, err := a.evaluate(x, o.further)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !slices.Equal(first, second) {
-		return errors.New("audit: two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode, or audit a function without them")
+		return 0, errors.New("audit: two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode, or audit a function without them")
 	}
 	if n == 1 {
-		return nil
+		return outputs, nil
 	}
 	repeated := func(t *tensors.Tensor) (*tensors.Tensor, error) {
 		same, err := rows(t, 0, n)
@@ -156,29 +162,30 @@ func (a *Auditor) checkOutputs(o *orbit) error {
 		return same, err
 	}
 	var same states
+	defer func() { err = errors.Join(err, same.free()) }()
 	if same.x, err = repeated(x); err != nil {
-		return err
+		return 0, err
 	}
 	for _, t := range o.further {
 		if t, err = repeated(t); err != nil {
-			return err
+			return 0, err
 		}
 		same.further = append(same.further, t)
 	}
 	alone, err := a.evaluate(same.x, same.further)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	size := a.outputs
+	size := outputs
 	difference, norm := 0.0, 0.0
 	for i := range size {
 		difference, norm = math.Hypot(difference, first[i]-alone[i]), math.Hypot(norm, first[i])
 	}
 	const rounding = 1e-4 // of float32, in another order of sums
 	if difference > rounding*norm {
-		return fmt.Errorf("audit: a sample's output changes by %.2g of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone", difference/norm)
+		return 0, fmt.Errorf("audit: a sample's output changes by %.2g of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone", difference/norm)
 	}
-	return same.free()
+	return outputs, nil
 }
 
 // evaluate returns the model's outputs.
@@ -195,17 +202,16 @@ func (a *Auditor) evaluate(x *tensors.Tensor, further []*tensors.Tensor) ([]floa
 }
 
 // predict times a product and counts the rest.
-func (a *Auditor) predict() (Cost, error) {
-	var c Cost
+func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err error) {
 	if a.config.forward {
 		return c, nil
-	}
-	if a.config.damping.relative {
-		c.Products = lambdaSteps
 	}
 	for _, o := range a.orbits {
 		block := len(o.elements) * o.batchSize
 		c.Gradients += int64(block * o.batches())
+		if a.config.metric != Identity {
+			c.Products += int64(lambdaSteps * o.batches())
+		}
 		c.Bytes = max(c.Bytes, min(a.config.solve.MaxBytes, solver.BlockBytes(block, a.network.Dim(), 8)))
 	}
 	c.Products += 2 * c.Gradients
@@ -217,9 +223,10 @@ func (a *Auditor) predict() (Cost, error) {
 	if err != nil {
 		return c, err
 	}
+	defer batched.freeAfter(&err)
 	v, image := mat.NewDense(1, a.network.Dim(), nil), mat.NewDense(1, a.network.Dim(), nil)
 	v.Set(0, 0, 1)
-	eta, err := a.eta(batched, nil)
+	eta, err := a.eta(batched, outputs, func(i int) ([]float64, error) { return a.gradient(ctx, o, 0, i) })
 	if err != nil {
 		return c, err
 	}
@@ -232,5 +239,5 @@ func (a *Auditor) predict() (Cost, error) {
 		took = time.Since(start)
 	}
 	c.ProductTime = took
-	return c, batched.free()
+	return c, nil
 }

@@ -3,8 +3,11 @@ package audit
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -66,6 +69,28 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 			return fmt.Errorf("audit: Probes.Further[%d] is %s; each further input must be [%d, ...], one for each probe", i, shapeOf(further), dimensions[0])
 		}
 	}
+	for i, sample := range p.Samples {
+		if !utf8.ValidString(sample.Class) {
+			return fmt.Errorf("audit: the class of probe %d, %q, is not UTF-8, which is all that tables can hold; convert it", i, sample.Class)
+		}
+	}
+	for _, t := range []struct {
+		what   string
+		tensor *tensors.Tensor
+	}{{"input", p.Inputs}, {"target", p.Targets}} {
+		if !t.tensor.DType().IsFloat() {
+			continue // labels
+		}
+		all, err := values(t.tensor)
+		if err != nil {
+			return err
+		}
+		for at, v := range all {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				return fmt.Errorf("audit: the %s of probe %d holds %g; leave out the probes that are not finite", t.what, at/(len(all)/dimensions[0]), v)
+			}
+		}
+	}
 	if p.BatchSize < 0 || p.BatchSize > dimensions[0] || p.BatchSize > 0 && dimensions[0]%p.BatchSize != 0 {
 		return fmt.Errorf("audit: a batch size of %d does not divide %d probes", p.BatchSize, dimensions[0])
 	}
@@ -101,25 +126,35 @@ type orbit struct {
 	batchSize int
 	sketches  []*solver.Sketch // by batch, of its metric; nil while nothing is recycled
 
-	inputs, targets []*tensors.Tensor // by element, in the auditor's dtype; targets that are invariant are all the same
+	inputs, targets []*tensors.Tensor // by element, in the auditor's dtype
+	invariant       bool              // the targets are all the same one
 	further         []*tensors.Tensor // inputs beside these, floats in the auditor's dtype
+	units           *tensors.Tensor   // of each channel of the targets, [channel]; nil where they are invariant
 	act             *graph.Exec       // a batch of outputs or targets -> their images under each element
 }
 
-func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.Field, probes Probes, invariant bool, dtype dtypes.DType, log zerolog.Logger) (*orbit, error) {
-	if err := probes.validate(field, output, invariant); err != nil {
-		return nil, err
-	}
+// newOrbit moves probes, which are valid, by every element of their group.
+func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.Field, probes Probes, invariant bool, dtype dtypes.DType, log zerolog.Logger) (o *orbit, err error) {
 	dimensions := probes.Inputs.Shape().Dimensions
 	elements, err := group.Elements(dimensions[1], dimensions[2])
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
+	for _, element := range elements {
+		if !utf8.ValidString(element.Name()) {
+			return nil, fmt.Errorf("audit: group %s: the element %q is not named in UTF-8; convert the name", group.Name, element.Name())
+		}
+	}
 	if square, err := group.Elements(dimensions[1], dimensions[1]); err == nil && dimensions[1] != dimensions[2] && slices.ContainsFunc(square, orbits.Element.NeedsSquare) {
 		log.Warn().Str("group", group.Name).Str("grid", fmt.Sprintf("%dx%d", dimensions[1], dimensions[2])).Str("elements", fmt.Sprint(elements)).
 			Msg("the grid is not square: quarter turns are left out")
 	}
-	o := &orbit{group: group, elements: elements, samples: probes.Samples, batchSize: probes.BatchSize}
+	o = &orbit{group: group, elements: elements, samples: probes.Samples, batchSize: probes.BatchSize, invariant: invariant}
+	defer func() {
+		if err != nil {
+			o.close()
+		}
+	}()
 	if o.samples == nil {
 		o.samples = make([]Sample, dimensions[0])
 		for i := range o.samples {
@@ -140,35 +175,72 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	}
 	actOnInputs, err := images(orbits.Element.Apply, field)
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return o, fmt.Errorf("audit: %w", err)
 	}
 	defer actOnInputs.Finalize()
 	if o.act, err = images(orbits.Element.ApplyOutput, output); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return o, fmt.Errorf("audit: %w", err)
 	}
 	inputs, err := solver.ConvertDType(probes.Inputs, dtype)
 	if err != nil {
-		return nil, fmt.Errorf("audit: probes: %w", err)
+		return o, fmt.Errorf("audit: probes: %w", err)
 	}
+	defer func() { err = errors.Join(err, freeAll(inputs)) }()
 	if o.inputs, err = o.move(actOnInputs, inputs); err != nil {
-		return nil, err
+		return o, err
 	}
 	targets, err := follow(probes.Targets, dtype)
 	if err != nil {
-		return nil, fmt.Errorf("audit: targets: %w", err)
+		return o, fmt.Errorf("audit: targets: %w", err)
 	}
 	for _, further := range probes.Further {
 		if further, err = follow(further, dtype); err != nil {
-			return nil, fmt.Errorf("audit: further inputs: %w", err)
+			return o, fmt.Errorf("audit: further inputs: %w", err)
 		}
 		o.further = append(o.further, further)
 	}
 	if invariant {
 		o.targets = slices.Repeat([]*tensors.Tensor{targets}, len(elements))
-	} else if o.targets, err = o.move(o.act, targets); err != nil {
-		return nil, err
+		return o, o.warn(log)
 	}
-	return o, o.warn(output, invariant, log)
+	defer func() { err = errors.Join(err, freeAll(targets)) }()
+	if o.targets, err = o.move(o.act, targets); err != nil {
+		return o, err
+	}
+	all, err := values(probes.Targets)
+	if err != nil {
+		return o, err
+	}
+	units := unitsOfProbes(all, output)
+	o.warnOfZeros(all, units, output, log)
+	if o.units, err = solver.ConvertDType(tensors.FromFlatDataAndDimensions(units, len(units)), dtype); err != nil {
+		return o, fmt.Errorf("audit: %w", err)
+	}
+	return o, o.warn(log)
+}
+
+// unitsOfProbes are the largest magnitudes of the channels of all the targets of a group, none of them zero; the components of a
+// vector share theirs. SMSE says what for.
+func unitsOfProbes(targets []float64, field orbits.Field) []float64 {
+	units := make([]float64, len(field.Channels))
+	for at, v := range targets {
+		c := at % len(units)
+		units[c] = max(units[c], math.Abs(v))
+	}
+	for _, v := range field.Vectors {
+		shared := max(units[v[0]], units[v[1]])
+		units[v[0]], units[v[1]] = shared, shared
+	}
+	all := slices.Max(units)
+	for c := range units {
+		switch {
+		case all == 0:
+			units[c] = 1
+		case units[c] == 0:
+			units[c] = all
+		}
+	}
+	return units
 }
 
 // follow copies a tensor, converted if it is of floats.
@@ -190,6 +262,26 @@ func (o *orbit) move(act *graph.Exec, states *tensors.Tensor) (moved []*tensors.
 	return moved, nil
 }
 
+// sketch is what is recycled in a batch's solve; nil where nothing is.
+func (o *orbit) sketch(batch int) *solver.Sketch {
+	if o.sketches == nil {
+		return nil
+	}
+	return o.sketches[batch]
+}
+
+// close frees what the orbit holds.
+func (o *orbit) close() {
+	targets := o.targets
+	if o.invariant {
+		targets = targets[:min(1, len(targets))] // they are all the same
+	}
+	_ = freeAll(slices.Concat(o.inputs, targets, o.further, []*tensors.Tensor{o.units})...) // nothing can be done about it
+	if o.act != nil {
+		o.act.Finalize()
+	}
+}
+
 func (o *orbit) batches() int { return len(o.samples) / o.batchSize }
 
 // states are samples of an orbit as the model and the loss take them.
@@ -198,17 +290,7 @@ type states struct {
 	further []*tensors.Tensor
 }
 
-func (s states) free() error {
-	for _, t := range append([]*tensors.Tensor{s.x, s.y}, s.further...) {
-		if t == nil {
-			continue
-		}
-		if err := t.FinalizeAll(); err != nil {
-			return fmt.Errorf("audit: %w", err)
-		}
-	}
-	return nil
-}
+func (s states) free() error { return freeAll(append([]*tensors.Tensor{s.x, s.y}, s.further...)...) }
 
 // states copies the samples [from, to) moved by element e.
 func (o *orbit) states(e, from, to int) (s states, err error) {
@@ -216,7 +298,7 @@ func (o *orbit) states(e, from, to int) (s states, err error) {
 	parts := make([]*tensors.Tensor, len(all))
 	for i, whole := range all {
 		if parts[i], err = rows(whole, from, to); err != nil {
-			return s, fmt.Errorf("audit: %w", err)
+			return s, errors.Join(fmt.Errorf("audit: %w", err), freeAll(parts...))
 		}
 	}
 	return states{parts[0], parts[1], parts[2:]}, nil

@@ -1,9 +1,15 @@
 package audit
 
+import (
+	"slices"
+
+	"github.com/symaudit/symaudit/solver"
+)
+
 // Moment says when and on what a row was measured. It leads every table.
 type Moment struct {
 	RunID   string  `parquet:"run_id"`
-	Attempt int32   `parquet:"attempt"` // 1 for the first process that wrote to the run, one more at each resume
+	Attempt int32   `parquet:"attempt"` // 1 at first, one more when the run is resumed, or a training goes back to an earlier step
 	Model   string  `parquet:"model"`
 	Seed    int64   `parquet:"seed"`
 	Step    int64   `parquet:"step"`  // optimizer steps done
@@ -18,12 +24,16 @@ type TrainingRow struct {
 	StepSeconds  float64 `parquet:"step_seconds"`
 }
 
-// ErrorRow is a probe sample under a group element. Errors are SMSE: dimensionless, a mean over grid and channels.
+// ErrorRow is a probe sample under a group element. Errors are dimensionless: SMSE of states; of an invariant output the loss
+// and the relative change (Builder.WithInvariantOutput). They are not finite where the model's output is not.
 type ErrorRow struct {
 	Moment
+	Sample           int32    `parquet:"sample"` // index among the group's probes
 	Class            string   `parquet:"class"`
 	Trajectory       int64    `parquet:"trajectory"`
 	TimeIndex        int32    `parquet:"time_index"`
+	Batch            int32    `parquet:"batch"`
+	BatchSize        int32    `parquet:"batch_size"`
 	GroupName        string   `parquet:"group_name"`
 	Element          string   `parquet:"element"`
 	ShiftY           float64  `parquet:"shift_y"` // pixels
@@ -34,78 +44,92 @@ type ErrorRow struct {
 	PersistenceError *float64 `parquet:"persistence_error,optional"` // of a model that maps states to states of the same field
 }
 
-// InfluenceRow is a pair: the row sample at x, the column sample at g.x, both of one batch.
+// InfluenceRow is a pair: the row sample at x, the column sample at g.x, both of one batch. Samples are numbered among the
+// group's probes, as in ErrorRow.
 //
-// Pointers are null where a value does not exist: a sample whose gradient vanishes has no cosine, and an estimator that
-// certifies nothing has no interval.
+// Pointers are null where a value does not exist: a sample whose gradient vanishes has no cosine, and where nothing is
+// certified there is no bound.
 type InfluenceRow struct {
 	Moment
-	Class           string   `parquet:"class"` // of the row sample
-	Batch           int32    `parquet:"batch"`
-	GroupName       string   `parquet:"group_name"`
-	Element         string   `parquet:"element"`
-	ShiftY          float64  `parquet:"shift_y"`
-	ShiftX          float64  `parquet:"shift_x"`
-	RowSample       int32    `parquet:"row_sample"` // index in the batch
-	ColSample       int32    `parquet:"col_sample"`
-	Lambda          float64  `parquet:"lambda"`
-	Influence       float64  `parquet:"influence"`
-	InfluenceLow    *float64 `parquet:"influence_low,optional"`
-	InfluenceHigh   *float64 `parquet:"influence_high,optional"`
-	FrobeniusScaled *float64 `parquet:"frobenius_scaled,optional"`
-	Cosine          *float64 `parquet:"cosine,optional"`
-	CosineLow       *float64 `parquet:"cosine_low,optional"`
-	CosineHigh      *float64 `parquet:"cosine_high,optional"`
-	Estimator       string   `parquet:"estimator"`
+	Batch               int32    `parquet:"batch"`
+	BatchSize           int32    `parquet:"batch_size"`
+	GroupName           string   `parquet:"group_name"`
+	Element             string   `parquet:"element"`
+	ShiftY              float64  `parquet:"shift_y"`
+	ShiftX              float64  `parquet:"shift_x"`
+	RowSample           int32    `parquet:"row_sample"`
+	RowClass            string   `parquet:"row_class"`
+	RowTrajectory       int64    `parquet:"row_trajectory"`
+	RowTimeIndex        int32    `parquet:"row_time_index"`
+	ColSample           int32    `parquet:"col_sample"`
+	ColClass            string   `parquet:"col_class"`
+	ColTrajectory       int64    `parquet:"col_trajectory"`
+	ColTimeIndex        int32    `parquet:"col_time_index"`
+	RelativeLambda      *float64 `parquet:"relative_lambda,optional"` // the multiple of lambda_max that was asked for; nil where lambda was
+	Lambda              float64  `parquet:"lambda"`
+	Influence           float64  `parquet:"influence"`
+	InfluenceLow        *float64 `parquet:"influence_low,optional"`
+	InfluenceHigh       *float64 `parquet:"influence_high,optional"`
+	FrobeniusScaled     *float64 `parquet:"frobenius_scaled,optional"`
+	FrobeniusScaledLow  *float64 `parquet:"frobenius_scaled_low,optional"`
+	FrobeniusScaledHigh *float64 `parquet:"frobenius_scaled_high,optional"`
+	Cosine              *float64 `parquet:"cosine,optional"`
+	CosineLow           *float64 `parquet:"cosine_low,optional"`
+	CosineHigh          *float64 `parquet:"cosine_high,optional"`
+	Estimator           string   `parquet:"estimator"`
 }
 
-// SolveRow is one solve with chi = eta + lambda I.
+// SolveRow is one solve with chi = eta + lambda I, for the gradients of one batch of a group at one lambda.
 type SolveRow struct {
 	Moment
-	GroupName       string   `parquet:"group_name"`
-	Batch           int32    `parquet:"batch"`
-	Metric          string   `parquet:"metric"`       // "ntk"
-	MetricScale     string   `parquet:"metric_scale"` // "mean" or "sum"
-	Lambda          float64  `parquet:"lambda"`
-	LambdaMax       float64  `parquet:"lambda_max"` // largest eigenvalue of eta, estimated
-	DType           string   `parquet:"dtype"`
-	Estimator       string   `parquet:"estimator"`
-	RHS             int32    `parquet:"rhs"` // right-hand sides
-	BlockSize       int32    `parquet:"block_size"`
-	Iterations      int32    `parquet:"iterations"`
-	Products        int64    `parquet:"products"`
-	SetupProducts   int64    `parquet:"setup_products"`
-	SketchRank      int32    `parquet:"sketch_rank"`       // of what was recycled; 0 from scratch
-	MaxTrueResidual float64  `parquet:"max_true_residual"` // relative, recomputed after the solve
-	MaxHalfWidth    *float64 `parquet:"max_half_width,optional"`
-	Status          string   `parquet:"status"`
-	Seconds         float64  `parquet:"seconds"`
+	GroupName      string   `parquet:"group_name"`
+	Batch          int32    `parquet:"batch"`
+	BatchSize      int32    `parquet:"batch_size"`
+	Metric         string   `parquet:"metric"`       // "ntk"
+	MetricScale    string   `parquet:"metric_scale"` // "mean" or "sum"
+	RelativeLambda *float64 `parquet:"relative_lambda,optional"`
+	DType          string   `parquet:"dtype"`
+	Estimator      string   `parquet:"estimator"`
+	RHS            int32    `parquet:"rhs"` // right-hand sides
+	solver.Statistics
+	Seconds float64 `parquet:"seconds"`
 }
 
-// CoherenceRow summarises one element in one audit; element "*" is the group's non-identity elements together.
+// CoherenceRow summarises one element in one audit at one damping; element "*" is the group's non-identity elements together.
 //
 // The statistics are of the two-sided cosine between x and g.x over samples; null when no sample has a cosine. MedianLow
-// and MedianHigh enclose the median of the exact cosines: they are the medians of the lower and of the upper bounds.
+// and MedianHigh enclose the median of the exact cosines: they are the medians of the lower and of the upper bounds. An error
+// has no median where one of its values is not finite: what could be said of the others would flatter the model.
+//
+// The damping is RelativeLambda, of whose multiples of lambda_max each batch has its own, or Lambda, the same for all; the other
+// is nil, and both are in an audit of outputs alone.
 type CoherenceRow struct {
 	Moment
-	GroupName             string   `parquet:"group_name"`
-	Element               string   `parquet:"element"`
-	ShiftY                float64  `parquet:"shift_y"`
-	ShiftX                float64  `parquet:"shift_x"`
-	Lambda                float64  `parquet:"lambda"`
-	N                     int32    `parquet:"n"`
-	Mean                  *float64 `parquet:"mean,optional"`
-	Median                *float64 `parquet:"median,optional"`
-	MedianLow             *float64 `parquet:"median_low,optional"`
-	MedianHigh            *float64 `parquet:"median_high,optional"`
-	Q05                   *float64 `parquet:"q05,optional"`
-	Q25                   *float64 `parquet:"q25,optional"`
-	Q75                   *float64 `parquet:"q75,optional"`
-	Q95                   *float64 `parquet:"q95,optional"`
-	Variance              *float64 `parquet:"variance,optional"`
-	NegativeFraction      *float64 `parquet:"negative_fraction,optional"`
-	MedianTargetError     float64  `parquet:"median_target_error"`
-	MedianCommutatorError float64  `parquet:"median_commutator_error"`
+	GroupName               string   `parquet:"group_name"`
+	Element                 string   `parquet:"element"`
+	ShiftY                  float64  `parquet:"shift_y"`
+	ShiftX                  float64  `parquet:"shift_x"`
+	Metric                  string   `parquet:"metric,optional"`
+	Estimator               string   `parquet:"estimator,optional"`
+	RelativeLambda          *float64 `parquet:"relative_lambda,optional"`
+	Lambda                  *float64 `parquet:"lambda,optional"`
+	N                       int32    `parquet:"n"`                // cosines
+	NWithoutCosine          int32    `parquet:"n_without_cosine"` // pairs of x and g.x that have none
+	Mean                    *float64 `parquet:"mean,optional"`
+	Median                  *float64 `parquet:"median,optional"`
+	MedianLow               *float64 `parquet:"median_low,optional"`
+	MedianHigh              *float64 `parquet:"median_high,optional"`
+	Q05                     *float64 `parquet:"q05,optional"`
+	Q25                     *float64 `parquet:"q25,optional"`
+	Q75                     *float64 `parquet:"q75,optional"`
+	Q95                     *float64 `parquet:"q95,optional"`
+	Variance                *float64 `parquet:"variance,optional"`
+	NegativeFraction        *float64 `parquet:"negative_fraction,optional"`
+	NErrors                 int32    `parquet:"n_errors"` // values of each error
+	NFiniteTargetErrors     int32    `parquet:"n_finite_target_errors"`
+	NFiniteCommutatorErrors int32    `parquet:"n_finite_commutator_errors"`
+	MedianTargetError       *float64 `parquet:"median_target_error,optional"`
+	MedianCommutatorError   *float64 `parquet:"median_commutator_error,optional"`
 }
 
 // Records is all that one audit found, with the training steps logged since the audit before it.
@@ -117,11 +141,24 @@ type Records struct {
 	Coherence []CoherenceRow
 }
 
-// Summary is the coherence of a whole group at the smallest lambda, nil if the group was not audited.
-func (r *Records) Summary(group string) *CoherenceRow {
+// Summaries are the coherence of each group as a whole, at its smallest damping: what monitors and headlines show.
+func (r *Records) Summaries() []*CoherenceRow {
+	var all []*CoherenceRow
 	for i := range r.Coherence {
-		if row := &r.Coherence[i]; row.GroupName == group && row.Element == AllElements {
-			return row // lambdas ascend
+		row := &r.Coherence[i]
+		known := func(other *CoherenceRow) bool { return other.GroupName == row.GroupName }
+		if row.Element == AllElements && !slices.ContainsFunc(all, known) {
+			all = append(all, row) // dampings ascend
+		}
+	}
+	return all
+}
+
+// Summary is that of one group, nil if it was not audited.
+func (r *Records) Summary(group string) *CoherenceRow {
+	for _, row := range r.Summaries() {
+		if row.GroupName == group {
+			return row
 		}
 	}
 	return nil

@@ -4,21 +4,42 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 )
 
-// smseFloor keeps a channel that is zero throughout from dividing by zero.
+// smseFloor keeps a channel that is zero throughout from dividing by zero; it is a share of the channel's unit.
 const smseFloor = 1e-6
 
 // SMSE is the scaled mean squared error of each sample,
 //
-//	SMSE = mean over y, x, c of ((prediction - target) / RMS_c)^2,   RMS_c = sqrt(mean over y, x of target^2) + 1e-6,
+//	SMSE = mean over y, x, c of ((prediction - target) / scale_c)^2,   scale_c = sqrt(mean over y, x of target^2) + 1e-6 unit_c,
 //
-// shaped [batch] for states [batch, y, x, channel]. It is dimensionless, and invariant when one symmetry that permutes
-// grid points and channels, up to signs, acts on both states: each scale moves with its channel.
+// shaped [batch] for states [batch, y, x, channel]. It is dimensionless, the same in any units of the data, and invariant
+// when one symmetry that permutes grid points and channels, up to signs, acts on both states: each scale moves with its
+// channel. unit_c is the largest magnitude of the channel in the batch, or, of a channel that is zero throughout, of all. An
+// audit takes it from all the probes of a group instead, and the larger of two for the components of a vector.
+//
+// The paper adds 1e-6 itself, in the units of its data, which are of order one: for data of another order that floor
+// would be most of the scale, or nothing.
 func SMSE(target, prediction *graph.Node) *graph.Node {
-	rms := graph.AddScalar(graph.Sqrt(graph.ReduceAndKeep(graph.Square(target), graph.ReduceMean, 1, 2)), smseFloor)
-	return graph.ReduceMean(graph.Square(graph.Div(graph.Sub(prediction, target), rms)), 1, 2, 3)
+	return smse(target, prediction, unitsOf(target))
 }
 
-// relativeChange is the squared change of each sample's outputs together, relative to their own square, shaped [batch].
+// smse is SMSE with the unit of each channel, [channel].
+func smse(target, prediction, units *graph.Node) *graph.Node {
+	units = graph.ExpandLeftToRank(units, target.Rank())
+	rms := graph.Sqrt(graph.ReduceAndKeep(graph.Square(graph.Div(target, units)), graph.ReduceMean, 1, 2))
+	difference := graph.Div(graph.Sub(prediction, target), units)
+	return graph.ReduceMean(graph.Square(graph.Div(difference, graph.AddScalar(rms, smseFloor))), 1, 2, 3)
+}
+
+// unitsOf are the largest magnitudes of the channels of states [batch, y, x, channel], none of them zero.
+func unitsOf(states *graph.Node) *graph.Node {
+	each := graph.ReduceMax(graph.Abs(states), 0, 1, 2)
+	all := graph.ReduceAllMax(each)
+	all = graph.Where(graph.IsZero(all), graph.OnesLike(all), all)
+	return graph.Where(graph.IsZero(each), graph.BroadcastToShape(all, each.Shape()), each)
+}
+
+// relativeChange is the squared change of each sample's outputs together, relative to their own square, shaped [batch]. Its
+// floor is 1e-6 of the largest finite output.
 func relativeChange(from, to *graph.Node) *graph.Node {
 	var axes []int
 	for axis := 1; axis < from.Rank(); axis++ {
@@ -30,7 +51,10 @@ func relativeChange(from, to *graph.Node) *graph.Node {
 		}
 		return graph.ReduceSum(graph.Square(x), axes...)
 	}
-	return graph.Div(sum(graph.Sub(to, from)), graph.AddScalar(sum(from), smseFloor*smseFloor))
+	largest := graph.ReduceAllMax(graph.Where(graph.IsFinite(from), graph.Abs(from), graph.ZerosLike(from)))
+	unit := graph.Where(graph.IsZero(largest), graph.OnesLike(largest), largest)
+	unit = graph.BroadcastToShape(unit, from.Shape())
+	return graph.Div(sum(graph.Div(graph.Sub(to, from), unit)), graph.AddScalar(sum(graph.Div(from, unit)), smseFloor*smseFloor))
 }
 
 // Loss is SMSE averaged over the batch, as a loss for GoMLX's trainer: one label and one prediction.

@@ -8,9 +8,8 @@ import (
 	"github.com/symaudit/symaudit/orbits"
 )
 
-// warn says of which probes an audit can say little: those that no element changes, of which every model learns the same, and
-// targets with a channel of nothing, whose SMSE is that of the prediction times a million.
-func (o *orbit) warn(output orbits.Field, invariant bool, log zerolog.Logger) error {
+// warn says of how many probes an audit can say little: those that no element changes, of which every model learns the same.
+func (o *orbit) warn(log zerolog.Logger) error {
 	all := make([][]float64, len(o.elements))
 	for e := range all {
 		var err error
@@ -35,25 +34,20 @@ func (o *orbit) warn(output orbits.Field, invariant bool, log zerolog.Logger) er
 		log.Warn().Str("group", o.group.Name).Int("probes", still).Int("of", len(o.samples)).
 			Msg("no element changes these probes: their coherence is 1 whatever the model has learned")
 	}
-	if invariant {
-		return nil
-	}
-	targets, err := values(o.targets[0])
-	if err != nil {
-		return err
-	}
+	return nil
+}
+
+// warnOfZeros names the channels that are zero in a target, of which SMSE is then that of the prediction times a million.
+func (o *orbit) warnOfZeros(targets, units []float64, output orbits.Field, log zerolog.Logger) {
+	size := len(targets) / len(o.samples)
 	for c, name := range output.Channels {
 		empty := 0
 		for i := range o.samples {
-			sample := targets[i*len(targets)/len(o.samples) : (i+1)*len(targets)/len(o.samples)]
-			largest, channel := 0.0, 0.0
-			for at, v := range sample {
-				largest = max(largest, math.Abs(v))
-				if at%len(output.Channels) == c {
-					channel = max(channel, math.Abs(v))
-				}
+			largest := 0.0
+			for at := c; at < size; at += len(units) {
+				largest = max(largest, math.Abs(targets[i*size+at]))
 			}
-			if channel <= 1e-6*largest {
+			if largest <= smseFloor*units[c] {
 				empty++
 			}
 		}
@@ -62,5 +56,4 @@ func (o *orbit) warn(output orbits.Field, invariant bool, log zerolog.Logger) er
 				Msg("a channel of these probes' targets is zero: their target error means nothing, nor does SMSE as a loss")
 		}
 	}
-	return nil
 }

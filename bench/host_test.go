@@ -40,7 +40,7 @@ func BenchmarkHost(b *testing.B) {
 		host := time.Since(start) - eta.spent
 		growth := peakBytes(b) - idle
 		fmt.Printf("%d parts of at most %d, %d products, %d steps: %s; %.2f s outside of products, %.1f ms for each and a million elements; %d MiB counted, process grew by %d MiB\n",
-			forms.Parts, forms.BlockSize, forms.Products, forms.Iterations, forms.Status, host.Seconds(),
+			forms.Parts, forms.BlockSize, forms.Products, forms.Iterations, forms.Statistics(0).Status, host.Seconds(),
 			1000*host.Seconds()/float64(forms.Products), forms.Bytes>>20, growth>>20)
 	}
 	b.ReportMetric(0, "ns/op")

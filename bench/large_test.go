@@ -79,10 +79,10 @@ func BenchmarkLargeModel(b *testing.B) {
 		took := time.Since(start)
 		peak := peakBytes(b)
 		fmt.Printf("%d parameters, %d right-hand sides in %d blocks of at most %d: %s, %d products; vectors %d MiB (limit %d), process %d MiB before and %d at most; host's share %.0f %% of %v\n",
-			network.Dim(), len(elements)*samples, forms.Parts, forms.BlockSize, forms.Status, forms.Products, forms.Bytes>>20, limit>>20,
+			network.Dim(), len(elements)*samples, forms.Parts, forms.BlockSize, forms.Statistics(0).Status, forms.Products, forms.Bytes>>20, limit>>20,
 			idle>>20, peak>>20, 100*(1-eta.spent.Seconds()/took.Seconds()), took.Round(time.Second))
 		if !forms.Converged || peak > most || forms.Bytes > limit {
-			b.Errorf("%s; %d MiB of %d", forms.Status, peak>>20, most>>20)
+			b.Errorf("%s; %d MiB of %d", forms.Statistics(0).Status, peak>>20, most>>20)
 		}
 		b.ReportMetric(float64(forms.Bytes>>20), "MiB_counted")
 		b.ReportMetric(float64(peak>>20), "MiB_peak")

@@ -175,14 +175,14 @@ func (p *problem) compare(b *testing.B, lambda float64, smallest bool) {
 	var form mat.Dense
 	form.Mul(solution.X, block.T())
 	cgError := influenceError(exact, form.At)
-	subspace, _, _, err := solver.SubspaceForms(op, []float64{lambda}, block, probesOf)
+	subspace, _, err := solver.SubspaceForms(op, []float64{lambda}, block, probesOf)
 	must(b, err)
 	fmt.Printf("%-4s lambda/lambda_max %.0e  block: %s products to 1 %%, %4d to ±0.02 (worst cosine off by %.4f, %d of %d intervals hold)  cg-residual with %2.0f x the products: %3.0f %% off  subspace: %3.0f %% off\n",
 		p.name, lambda/p.largest, mark, forms.Products+forms.Setup, worst, contained, entries, times, 100*cgError, 100*influenceError(exact, subspace[0].At))
 	name := fmt.Sprintf("%.0e", lambda/p.largest)
 	switch {
 	case !forms.Converged:
-		b.Errorf("at %s: %s", name, forms.Status)
+		b.Errorf("at %s: %s", name, forms.Explanation())
 	case contained != entries:
 		b.Errorf("at %s: %d of %d intervals miss the exact value", name, entries-contained, entries)
 	case float64(forms.Products+forms.Setup) > mostToCertify*float64(toMark):
@@ -240,7 +240,7 @@ func (p *problem) write(b *testing.B, lambdas []float64) {
 	save("gradients", slices.Clone(p.gradients.RawMatrix().Data), k, n)
 	save("lambdas", lambdas[2:], len(lambdas)-2)
 	save("forms", bounds, len(lambdas)-2, probesOf, k, 6)
-	text, err := json.Marshal(map[string]any{"products": forms.Products, "status": forms.Status, "forms": "lambda, row, column, (form low, value, high, cosine low, value, high)"})
+	text, err := json.Marshal(map[string]any{"products": forms.Products, "status": forms.Statistics(0).Status, "forms": "lambda, row, column, (form low, value, high, cosine low, value, high)"})
 	must(b, err)
 	must(b, os.WriteFile(filepath.Join(dir, "about.json"), text, 0o666))
 }

@@ -30,7 +30,21 @@ type Solution struct {
 	Products   int64      // with the operator, the recomputed residuals included
 	Largest    float64    // largest eigenvalue of the operator as the iteration saw it, from below; 0 if it made no step
 	Converged  bool       // every relative residual is within the tolerance
-	Status     string     // "converged", or a sentence that says what was not reached and what to do
+
+	ending
+}
+
+// Explanation says what was not reached and what to do; "" if the solve converged.
+func (s *Solution) Explanation() string { return s.explanation }
+
+// Statistics are what the solve took and how it ended, at its lambda.
+func (s *Solution) Statistics(lambda float64) Statistics {
+	residual := s.MaxRelative()
+	all := Statistics{
+		Lambda: lambda, LambdaMax: s.Largest, BlockSize: 1, Iterations: int32(s.Iterations), Products: s.Products, MaxTrueResidual: &residual,
+	}
+	s.writeTo(&all)
+	return all
 }
 
 // MaxRelative is the largest relative residual.
@@ -209,7 +223,7 @@ func (cg *conjugateGradient) solution(rhs *mat.Dense, open []int) *Solution {
 	k, _ := rhs.Dims()
 	s := &Solution{
 		X: cg.x, Residual: cg.residual, Relative: make([]float64, k),
-		Products: cg.products, Largest: cg.largest, Converged: len(open) == 0, Status: "converged",
+		Products: cg.products, Largest: cg.largest, Converged: len(open) == 0, ending: ending{status: Converged},
 	}
 	for i := range k {
 		if norm := floats.Norm(rhs.RawRowView(i), 2); norm > 0 {
@@ -218,12 +232,12 @@ func (cg *conjugateGradient) solution(rhs *mat.Dense, open []int) *Solution {
 		s.Iterations = max(s.Iterations, cg.iterations[i])
 	}
 	if !s.Converged {
-		cause := "rounding stops it there: use float64 or a larger lambda"
+		status, cause := Rounding, "rounding stops it there: use float64 or a larger lambda"
 		if cg.products+int64(len(open)) > cg.options.MaxProducts {
-			cause = "the product limit was reached: raise it, or lambda"
+			status, cause = ProductLimit, "the product limit was reached: raise it, or lambda"
 		}
-		s.Status = fmt.Sprintf("%d of %d right-hand sides are above the tolerance %g, the worst at %.2g, after %d products; %s",
-			len(open), k, cg.options.Tolerance, s.MaxRelative(), cg.products, cause)
+		s.ending = ending{status, fmt.Sprintf("%d of %d right-hand sides are above the tolerance %g, the worst at %.2g, after %d products; %s",
+			len(open), k, cg.options.Tolerance, s.MaxRelative(), cg.products, cause)}
 	}
 	return s
 }

@@ -95,7 +95,7 @@ func TestConjugateGradientAgainstCholesky(t *testing.T) {
 
 				got, err := solver.ConjugateGradient(context.Background(), op, lambda, rhs, solver.Options{Tolerance: 1e-9})
 				require.NoError(t, err)
-				require.True(t, got.Converged, got.Status)
+				require.True(t, got.Converged, got.Explanation())
 				require.EqualValues(t, op.products, got.Products)
 				want, err := solver.Cholesky(op.matrix, lambda, rhs)
 				require.NoError(t, err)
@@ -117,7 +117,7 @@ func TestConjugateGradientReportsTheTrueResidual(t *testing.T) {
 	got, err := solver.ConjugateGradient(context.Background(), op, 1e-5, rhs, solver.Options{Tolerance: 1e-12})
 	require.NoError(t, err)
 	require.False(t, got.Converged, "products rounded to float32 cannot give a residual of 1e-12")
-	require.Contains(t, got.Status, "use float64 or a larger lambda")
+	require.Contains(t, got.Explanation(), "use float64 or a larger lambda")
 	for i := range 2 {
 		image := mat.NewDense(1, 6, nil)
 		require.NoError(t, op.Apply(image, mat.NewDense(1, 6, got.X.RawRowView(i))))
@@ -146,7 +146,7 @@ func TestConjugateGradientStopsEachSideByItsOwnNorm(t *testing.T) {
 	solve := func(rhs *mat.Dense) int64 {
 		got, err := solver.ConjugateGradient(context.Background(), &matrixOperator{matrix: matrix}, 1e-4, rhs, solver.Options{Tolerance: 1e-6})
 		require.NoError(t, err)
-		require.True(t, got.Converged, got.Status)
+		require.True(t, got.Converged, got.Explanation())
 		return got.Products
 	}
 	both := mat.NewDense(2, n, nil)
@@ -168,8 +168,8 @@ func TestConjugateGradientLimit(t *testing.T) {
 	got, err := solver.ConjugateGradient(context.Background(), op, 1e-6, rhs, solver.Options{Tolerance: 1e-10, MaxProducts: 12})
 	require.NoError(t, err)
 	require.False(t, got.Converged)
-	require.Contains(t, got.Status, "3 of 3 right-hand sides are above the tolerance 1e-10")
-	require.Contains(t, got.Status, "the product limit was reached")
+	require.Contains(t, got.Explanation(), "3 of 3 right-hand sides are above the tolerance 1e-10")
+	require.Contains(t, got.Explanation(), "the product limit was reached")
 	want, err := solver.Cholesky(op.matrix, 1e-6, rhs)
 	require.NoError(t, err)
 	require.Greater(t, floats.Distance(got.X.RawRowView(0), want.RawRowView(0), 2), 0.1*floats.Norm(want.RawRowView(0), 2),
@@ -245,6 +245,6 @@ func ExampleConjugateGradient() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Printf("%.3f %s\n", solution.X.RawRowView(0), solution.Status)
+	fmt.Printf("%.3f %s\n", solution.X.RawRowView(0), solution.Statistics(1).Status)
 	// Output: [1.000 5.000] converged
 }

@@ -22,7 +22,7 @@ func ExampleBilinearForms() {
 		return
 	}
 	form, self := forms.Form(0, 0, 1), forms.Form(0, 1, 1)
-	fmt.Println(forms.Status)
+	fmt.Println(forms.Statistics(0).Status)
 	fmt.Printf("%.3f %.3f, certified: %t\n", form.Value, self.Value, form.HalfWidth() < 1e-6)
 	cosine, _ := forms.Cosine(0, 0, 1)
 	fmt.Printf("cosine %.3f\n", cosine.Value)

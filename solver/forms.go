@@ -78,13 +78,14 @@ type Forms struct {
 	// Residual is the largest relative residual ||g - (eta + lambda I) x|| / ||g|| of the solutions that belong to the
 	// forms at the smallest lambda, measured with a product of its own.
 	Residual  float64
-	Converged bool   // all intervals are within the tolerance, at every lambda
-	Status    string // "converged", or a sentence that says what was not reached and what to do
+	Converged bool // all intervals are within the tolerance, at every lambda
 
-	rows  int
-	norms []float64
-	parts []*part
-	home  []place // by right-hand side
+	rows    int
+	lambdas []float64
+	norms   []float64
+	loaded  []bool
+	parts   []*part
+	places  []place // by right-hand side
 }
 
 // place is where a right-hand side was solved.
@@ -102,23 +103,22 @@ type place struct{ part, at int }
 // Running into a limit is no error but Forms with Converged false and intervals that hold.
 func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options FormOptions) (*Forms, error) {
 	k, n := rhs.Dims()
-	if err := options.complete(op, k, n); err != nil {
+	if n != op.Dim() {
+		return nil, fmt.Errorf("solver: right-hand sides have length %d, the operator has dimension %d", n, op.Dim())
+	}
+	return BilinearFormsOf(ctx, op, k, func(i int) ([]float64, error) { return rhs.RawRowView(i), nil }, options)
+}
+
+// BilinearFormsOf is BilinearForms for k right-hand sides, of which load returns one when it is needed: where the memory limit
+// makes parts of them, no more are held than those of a part. The solve does not change what load returns.
+func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) ([]float64, error), options FormOptions) (*Forms, error) {
+	n := op.Dim()
+	if err := options.complete(k); err != nil {
 		return nil, err
 	}
-	f := &Forms{rows: options.Rows, norms: make([]float64, k), home: make([]place, k)}
-	var nonzero []int
-	for i := range k {
-		f.norms[i] = floats.Norm(rhs.RawRowView(i), 2)
-		if math.IsNaN(f.norms[i]) || math.IsInf(f.norms[i], 0) {
-			return nil, fmt.Errorf("solver: right-hand side %d is not finite", i)
-		}
-		f.home[i] = place{part: -1}
-		if f.norms[i] > 0 {
-			nonzero = append(nonzero, i)
-		}
-		if f.norms[i] > 0 && f.norms[i] < leastNorm {
-			return nil, fmt.Errorf("solver: right-hand side %d has norm %g, which float64 cannot scale to 1; scale it", i, f.norms[i])
-		}
+	f := &Forms{rows: options.Rows, lambdas: options.Lambdas, norms: make([]float64, k), loaded: make([]bool, k), places: make([]place, k)}
+	for i := range f.places {
+		f.places[i].part = -1
 	}
 	sketched := int64(0) // bytes
 	if options.Sketch != nil {
@@ -134,21 +134,16 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 	if err != nil {
 		return nil, err
 	}
-	blocks := split(nonzero, options.Rows, n, options.MaxBytes)
+	blocks := split(k, options.Rows, n, options.MaxBytes)
 	reserved := int64(0) // for a product of each block to come and its residual
-	for b, members := range blocks {
+	for _, members := range blocks {
 		reserved += int64(len(members)) + 1
-		for at, i := range members {
-			if f.home[i].part < 0 {
-				f.home[i] = place{b, at}
-			}
-		}
 	}
 	if limit := options.MaxProducts; limit > 0 && f.Setup+reserved > limit {
 		return nil, fmt.Errorf("solver: the limit of %d products is below the %d that one product of every right-hand side takes; raise it", limit, f.Setup+reserved)
 	}
 	memory := &arena{n: n}
-	status := ""
+	wanted := make([][]float64, options.Rows) // right-hand sides that every part has
 	deadline := time.Time{}
 	if options.MaxTime > 0 {
 		deadline = time.Now().Add(options.MaxTime)
@@ -160,14 +155,15 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 			p.limit = options.MaxProducts - f.Setup - f.Products - reserved
 		}
 		for _, i := range members {
-			p.sides.rows = append(p.sides.rows, rhs.RawRowView(i))
-			p.sides.norms = append(p.sides.norms, f.norms[i])
-			if i < options.Rows {
-				p.rows++
+			if err := f.add(p, i, load, wanted); err != nil {
+				return nil, err
 			}
 		}
+		if len(p.sides.rows) == 0 {
+			continue // all are zero
+		}
 		f.parts = append(f.parts, p)
-		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(members))
+		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(p.sides.rows))
 		err := p.solve(ctx, op, scale, func() {
 			f.Products = p.spent + p.products
 			f.Iterations = max(f.Iterations, p.iterations)
@@ -184,15 +180,77 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 		p.sides, p.memory = sides{}, nil
 		f.LambdaMax = max(f.LambdaMax, p.lambdaMax)
 		f.Residual = max(f.Residual, p.residual)
-		if status == "" {
-			status = p.status
+	}
+	f.Converged = f.Explanation() == ""
+	return f, nil
+}
+
+// add loads a right-hand side into a part, unless it is zero. Those of wanted are loaded once.
+func (f *Forms) add(p *part, i int, load func(i int) ([]float64, error), wanted [][]float64) error {
+	var row []float64
+	if i < len(wanted) {
+		row = wanted[i]
+	}
+	if row == nil {
+		var err error
+		if row, err = load(i); err != nil {
+			return err
+		}
+		f.norms[i], f.loaded[i] = floats.Norm(row, 2), true
+		switch norm := f.norms[i]; {
+		case math.IsNaN(norm) || math.IsInf(norm, 0):
+			return fmt.Errorf("solver: right-hand side %d is not finite", i)
+		case norm > 0 && norm < leastNorm:
+			return fmt.Errorf("solver: right-hand side %d has norm %g, which float64 cannot scale to 1; scale it", i, norm)
+		}
+		if i < len(wanted) {
+			wanted[i] = row
 		}
 	}
-	f.Converged, f.Status = status == "", status
-	if f.Converged {
-		f.Status = "converged"
+	if f.norms[i] == 0 {
+		return nil
 	}
-	return f, nil
+	if f.places[i].part < 0 {
+		f.places[i] = place{len(f.parts), len(p.sides.rows)}
+	}
+	p.sides.rows, p.sides.norms = append(p.sides.rows, row), append(p.sides.norms, f.norms[i])
+	if i < len(wanted) {
+		p.rows++
+	}
+	return nil
+}
+
+// ending is that of the first part that did not converge at the l-th lambda.
+func (f *Forms) ending(l int) ending {
+	for _, p := range f.parts {
+		if e := p.endings[l]; e.status != Converged {
+			return e
+		}
+	}
+	return ending{status: Converged}
+}
+
+// Statistics are what the solve took and how it ended at the l-th lambda.
+func (f *Forms) Statistics(l int) Statistics {
+	s := Statistics{
+		Lambda: f.lambdas[l], LambdaMax: f.LambdaMax, BlockSize: int32(f.BlockSize), Iterations: int32(f.Iterations),
+		SketchRank: int32(f.SketchRank), MaxHalfWidth: finiteOrNil(f.HalfWidth(l)),
+	}
+	if l == slices.Index(f.lambdas, slices.Min(f.lambdas)) {
+		s.Products, s.SetupProducts, s.MaxTrueResidual = f.Products, f.Setup, &f.Residual
+	}
+	f.ending(l).writeTo(&s)
+	return s
+}
+
+// Explanation is that of the first lambda at which the solve did not converge; "" if it did.
+func (f *Forms) Explanation() string {
+	for l := range f.lambdas {
+		if e := f.ending(l); e.status != Converged {
+			return e.explanation
+		}
+	}
+	return ""
 }
 
 // largest estimates the largest eigenvalue, from which the rounding of products follows, without the right-hand sides: they
@@ -224,10 +282,7 @@ const leastNorm = 1e-300
 // mostScale keeps squares and products of small matrices within the range of float64.
 const mostScale = 1e100
 
-func (o *FormOptions) complete(op Operator, k, n int) error {
-	if n != op.Dim() {
-		return fmt.Errorf("solver: right-hand sides have length %d, the operator has dimension %d", n, op.Dim())
-	}
+func (o *FormOptions) complete(k int) error {
 	if len(o.Lambdas) == 0 {
 		return fmt.Errorf("solver: no lambda is given; name at least one")
 	}
@@ -275,24 +330,14 @@ func vectorBytes(k, n, dim int) int64 {
 
 // split deals the right-hand sides out to blocks that leave room for leastSteps in the limit, each with all wanted rows;
 // a block has at least one other.
-func split(nonzero []int, rows, n int, limit int64) [][]int {
-	if len(nonzero) == 0 {
+func split(k, rows, n int, limit int64) [][]int {
+	fits := func(k int) bool { return vectorBytes(k, n, leastSteps*k) <= limit }
+	first, others := all(k)[:rows], all(k)[rows:]
+	if k == 0 {
 		return nil
 	}
-	fits := func(k int) bool { return vectorBytes(k, n, leastSteps*k) <= limit }
-	if fits(len(nonzero)) {
-		return [][]int{nonzero}
-	}
-	var first, others []int
-	for _, i := range nonzero {
-		if i < rows {
-			first = append(first, i)
-		} else {
-			others = append(others, i)
-		}
-	}
-	if len(others) == 0 {
-		return [][]int{nonzero}
+	if fits(k) || len(others) == 0 {
+		return [][]int{all(k)}
 	}
 	size := 1
 	for size < len(others) && fits(len(first)+size+1) {
@@ -321,20 +366,23 @@ func (f *Forms) Form(l, i, j int) Interval {
 	return Interval{form.Value * scale, form.Low * scale, form.High * scale}
 }
 
-// Cosine is M[i, j] / sqrt(M[i, i] M[j, j]) at the l-th lambda, for i below FormOptions.Rows or i = j; ok is false if one of
-// the right-hand sides is zero.
+// Cosine is M[i, j] / sqrt(M[i, i] M[j, j]) at the l-th lambda, for i below FormOptions.Rows or i = j. Its bounds are infinite
+// where nothing more is certified than that it lies in [-1, 1]; ok is false if one of the right-hand sides is zero, or
+// rounding has left nothing of its form with itself.
 func (f *Forms) Cosine(l, i, j int) (cosine Interval, ok bool) {
 	p, a, b := f.find(i, j)
 	if p == nil {
 		return Interval{}, false
 	}
 	if len(p.bounds) == 0 {
-		return Interval{0, -1, 1}, true
+		return Interval{0, math.Inf(-1), math.Inf(1)}, true
 	}
-	return p.cosine(l, a, b), true
+	cosine = p.cosine(l, a, b)
+	return cosine, !math.IsNaN(cosine.Value)
 }
 
-// HalfWidth is the largest half-width at the l-th lambda of what FormOptions.Tolerance limits.
+// HalfWidth is the largest half-width at the l-th lambda of what FormOptions.Tolerance limits; infinite where something is not
+// certified.
 func (f *Forms) HalfWidth(l int) float64 {
 	widest := 0.0
 	for _, p := range f.parts {
@@ -348,12 +396,14 @@ func (f *Forms) find(i, j int) (p *part, a, b int) {
 	if i >= f.rows && i != j {
 		panic(fmt.Sprintf("solver: form [%d, %d] was not asked for: only the first %d rows were", i, j, f.rows))
 	}
-	if f.home[i].part < 0 || f.home[j].part < 0 {
-		return nil, 0, 0
-	}
-	if f.home[j].part >= len(f.parts) {
-		return &part{}, 0, 0 // not solved yet
+	for _, side := range []int{i, j} {
+		if f.places[side].part < 0 {
+			if f.loaded[side] {
+				return nil, 0, 0 // it is zero
+			}
+			return &part{}, 0, 0 // not solved yet
+		}
 	}
 	// The wanted rows are in every part, at the same place.
-	return f.parts[f.home[j].part], f.home[i].at, f.home[j].at
+	return f.parts[f.places[j].part], f.places[i].at, f.places[j].at
 }

@@ -105,7 +105,7 @@ func (f *galerkin) widest() (residual *mat.Dense, lambda float64) {
 			switch {
 			case s.gap != nil:
 				width = max(width, s.gap.At(i, i)/(s.low.At(i, i)+s.gap.At(i, i)))
-			case !s.hopeless:
+			case !s.unreachable:
 				width = 1
 			}
 		}
@@ -222,7 +222,7 @@ func (f *galerkin) update() error {
 		s := galerkinState{squares: make([]float64, k)}
 		s.lambda = lambda
 		s.low = mat.NewSymDense(k, nil)
-		s.hopeless = shift >= lambda || values[0] <= -shift
+		s.unreachable = shift >= lambda || values[0] <= -shift
 		y := mat.DenseCopyOf(&turned)
 		for i := range k {
 			for j := range m {
@@ -243,7 +243,7 @@ func (f *galerkin) update() error {
 		s.residual = &residual
 		s.y = &mat.Dense{}
 		s.y.Mul(y, vectors.T())
-		if !s.hopeless {
+		if !s.unreachable {
 			s.gap = f.gap(s.lambda, shift, values, &outside, &residual)
 		}
 		f.errors.complete(&s.bounds, s.squares, f.lost)

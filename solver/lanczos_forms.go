@@ -63,7 +63,7 @@ func (f *lanczosForms) step(ctx context.Context) (products int64, err error) {
 func (f *lanczosForms) bounds() (all []bounds) {
 	below := f.belows[len(f.belows)-1]
 	for _, q := range f.quadratures {
-		b := bounds{lambda: q.lambda, low: q.low, gap: q.gap(below), hopeless: q.broken || f.shift >= q.lambda}
+		b := bounds{lambda: q.lambda, low: q.low, gap: q.gap(below), unreachable: q.broken || f.shift >= q.lambda}
 		f.lanczos.complete(&b, q.squares, f.lost)
 		all = append(all, b)
 	}

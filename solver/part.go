@@ -29,7 +29,7 @@ type part struct {
 	iterations          int
 	bytes               int64
 	lambdaMax, residual float64
-	status              string // empty when converged
+	endings             []ending // by lambda, when it is finished
 }
 
 // process builds a space, multiplies it block by block, and bounds the forms of all right-hand sides by what the products
@@ -57,12 +57,12 @@ type process interface {
 // bounds are what the forms of right-hand sides of norm 1 are read from: M - low is positive semidefinite and at most gap,
 // entry by entry up to floor.
 type bounds struct {
-	lambda   float64
-	low      *mat.SymDense
-	gap      *mat.SymDense // nil: nothing is certified
-	floor    []float64     // rounding lets M[i, j] differ by floor[i] floor[j]
-	least    []float64     // what floor will be when the gap is closed, or more
-	hopeless bool          // rounding is of the size of lambda: no gap will come
+	lambda      float64
+	low         *mat.SymDense
+	gap         *mat.SymDense // nil: nothing is certified
+	floor       []float64     // rounding lets M[i, j] differ by floor[i] floor[j]
+	least       []float64     // what floor will be when the gap is closed, or more
+	unreachable bool          // rounding is of the size of lambda: no gap will come
 }
 
 // sides are right-hand sides, each to be scaled to norm 1.
@@ -137,13 +137,12 @@ func (p *part) form(l, i, j int) Interval {
 	return Interval{value, value - half, value + half}
 }
 
+// cosine has infinite bounds where nothing more is certified than that it lies in [-1, 1], and is NaN where rounding has left
+// nothing of a form.
 func (p *part) cosine(l, i, j int) Interval {
 	form, left, right := p.form(l, i, j), p.form(l, i, i), p.form(l, j, j)
 	value := form.Value / math.Sqrt(left.Value) / math.Sqrt(right.Value)
-	c := Interval{min(1, max(-1, value)), -1, 1}
-	if math.IsNaN(value) {
-		c.Value = 0 // rounding has left nothing of a form
-	}
+	c := Interval{min(1, max(-1, value)), math.Inf(-1), math.Inf(1)}
 	if !(left.Low > 0 && right.Low > 0) {
 		return c
 	}
@@ -159,10 +158,14 @@ func (p *part) cosine(l, i, j int) Interval {
 	}
 	c.Low = max(-1, quotient(form.Low, most, least))
 	c.High = min(1, quotient(form.High, least, most))
+	if c.Low == -1 && c.High == 1 {
+		c.Low, c.High = math.Inf(-1), math.Inf(1)
+	}
 	return c
 }
 
-// halfWidth is the largest of a wanted cosine, or of the form of a right-hand side with itself, relative to it.
+// halfWidth is the largest of a wanted cosine, or of the form of a right-hand side with itself, relative to it; infinite where
+// one of them is not certified.
 func (p *part) halfWidth(l int) float64 {
 	widest := 0.0
 	for i := range p.rows {
@@ -173,19 +176,18 @@ func (p *part) halfWidth(l int) float64 {
 	for j := range p.bounds[l].floor {
 		self := p.form(l, j, j)
 		if !(self.Low > 0) {
-			return 1
+			return math.Inf(1)
 		}
 		widest = max(widest, self.HalfWidth()/self.Value)
 	}
 	return widest
 }
 
-// finished says whether to stop, and sets the status if something is not within the tolerance.
+// finished says whether to stop, and how each lambda ended if so.
 func (p *part) finished(k, n int, stalled bool) bool {
-	widest, hopeless, open := 0.0, 0.0, false
+	widest, open := 0.0, false // of the lambdas that can be certified
 	for l, b := range p.bounds {
-		if b.hopeless {
-			hopeless = max(hopeless, b.lambda) // no bound will come
+		if b.unreachable {
 			continue
 		}
 		width := p.halfWidth(l)
@@ -193,33 +195,39 @@ func (p *part) finished(k, n int, stalled bool) bool {
 		open = open || width > p.options.Tolerance && !p.roundingDominates(l, width)
 	}
 	rounding := p.process.rounding()
-	switch {
-	case hopeless > 0 && rounding.asymmetric():
-		p.status = fmt.Sprintf("nothing is certified at lambda = %.2g and below: products with the metric are not symmetric, by %.1g where lambda_max is %.2g; is the model's gradient right, and its evaluation free of chance? (audit.Auditor.Preflight)",
-			hopeless, rounding.defect, rounding.scale)
-	case hopeless > 0:
-		p.status = fmt.Sprintf("nothing is certified at lambda = %.2g and below: rounding in the products, %.1g where lambda_max is %.2g, is of its size; use float64 or lambda above %.1g",
-			hopeless, rounding.norm(), rounding.scale, 100*rounding.norm())
-	}
-	if widest <= p.options.Tolerance {
-		return true
-	}
 	next, vectors := p.process.next()
+	var status Status
 	why := ""
 	switch {
+	case widest <= p.options.Tolerance:
 	case !open || stalled || next == 0:
+		status = Rounding
 		why = fmt.Sprintf("rounding in the products, %.1g where lambda_max is %.2g, allows no narrower: use float64 or a larger lambda", rounding.norm(), rounding.scale)
 	case p.limit > 0 && p.products+int64(next)+1 > p.limit:
-		why = "the product limit was reached: raise it, lambda or the tolerance"
+		status, why = ProductLimit, "the product limit was reached: raise it, lambda or the tolerance"
 	case !p.deadline.IsZero() && time.Now().After(p.deadline):
-		why = "the time limit was reached: raise it, lambda or the tolerance"
+		status, why = TimeLimit, "the time limit was reached: raise it, lambda or the tolerance"
 	case vectorBytes(k, n, len(p.process.span())+vectors) > p.options.MaxBytes:
-		why = fmt.Sprintf("the memory limit of %d bytes was reached: raise it, lambda or the tolerance", p.options.MaxBytes)
+		status, why = MemoryLimit, fmt.Sprintf("the memory limit of %d bytes was reached: raise it, lambda or the tolerance", p.options.MaxBytes)
 	default:
 		return false
 	}
-	if p.status == "" {
-		p.status = fmt.Sprintf("the widest interval of a cosine is ±%.2g after %d products, above the tolerance %g; %s", widest, p.spent+p.products, p.options.Tolerance, why)
+	p.endings = nil
+	for l, b := range p.bounds {
+		width := p.halfWidth(l)
+		switch {
+		case b.unreachable && rounding.asymmetric():
+			p.endings = append(p.endings, ending{Asymmetric, fmt.Sprintf("nothing is certified at lambda = %.2g: products with the metric are not symmetric, by %.1g where lambda_max is %.2g; is the model's gradient right, and its evaluation free of chance? (audit.Auditor.Preflight)",
+				b.lambda, rounding.defect, rounding.scale)})
+		case b.unreachable:
+			p.endings = append(p.endings, ending{Rounding, fmt.Sprintf("nothing is certified at lambda = %.2g: rounding in the products, %.1g where lambda_max is %.2g, is of its size; use float64 or lambda above %.1g",
+				b.lambda, rounding.norm(), rounding.scale, 100*rounding.norm())})
+		case width <= p.options.Tolerance:
+			p.endings = append(p.endings, ending{status: Converged})
+		default:
+			p.endings = append(p.endings, ending{status, fmt.Sprintf("the widest interval of a cosine is ±%.2g after %d products, above the tolerance %g; %s",
+				min(1, width), p.spent+p.products, p.options.Tolerance, why)})
+		}
 	}
 	return true
 }

@@ -69,7 +69,7 @@ func TestIntervalsHoldWithASketch(t *testing.T) {
 							}
 						}
 						if !single && lambda > 1e-6 && tolerance > 1e-5 {
-							require.True(t, forms.Converged, forms.Status)
+							require.True(t, forms.Converged, forms.Explanation())
 						}
 						op = moved(random, op, by)
 					}
@@ -83,7 +83,7 @@ func TestASketchSavesProducts(t *testing.T) {
 	solve := func(op *matrixOperator, rhs *mat.Dense, sketch *solver.Sketch) *solver.Forms {
 		forms, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1e-3}, Sketch: sketch})
 		require.NoError(t, err)
-		require.True(t, forms.Converged, forms.Status)
+		require.True(t, forms.Converged, forms.Explanation())
 		_, worst := requireContained(t, forms, 0, 6, exactForms(t, op.matrix, 1e-3, rhs))
 		require.LessOrEqual(t, worst, solver.DefaultTolerance)
 		return forms

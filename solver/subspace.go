@@ -3,6 +3,7 @@ package solver
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
@@ -13,9 +14,26 @@ import (
 //
 // It takes one product for each row of the span and looks like an exact method, but is a single step of block Lanczos:
 // forms are too small by an amount that nothing reports, often most of them (docs/solver.md). It is here for comparison.
-// residual is the largest relative residual of the solutions in the span at the smallest lambda, largest the largest
-// eigenvalue there, below that of the operator.
-func SubspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (forms []*mat.Dense, residual, largest float64, err error) {
+// The statistics are by lambda. Their residual is the largest of the solutions in the span, relative, and their LambdaMax the
+// largest eigenvalue there, below that of the operator, and no estimate of it.
+func SubspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (forms []*mat.Dense, statistics []Statistics, err error) {
+	forms, residual, largest, err := subspaceForms(op, lambdas, rhs, rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	smallest := slices.Index(lambdas, slices.Min(lambdas))
+	for l, lambda := range lambdas {
+		s := Statistics{Lambda: lambda, LambdaMax: largest, BlockSize: int32(rows), Iterations: 1}
+		if l == smallest {
+			s.Products, s.MaxTrueResidual = int64(rows), &residual
+		}
+		ending{Uncertified, "the metric was restricted to the span of the batch's gradients, which leaves an error that nothing measures: use estimator block"}.writeTo(&s)
+		statistics = append(statistics, s)
+	}
+	return forms, statistics, nil
+}
+
+func subspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (forms []*mat.Dense, residual, largest float64, err error) {
 	k, n := rhs.Dims()
 	if n != op.Dim() || rows < 1 || rows > k {
 		return nil, 0, 0, fmt.Errorf("solver: a span of %d of %d right-hand sides of length %d does not suit an operator of dimension %d", rows, k, n, op.Dim())

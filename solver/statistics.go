@@ -1,0 +1,54 @@
+package solver
+
+import "math"
+
+// Status is how a solve ended at one lambda, for programs to compare; Statistics.Explanation has the numbers and what to do.
+type Status string
+
+const (
+	Converged    Status = "converged"           // everything asked for is within the tolerance
+	ProductLimit Status = "product limit"       // the limit on products was reached first
+	TimeLimit    Status = "time limit"          // the limit on time
+	MemoryLimit  Status = "memory limit"        // the limit on memory
+	Rounding     Status = "rounding"            // rounding of the products allows no better
+	Asymmetric   Status = "asymmetric products" // the operator is not symmetric: nothing is certified
+	Uncertified  Status = "not certified"       // the method has no measure of its own error, as SubspaceForms
+)
+
+// Statistics are what a solve took and how it ended, at one of its lambdas. They are columns of the table of solves.
+//
+// Several lambdas share the products of one solve: the smallest of them has these, the others have 0.
+type Statistics struct {
+	Lambda          float64  `parquet:"lambda"`
+	LambdaMax       float64  `parquet:"lambda_max"` // largest eigenvalue of the operator, from below
+	BlockSize       int32    `parquet:"block_size"` // right-hand sides solved together
+	Iterations      int32    `parquet:"iterations"`
+	Products        int64    `parquet:"products"` // set-up excluded
+	SetupProducts   int64    `parquet:"setup_products"`
+	SketchRank      int32    `parquet:"sketch_rank"`                // vectors recycled; 0 from scratch
+	MaxTrueResidual *float64 `parquet:"max_true_residual,optional"` // relative, recomputed after the solve; nil where it was not
+	MaxHalfWidth    *float64 `parquet:"max_half_width,optional"`    // of a cosine's interval; nil where nothing is certified
+	Status          Status   `parquet:"status"`
+	Explanation     *string  `parquet:"explanation,optional"` // what was not reached and what to do; nil if Converged
+}
+
+// ending is a status with its explanation, empty if Converged.
+type ending struct {
+	status      Status
+	explanation string
+}
+
+func (e ending) writeTo(s *Statistics) {
+	s.Status = e.status
+	if e.explanation != "" {
+		s.Explanation = &e.explanation
+	}
+}
+
+// finiteOrNil is v, or nil where it says nothing.
+func finiteOrNil(v float64) *float64 {
+	if math.IsInf(v, 0) || math.IsNaN(v) {
+		return nil
+	}
+	return &v
+}
