@@ -168,7 +168,7 @@ func (b *Builder) WithLogger(log zerolog.Logger) *Builder { b.log = log; return 
 func (b *Builder) WithProgress(report func(done, total int)) *Builder { b.report = report; return b }
 
 // Done checks the configuration, moves the probes by every element of their groups, and returns the auditor.
-func (b *Builder) Done() (a *Auditor, err error) {
+func (b *Builder) Done() (made *Auditor, err error) {
 	output := b.field
 	if b.output != nil {
 		output = *b.output
@@ -185,7 +185,7 @@ func (b *Builder) Done() (a *Auditor, err error) {
 	if err := b.checkSolve(); err != nil {
 		return nil, err
 	}
-	a = &Auditor{config: *b} // a copy: the builder may make another, whose defaults differ
+	a := &Auditor{config: *b} // a copy: the builder may make another, whose defaults differ
 	b = &a.config
 	if b.metric == Identity {
 		b.damping = damping{values: []float64{1}}

@@ -243,7 +243,7 @@ func TestEstimatorsForComparisonCertifyNothing(t *testing.T) {
 	})
 	require.Greater(t, worst(subspace), 0.05)
 	require.EqualValues(t, 2, subspace.Solves[0].Products)
-	require.Greater(t, subspace.Solves[0].MaxTrueResidual, 0.1)
+	require.Greater(t, *subspace.Solves[0].MaxTrueResidual, 0.1)
 }
 
 func TestBuilderRefusesSolves(t *testing.T) {

@@ -1,7 +1,5 @@
 package solver
 
-import "math"
-
 // Status is how a solve ended at one lambda, for programs to compare; Statistics.Explanation has the numbers and what to do.
 type Status string
 
@@ -43,12 +41,4 @@ func (e ending) writeTo(s *Statistics) {
 	if e.explanation != "" {
 		s.Explanation = &e.explanation
 	}
-}
-
-// finiteOrNil is v, or nil where it says nothing.
-func finiteOrNil(v float64) *float64 {
-	if math.IsInf(v, 0) || math.IsNaN(v) {
-		return nil
-	}
-	return &v
 }
