@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -76,6 +78,9 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 	for i := range rows {
 		moment := t.moment(&rows[i])
 		moment.RunID, moment.Attempt = stamp.runID, stamp.attempt
+		if err := validStrings(reflect.ValueOf(rows[i])); err != nil {
+			return nil, fmt.Errorf("writers: table %s: %w", t.tableName, err)
+		}
 	}
 	units, err := json.Marshal(unitsOf(t.schema()))
 	if err != nil {
@@ -103,6 +108,27 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 		return nil, fmt.Errorf("writers: cannot encode table %s: %w", t.tableName, err)
 	}
 	return file.Bytes(), nil
+}
+
+// validStrings refuses a row with text that is not UTF-8: readers would refuse the whole file.
+func validStrings(row reflect.Value) error {
+	for i := range row.NumField() {
+		field := row.Field(i)
+		if field.Kind() == reflect.Pointer && !field.IsNil() {
+			field = field.Elem()
+		}
+		switch field.Kind() {
+		case reflect.Struct:
+			if err := validStrings(field); err != nil {
+				return err
+			}
+		case reflect.String:
+			if !utf8.ValidString(field.String()) {
+				return fmt.Errorf("%s is %q, which is not UTF-8, all that tables can hold; convert it", row.Type().Field(i).Name, field.String())
+			}
+		}
+	}
+	return nil
 }
 
 // decode appends the rows of a part to records. A file that is not a whole part of this table is an error naming it.
