@@ -167,9 +167,9 @@ func readInfos(dir string) ([]Info, error) {
 	}
 	var infos []Info
 	for _, path := range append([]string{first}, resumes...) {
-		text, err := os.ReadFile(path)
+		text, err := readBounded(path, maxInfo)
 		if err != nil {
-			return nil, explain("read", path, err)
+			return nil, err
 		}
 		var info Info
 		if err := json.Unmarshal(text, &info); err != nil {

@@ -98,7 +98,7 @@ var faultSections = []faultSection{
 			require.NoError(r.t, os.Truncate(r.part("influence", 1), 0))
 			r.remedy = func() { r.moveAway(1) }
 		},
-			outcome{"carries on", 5}, outcome{"carries on", 5}, `writers: runs/a/influence/part-000001.parquet cannot be read: reading magic header of parquet file: EOF; restore it from a copy, or move all files of its number away`},
+			outcome{"carries on", 5}, outcome{"carries on", 5}, `writers: runs/a/influence/part-000001.parquet cannot be read: its 0 bytes do not begin and end with PAR1, as those of Parquet files do; restore it from a copy, or move all files of its number away`},
 		{"a part was torn by a crash before any of it was visible", func(r *rig) {
 			r.earlier(100, 200)
 			hidden := directory{path: r.dir}.hidden("influence", 2)

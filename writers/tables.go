@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/symaudit/symaudit/audit"
 )
@@ -23,7 +23,8 @@ const (
 	keyPartTables    = "symaudit.part_tables" // the part's tables in the order in which they become visible, by comma
 	keyRunID         = "symaudit.run_id"
 	keyAttempt       = "symaudit.attempt"
-	keyUnits         = "symaudit.units" // a JSON object: column name to unit
+	keyUnits         = "symaudit.units"  // a JSON object: column name to unit
+	keyDigest        = "symaudit.sha256" // of the file with zeros in the digest's place; files of early versions have none
 )
 
 // table is one of the run's tables, whatever the type of its rows.
@@ -95,6 +96,7 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 		parquet.KeyValueMetadata(keyRunID, stamp.runID),
 		parquet.KeyValueMetadata(keyAttempt, strconv.Itoa(int(stamp.attempt))),
 		parquet.KeyValueMetadata(keyUnits, string(units)),
+		parquet.KeyValueMetadata(keyDigest, noDigest),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("writers: table %s: %w", t.tableName, err)
@@ -107,7 +109,15 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 	if err := writer.Close(); err != nil {
 		return nil, fmt.Errorf("writers: cannot encode table %s: %w", t.tableName, err)
 	}
-	return file.Bytes(), nil
+	content := file.Bytes()
+	err = seal(content)
+	if err == nil {
+		_, err = footer(content) // what cannot be read again must not be written
+	}
+	if err != nil {
+		return nil, fmt.Errorf("writers: cannot encode table %s: %w", t.tableName, err)
+	}
+	return content, nil
 }
 
 // validStrings refuses a row with text that is not UTF-8: readers would refuse the whole file.
@@ -133,12 +143,15 @@ func validStrings(row reflect.Value) error {
 
 // decode appends the rows of a part to records. A file that is not a whole part of this table is an error naming it.
 func (t tableOf[Row]) decode(path string, into *audit.Records) error {
-	return withPart(path, func(file *parquet.File) error {
+	return withPart(path, func(file *parquet.File, content []byte) error {
 		if got, _ := file.Lookup(keyTable); got != t.tableName {
 			return fmt.Errorf("it is a part of table %q, not of %q", got, t.tableName)
 		}
 		if !parquet.EqualNodes(file.Schema(), t.schema()) {
 			return fmt.Errorf("its columns are not those of table %s: %s", t.tableName, file.Schema())
+		}
+		if err := checkPages(content, file.Metadata()); err != nil {
+			return err
 		}
 		rows := make([]Row, file.NumRows())
 		reader := parquet.NewGenericReader[Row](file)
@@ -176,12 +189,12 @@ func (t tableOf[Row]) keepLatest(records *audit.Records) {
 }
 
 // withPart opens a part for use. Whatever goes wrong in it, panics of the decoder too, becomes an error naming the file.
-func withPart(path string, use func(*parquet.File) error) (err error) {
-	file, err := os.Open(path)
+// The footer is checked, the pages are not.
+func withPart(path string, use func(part *parquet.File, content []byte) error) (err error) {
+	content, err := readBounded(path, maxFile)
 	if err != nil {
-		return explain("read", path, err)
+		return err
 	}
-	defer file.Close()
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("%v", cause)
@@ -191,32 +204,38 @@ func withPart(path string, use func(*parquet.File) error) (err error) {
 				path, err)
 		}
 	}()
-	status, err := file.Stat()
+	sealed, err := checkDigest(content)
 	if err != nil {
 		return err
 	}
-	part, err := parquet.OpenFile(file, status.Size())
+	if _, err := footer(content); err != nil {
+		return err
+	}
+	// Indexes and filters are not needed, and further claims.
+	part, err := parquet.OpenFile(bytes.NewReader(content), int64(len(content)), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return err
 	}
-	version, err := lookupInt(part, keySchemaVersion)
-	if err != nil {
-		return err
+	if _, found := part.Lookup(keyDigest); found != sealed {
+		return fmt.Errorf("its footer key %s is damaged", keyDigest)
 	}
-	if version > SchemaVersion {
-		return fmt.Errorf("it has schema version %d, newer than this program's %d", version, SchemaVersion)
-	}
-	return use(part)
+	return use(part, content)
 }
 
-func lookupInt(part *parquet.File, key string) (int, error) {
-	text, found := part.Lookup(key)
-	if !found {
-		return 0, fmt.Errorf("its footer has no key %s, so symaudit did not write it", key)
+// checkVersion comes before every check of what this version writes.
+func checkVersion(meta *format.FileMetaData) error {
+	for _, entry := range meta.KeyValueMetadata {
+		if entry.Key != keySchemaVersion {
+			continue
+		}
+		version, err := strconv.Atoi(entry.Value)
+		if err != nil {
+			return fmt.Errorf("its footer key %s is %q, not a number", entry.Key, entry.Value)
+		}
+		if version > SchemaVersion {
+			return fmt.Errorf("it has schema version %d, newer than this program's %d", version, SchemaVersion)
+		}
+		return nil
 	}
-	value, err := strconv.Atoi(text)
-	if err != nil {
-		return 0, fmt.Errorf("its footer key %s is %q, not a number", key, text)
-	}
-	return value, nil
+	return fmt.Errorf("its footer has no key %s, so symaudit did not write it", keySchemaVersion)
 }
