@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
@@ -109,7 +108,7 @@ func train(cmd *cobra.Command, s *settings, config trainer.Config, dir string, r
 	if err != nil {
 		return err
 	}
-	if err := drawReport(cmd.OutOrStdout(), dir); err != nil {
+	if err := drawReport(cmd, dir); err != nil {
 		return err
 	}
 	if result.StoppedEarly && failOnStop {
@@ -152,17 +151,20 @@ func newReport() *cobra.Command {
 		Long:  "report writes figures/*.svg and report.html, a page that needs no network, into a run directory.\nIt may be called while the run goes on.",
 		Args:  oneArgument("a run directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return drawReport(cmd.OutOrStdout(), args[0])
+			return drawReport(cmd, args[0])
 		},
 	}
 }
 
-func drawReport(stdout io.Writer, dir string) error {
-	page, err := report.Write(dir)
+func drawReport(cmd *cobra.Command, dir string) error {
+	page, warnings, err := report.Write(dir)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "report: %s\n", page)
+	for _, warning := range warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", warning)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "report: %s\n", page)
 	return nil
 }
 

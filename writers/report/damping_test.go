@@ -43,61 +43,70 @@ func TestCoherenceIsDrawnAgainstDamping(t *testing.T) {
 func TestCaptionTellsTheEndsOverDampings(t *testing.T) {
 	records := bothModels.audit("unet", 1)
 	later := bothModels.audit("unet", 2)
-	for i := range later.Solves {
-		later.Solves[i].LambdaMax = 10
-	}
 	for i := range later.Coherence {
 		row := &later.Coherence[i]
 		row.Median = new(float64)
-		*row.Median = map[float64]float64{1e-4: 0.125, 1e-2: 0.375, 1: -0.625}[row.Lambda]
+		*row.Median = map[float64]float64{1e-4: 0.125, 1e-2: 0.375, 1: -0.625}[*row.RelativeLambda]
 	}
 	records.Coherence = append(records.Coherence, later.Coherence...)
-	records.Solves = append(records.Solves, later.Solves...)
 	drawn, caption := dampings(t, records)
 	require.Len(t, drawn.panels[0], 2)
 	require.Contains(t, caption, "(unet: epoch 2)")
-	require.Contains(t, caption, "unet under d4: 0.12 at λ/λ_max = 10⁻⁵, −0.62 at λ/λ_max = 0.1.")
-	require.Contains(t, caption, "unet under translations: 0.12 at λ/λ_max = 10⁻⁵, −0.62 at λ/λ_max = 0.1.")
+	require.Contains(t, caption, "unet under d4: 0.12 at λ/λ_max = 10⁻⁴, −0.62 at λ/λ_max = 1.")
+	require.Contains(t, caption, "unet under translations: 0.12 at λ/λ_max = 10⁻⁴, −0.62 at λ/λ_max = 1.")
 	require.NotContains(t, caption, "absolute")
 }
 
-func TestDampingIsRelativeToTheMedianOverBatches(t *testing.T) {
+// Each batch has its own lambda then, and none may be taken for that of the others.
+func TestDampingIsAMultipleOfEachBatchsLargestEigenvalue(t *testing.T) {
 	records := bothModels.audit("unet", 1)
-	batch := records.Solves[0]
-	records.Solves = nil
-	for i, largest := range []float64{4, 0, 5, math.NaN(), 1000} {
-		batch.Batch, batch.LambdaMax = int32(i), largest
-		records.Solves = append(records.Solves, batch)
+	for i := range records.Influence {
+		records.Influence[i].Lambda = float64(i + 1) // of one batch or another
 	}
-	_, caption := dampings(t, records)
-	require.Regexp(t, `unet under d4: [^ ]+ at λ/λ_max = 2×10⁻⁵, [^ ]+ at λ/λ_max = 0\.2\.`, caption)
-	require.Regexp(t, `unet under translations: [^ ]+ at λ = 10⁻⁴, [^ ]+ at λ = 1\. λ is absolute here, as no λ_max is recorded for unet\.`, caption)
+	kept := len(records.Influence) / 3
+	r := newRun(&writers.Contents{Records: *records})
+	require.Len(t, r.Records.Influence, kept)
+	for _, row := range r.Records.Influence {
+		require.Equal(t, 1e-4, *row.RelativeLambda)
+	}
+	drawn, ok := r.overDampings()
+	require.True(t, ok)
+	require.Regexp(t, `unet under d4: [^ ]+ at λ/λ_max = 10⁻⁴, [^ ]+ at λ/λ_max = 1\.`, strings.Join(drawn.caption, " "))
 }
 
-func TestSeriesShareTheUnitOfDamping(t *testing.T) {
+func TestAnAbsoluteDampingHasAnAxisOfItsOwn(t *testing.T) {
+	other := synthetic{models: []string{"vit"}, groups: []string{"d4"}, larger: []float64{1e-2}, absolute: true}
 	records := bothModels.audit("unet", 1)
-	other := bothModels.audit("vit", 1)
-	records.Coherence = append(records.Coherence, other.Coherence...)
+	records.Coherence = append(records.Coherence, other.audit("vit", 1).Coherence...)
 	drawn, caption := dampings(t, records)
-	require.Equal(t, "λ", drawn.panels[0][0].X.Label.Text)
-	require.Regexp(t, `unet under d4: [^ ]+ at λ = 10⁻⁴`, caption)
-	require.Contains(t, caption, "no λ_max is recorded for vit.")
+	var labels []string
+	for _, row := range drawn.panels {
+		for _, one := range row {
+			if one != nil {
+				labels = append(labels, one.X.Label.Text)
+			}
+		}
+	}
+	require.Equal(t, []string{"λ/λ_max", "λ/λ_max", "λ"}, labels)
+	require.Regexp(t, `unet under d4: [^ ]+ at λ/λ_max = 10⁻⁴`, caption)
+	require.Regexp(t, `vit under d4: [^ ]+ at λ = 0\.0064, [^ ]+ at λ = 0\.64\.`, caption)
+	require.Contains(t, caption, "λ is absolute under d4, as it was not asked for as a multiple of λ_max.")
 }
 
 func TestDampingsWithoutValues(t *testing.T) {
 	records := bothModels.audit("unet", 1)
 	for i := range records.Coherence {
 		row := &records.Coherence[i]
-		if row.Lambda == 1e-2 {
+		if *row.RelativeLambda == 1e-2 {
 			row.Median, row.Q25, row.Q75 = nil, nil, nil
 		}
-		if row.Lambda == 1 {
+		if *row.RelativeLambda == 1 {
 			row.MedianHigh = nil
 		}
 	}
 	for _, lambda := range []float64{0, math.Inf(1)} { // where a logarithmic axis ends
 		row := records.Coherence[len(records.Coherence)-1]
-		row.Lambda = lambda
+		row.RelativeLambda = &lambda
 		records.Coherence = append(records.Coherence, row)
 	}
 	drawn, caption := dampings(t, records)
@@ -116,7 +125,7 @@ func TestBoundsAreDrawnOverDampings(t *testing.T) {
 	run.epochs, run.halfWidth, run.larger = 1, 0.5, []float64{1e-3, 1e-2}
 	dir := t.TempDir()
 	run.write(t, dir)
-	_, err := Write(dir)
+	_, _, err := Write(dir)
 	require.NoError(t, err)
 	const bars = 2 * 2 * 3 // series, groups, lambdas
 	require.Equal(t, 3*bars, strokes(t, dir, "damping", fmt.Sprint(errorBarWidth)), "a line and two caps for each bar")

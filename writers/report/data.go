@@ -6,13 +6,12 @@ import (
 	"slices"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/quantile"
 	"github.com/symaudit/symaudit/writers"
 )
 
-const (
-	identity    = "e" // name of every group's identity element
-	allElements = "*" // the element of a coherence row that summarises its group
-)
+// identity is the name of every group's identity element.
+const identity = "e"
 
 // series is one trained model; it has one colour throughout the report.
 type series struct {
@@ -31,6 +30,7 @@ func (s series) wrote(moment audit.Moment) bool {
 // group of symmetries as the records name it.
 type group struct {
 	name     string
+	file     string   // part of the names of its figures' files
 	elements []string // in the order of the records
 	others   int      // elements but the identity
 	shifted  int      // those that are translations
@@ -38,6 +38,15 @@ type group struct {
 
 // shifts reports whether the group is of translations: not a product with others, whose elements differ at the same shift.
 func (g group) shifts() bool { return g.shifted > 0 && g.shifted == g.others }
+
+// label is short enough for a title in a figure.
+func (g group) label() string {
+	const most = 48
+	if name := []rune(g.name); len(name) > most {
+		return string(name[:most-1]) + "…"
+	}
+	return g.name
+}
 
 // caption names a group for people.
 func (g group) caption() string {
@@ -57,7 +66,7 @@ type run struct {
 	*writers.Contents
 	series []series
 	groups []group
-	damped []audit.CoherenceRow // at every lambda; Records keeps the smallest alone
+	damped []audit.CoherenceRow // at every damping; Records keeps the smallest alone
 	time   string               // what Epoch of the moments counts: "epoch" or, where these are not known, "step"
 }
 
@@ -66,7 +75,7 @@ func newRun(contents *writers.Contents) *run {
 	records := &contents.Records
 	r.countSteps()
 	r.damped = slices.Clone(records.Coherence)
-	r.dropLargerLambdas()
+	r.dropLargerDampings()
 	addGroup := func(name, element string, dy, dx float64) {
 		at := slices.IndexFunc(r.groups, func(g group) bool { return g.name == name })
 		if at < 0 {
@@ -74,7 +83,7 @@ func newRun(contents *writers.Contents) *run {
 			r.groups = append(r.groups, group{name: name})
 		}
 		g := &r.groups[at]
-		if element == allElements || slices.Contains(g.elements, element) {
+		if element == audit.AllElements || slices.Contains(g.elements, element) {
 			return
 		}
 		g.elements = append(g.elements, element)
@@ -100,6 +109,7 @@ func newRun(contents *writers.Contents) *run {
 		r.addSeries(row.Moment, true)
 		addGroup(row.GroupName, row.Element, row.ShiftY, row.ShiftX)
 	}
+	nameFiles(r.groups)
 	for i := range r.series {
 		s := &r.series[i]
 		s.Label = s.model
@@ -149,46 +159,72 @@ func (r *run) addSeries(moment audit.Moment, audited bool) {
 	}
 }
 
-// dropLargerLambdas keeps, of an audit at several lambda, the smallest in figures and tables: it is the nearest to the
+// dropLargerDampings keeps, of an audit at several dampings, the smallest in figures and tables: it is the nearest to the
 // undamped metric. Only the figure against damping shows the others.
-func (r *run) dropLargerLambdas() {
-	type solved struct {
+func (r *run) dropLargerDampings() {
+	type audited struct {
 		moment audit.Moment
 		group  string
-		batch  int32
 	}
-	smallest := map[solved]float64{}
-	observe := func(key solved, lambda float64) {
-		if known, ok := smallest[key]; !ok || lambda < known {
-			smallest[key] = lambda
+	smallest := map[audited]float64{}
+	observe := func(key audited, damping float64) {
+		if known, ok := smallest[key]; !ok || damping < known {
+			smallest[key] = damping
 		}
 	}
-	const summary = -1 // coherence is over all batches
 	records := &r.Records
 	for _, row := range records.Influence {
-		observe(solved{row.Moment, row.GroupName, row.Batch}, row.Lambda)
+		observe(audited{row.Moment, row.GroupName}, damping(row.RelativeLambda, &row.Lambda))
 	}
 	for _, row := range records.Coherence {
-		observe(solved{row.Moment, row.GroupName, summary}, row.Lambda)
+		observe(audited{row.Moment, row.GroupName}, damping(row.RelativeLambda, row.Lambda))
 	}
 	records.Influence = slices.DeleteFunc(records.Influence, func(row audit.InfluenceRow) bool {
-		return row.Lambda > smallest[solved{row.Moment, row.GroupName, row.Batch}]
+		return damping(row.RelativeLambda, &row.Lambda) > smallest[audited{row.Moment, row.GroupName}]
 	})
 	records.Coherence = slices.DeleteFunc(records.Coherence, func(row audit.CoherenceRow) bool {
-		return row.Lambda > smallest[solved{row.Moment, row.GroupName, summary}]
+		return damping(row.RelativeLambda, row.Lambda) > smallest[audited{row.Moment, row.GroupName}]
 	})
+}
+
+// damping orders the rows of one audit: by the multiple of lambda_max that was asked for, as each batch has a lambda of its
+// own then, or by lambda. It is 0 in an audit of outputs alone.
+func damping(relative, lambda *float64) float64 {
+	switch {
+	case relative != nil:
+		return *relative
+	case lambda != nil:
+		return *lambda
+	}
+	return 0
 }
 
 // quantity is something measured on a sample under an element, for the last audit of a series.
 type quantity struct {
-	label   string // of an axis
-	short   string // in a caption
-	log     bool
-	samples func(r *run, s series, keep filter) []sample
+	label string // of an axis
+	short string // in a caption
+	log   bool
+	all   func(r *run, s series, keep filter) []sample // those that are not finite too
 }
 
 // filter chooses rows by what they were measured under.
 type filter func(groupName, element string, dy, dx float64) bool
+
+// samples that a figure can show.
+func (q quantity) samples(r *run, s series, keep filter) []sample {
+	return slices.DeleteFunc(q.all(r, s, keep), func(one sample) bool { return !finite(one.value) })
+}
+
+// notFinite says how many samples a figure cannot show; empty where it shows all.
+func (q quantity) notFinite(r *run, s series, keep filter) string {
+	all, shown := len(q.all(r, s, keep)), len(q.samples(r, s, keep))
+	if shown == all {
+		return ""
+	}
+	return fmt.Sprintf("%s: %s of its %ss are not finite and not drawn.", s.Label, outOf(all-shown, all), q.short)
+}
+
+func outOf(n, all int) string { return fmt.Sprintf("%d of %d", n, all) }
 
 // values of the samples without their bounds.
 func (q quantity) values(r *run, s series, keep filter) []float64 {
@@ -200,7 +236,7 @@ func (q quantity) at(r *run, s series, g group, element string) []sample {
 	return q.samples(r, s, func(groupName, e string, _, _ float64) bool { return groupName == g.name && e == element })
 }
 
-// sample is one finite value; bounds enclose the exact one, nil where nothing is certified.
+// sample is one value; bounds enclose the exact one, nil where nothing is certified.
 type sample struct {
 	value  float64
 	bounds *bounds
@@ -225,7 +261,7 @@ func boundsOf(samples []sample) []*bounds {
 func ofErrors(value func(audit.ErrorRow) float64) func(*run, series, filter) []sample {
 	return func(r *run, s series, keep filter) (samples []sample) {
 		for _, row := range r.Records.Errors {
-			if s.wrote(row.Moment) && row.Step == s.Step && finite(value(row)) && keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
+			if s.wrote(row.Moment) && row.Step == s.Step && keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
 				samples = append(samples, sample{value: value(row)})
 			}
 		}
@@ -238,7 +274,7 @@ func ofInfluence(of func(audit.InfluenceRow) (value *float64, certified *bounds)
 	return func(r *run, s series, keep filter) (samples []sample) {
 		for _, row := range r.Records.Influence {
 			value, certified := of(row)
-			if s.wrote(row.Moment) && row.Step == s.Step && row.RowSample == row.ColSample && value != nil && finite(*value) &&
+			if s.wrote(row.Moment) && row.Step == s.Step && row.RowSample == row.ColSample && value != nil &&
 				keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
 				samples = append(samples, sample{*value, certified})
 			}
@@ -248,21 +284,22 @@ func ofInfluence(of func(audit.InfluenceRow) (value *float64, certified *bounds)
 }
 
 var (
-	targetError = quantity{label: "target error (SMSE)", short: "target error", log: true,
-		samples: ofErrors(func(row audit.ErrorRow) float64 { return row.TargetError })}
+	targetError = quantity{label: "target error", short: "target error", log: true,
+		all: ofErrors(func(row audit.ErrorRow) float64 { return row.TargetError })}
 	// The identity commutes exactly: it has no place on a logarithmic axis.
-	commutatorError = quantity{label: "commutator error (SMSE)", short: "commutator error", log: true,
-		samples: func(r *run, s series, keep filter) []sample {
+	commutatorError = quantity{label: "commutator error", short: "commutator error", log: true,
+		all: func(r *run, s series, keep filter) []sample {
 			return ofErrors(func(row audit.ErrorRow) float64 { return row.CommutatorError })(r, s,
 				func(groupName, element string, dy, dx float64) bool {
 					return element != identity && keep(groupName, element, dy, dx)
 				})
 		}}
-	// The bounds of an influence do not carry over: nothing certifies the norm that scales it.
 	scaledInfluence = quantity{label: "influence (Frobenius-scaled)", short: "influence",
-		samples: ofInfluence(func(row audit.InfluenceRow) (*float64, *bounds) { return row.FrobeniusScaled, nil })}
+		all: ofInfluence(func(row audit.InfluenceRow) (*float64, *bounds) {
+			return row.FrobeniusScaled, between(row.FrobeniusScaledLow, row.FrobeniusScaledHigh)
+		})}
 	cosine = quantity{label: "cosine of x and g.x", short: "cosine",
-		samples: ofInfluence(func(row audit.InfluenceRow) (*float64, *bounds) {
+		all: ofInfluence(func(row audit.InfluenceRow) (*float64, *bounds) {
 			return row.Cosine, between(row.CosineLow, row.CosineHigh)
 		})}
 )
@@ -280,13 +317,6 @@ func summarise(values []float64) summary {
 	if len(values) == 0 {
 		return summary{}
 	}
-	sorted := slices.Sorted(slices.Values(values))
-	// Linear between order statistics, as in table coherence.
-	quantile := func(level float64) float64 {
-		position := level * float64(len(sorted)-1)
-		below := min(int(position), len(sorted)-1)
-		above := min(below+1, len(sorted)-1)
-		return sorted[below] + (position-float64(below))*(sorted[above]-sorted[below])
-	}
-	return summary{n: len(sorted), q05: quantile(0.05), q25: quantile(0.25), median: quantile(0.5), q75: quantile(0.75), q95: quantile(0.95)}
+	at := func(level float64) float64 { return quantile.Of(values, level) }
+	return summary{n: len(values), q05: at(0.05), q25: at(0.25), median: at(0.5), q75: at(0.75), q95: at(0.95)}
 }

@@ -38,6 +38,7 @@ func (r *run) overEpochs() (figure, bool) {
 		panels = append(panels, drawn)
 		f.caption = append(f.caption, "Loss: training loss of single steps, the median of neighbours where there are many.")
 	}
+	f.caption = append(f.caption, r.lossesNotDrawn())
 	f.panels = inPairs(panels)
 	return f, len(panels) > 0
 }
@@ -95,7 +96,7 @@ func (r *run) coherencePanel(g group, x extent, certain *medianBounds) (*panel, 
 func (s series) coherence(g group, rows []audit.CoherenceRow, at func(audit.CoherenceRow) float64) profile {
 	line := profile{color: s.color(), glyph: s.glyph()}
 	for _, row := range rows {
-		if !s.wrote(row.Moment) || row.GroupName != g.name || row.Element != allElements ||
+		if !s.wrote(row.Moment) || row.GroupName != g.name || row.Element != audit.AllElements ||
 			row.Median == nil || row.Q25 == nil || row.Q75 == nil {
 			continue
 		}
@@ -129,7 +130,7 @@ func newCoherencePanel(g group, xLabel string, x extent, lines []profile, certai
 		}
 	}
 	certain.add(lines, y.padded())
-	drawn := newPanel("Coherence under "+g.name, xLabel, "cosine of x and g.x", x.padded(), y.padded())
+	drawn := newPanel("Coherence under "+g.label(), xLabel, "cosine of x and g.x", x.padded(), y.padded())
 	drawn.Add(level(0))
 	for _, line := range lines {
 		drawn.Add(band(line))
@@ -154,6 +155,29 @@ func placeOf(i int, lines []profile) int {
 	return place
 }
 
+// lossesNotDrawn counts the losses that a logarithmic axis cannot show; it is empty where there are none.
+func (r *run) lossesNotDrawn() string {
+	var all []string
+	for _, s := range r.series {
+		steps, lost := 0, 0
+		for _, row := range r.Records.Training {
+			if s.wrote(row.Moment) {
+				steps++
+				if !drawable(row.Loss) {
+					lost++
+				}
+			}
+		}
+		if lost > 0 {
+			all = append(all, fmt.Sprintf("%s: %s losses are not finite, or not above 0, and not drawn.", s.Label, outOf(lost, steps)))
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// drawable values have a place on a logarithmic axis.
+func drawable(v float64) bool { return v > 0 && !math.IsInf(v, 0) }
+
 func (r *run) lossPanel(x extent) *panel {
 	const mostPoints = 300
 	y := extent{log: true}
@@ -161,7 +185,7 @@ func (r *run) lossPanel(x extent) *panel {
 	for _, s := range r.series {
 		var rows []audit.TrainingRow
 		for _, row := range r.Records.Training {
-			if s.wrote(row.Moment) && row.Loss > 0 && !math.IsInf(row.Loss, 0) {
+			if s.wrote(row.Moment) && drawable(row.Loss) {
 				rows = append(rows, row)
 			}
 		}

@@ -28,10 +28,10 @@ func ExampleWrite() {
 	if err != nil {
 		panic(err)
 	}
-	path, err := report.Write(dir) // at any time, while the run goes on too
+	path, warnings, err := report.Write(dir) // at any time, while the run goes on too
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(filepath.Base(path))
-	// Output: report.html
+	fmt.Println(filepath.Base(path), warnings)
+	// Output: report.html []
 }

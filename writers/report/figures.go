@@ -1,6 +1,7 @@
 package report
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"regexp"
@@ -10,6 +11,8 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
+
+	"github.com/symaudit/symaudit/audit"
 )
 
 // figures of the run; what was not audited has none.
@@ -27,15 +30,15 @@ func (r *run) figures() []figure {
 			add(r.byShift(g))
 			continue
 		}
-		add(r.byElement(g, "errors", "Error by element of "+g.name, targetError, commutatorError))
-		add(r.byElement(g, "influence", "Influence by element of "+g.name, scaledInfluence, cosine))
+		add(r.byElement(g, "errors", "Error by element of "+g.label(), targetError, commutatorError))
+		add(r.byElement(g, "influence", "Influence by element of "+g.label(), scaledInfluence, cosine))
 	}
 	return all
 }
 
 // byElement draws quantities side by side, a box for each element and series.
 func (r *run) byElement(g group, name, title string, quantities ...quantity) (figure, bool) {
-	f := figure{name: fileName(name, g), title: title, legend: r.modelLegend(false)}
+	f := figure{name: name + "-" + g.file, title: title, legend: r.modelLegend(false)}
 	var row []*panel
 	var seen []string
 	for _, q := range quantities {
@@ -50,7 +53,7 @@ func (r *run) byElement(g group, name, title string, quantities ...quantity) (fi
 	f.caption = append(f.caption, fmt.Sprintf("%s, last audit of each model (%s). Box: middle half of the probe samples; bar: median; whiskers: 5 %% to 95 %%; dots: samples.",
 		capital(g.caption()), r.lastAudits()))
 	if name == "errors" {
-		f.caption = append(f.caption, "Target error compares f(g.x) with g.y, commutator error with g.f(x); an equivariant model has the same target error everywhere and no commutator error. The identity e commutes exactly and is left out of the right panel.")
+		f.caption = append(f.caption, "Target error compares f(g.x) with g.y, commutator error with g.f(x) (SMSE; of an invariant output, the loss and the relative change); an equivariant model has the same target error everywhere and no commutator error. The identity e commutes exactly and is left out of the right panel.")
 	} else {
 		f.caption = append(f.caption, "Of a sample x with its own transform g.x: positive when a training step on x also lowers the cost at g.x. Equal boxes over the elements mean that learning respects the symmetry; a cosine near 0, that learning from x teaches the model nothing about g.x.",
 			r.describeLines(g), r.lambdas(g.name))
@@ -61,23 +64,31 @@ func (r *run) byElement(g group, name, title string, quantities ...quantity) (fi
 
 const zeroCaption = "A 0 at the foot of a panel marks a median of exactly zero, which its logarithmic axis cannot show."
 
-// describeLines explains the lines through the dots of cosines; empty where there are none.
+// describeLines explains the lines through the dots; empty where there are none.
 func (r *run) describeLines(g group) string {
-	var c certainty
-	for _, s := range r.series {
-		for _, element := range g.elements {
-			if samples := cosine.at(r, s, g, element); len(samples) <= mostDots {
-				for _, one := range samples {
-					c.add(one.value, one.bounds)
+	var worst []string
+	var open []string
+	for _, q := range []quantity{scaledInfluence, cosine} {
+		var c certainty
+		for _, s := range r.series {
+			for _, element := range g.elements {
+				if samples := q.at(r, s, g, element); len(samples) <= mostDots {
+					for _, one := range samples {
+						c.add(one.value, one.bounds)
+					}
 				}
 			}
 		}
+		if c.certified > 0 {
+			worst = append(worst, fmt.Sprintf("%s %s at worst", q.short, c.within()))
+			open = append(open, c.uncertified(q.short+"s"))
+		}
 	}
-	if c.certified == 0 {
+	if worst == nil {
 		return ""
 	}
-	return strings.TrimSpace(fmt.Sprintf("A thin line through a dot joins the certified bounds of that sample's cosine (%s at worst). %s",
-		c.within(), c.uncertified("cosines")))
+	return strings.TrimSpace(fmt.Sprintf("A thin line through a dot joins the certified bounds of that sample's value (%s). %s",
+		strings.Join(worst, ", "), strings.TrimSpace(strings.Join(open, " "))))
 }
 
 func (r *run) elementPanel(g group, q quantity) (*panel, []string) {
@@ -113,19 +124,22 @@ func (r *run) elementPanel(g group, q quantity) (*panel, []string) {
 	var seen []string
 	zero := false
 	for i, s := range r.series {
-		medians := map[string]float64{}
+		medians, most := map[string]float64{}, 0
 		for j, element := range elements {
 			ticks[j] = plot.Tick{Value: float64(j), Label: element}
 			samples := q.at(r, s, g, element)
 			if len(samples) == 0 {
 				continue
 			}
-			medians[element] = summarise(valuesOf(samples)).median
+			medians[element], most = summarise(valuesOf(samples)).median, max(most, len(samples))
 			zero = zero || q.log && medians[element] <= 0
 			drawn.Add(box{at: float64(j) + (float64(i)+0.5)*width - used/2, width: 0.86 * width, samples: samples, color: s.color()})
 		}
 		if len(medians) > 0 {
-			seen = append(seen, describeElements(s, q, elements, medians))
+			seen = append(seen, describeElements(s, q, elements, medians, most))
+		}
+		if lost := q.notFinite(r, s, ofGroup(g)); lost != "" {
+			seen = append(seen, lost)
 		}
 	}
 	if zero {
@@ -152,7 +166,7 @@ func leaveRoom(ticks []plot.Tick, label text.Style) {
 	}
 }
 
-func describeElements(s series, q quantity, elements []string, medians map[string]float64) string {
+func describeElements(s series, q quantity, elements []string, medians map[string]float64, samples int) string {
 	lowest, highest := "", ""
 	for _, element := range elements {
 		value, ok := medians[element]
@@ -180,13 +194,30 @@ func describeElements(s series, q quantity, elements []string, medians map[strin
 	default:
 		sentence += fmt.Sprintf(" %s (%s) to %s (%s) over the others", number(medians[lowest]), lowest, number(medians[highest]), highest)
 	}
-	return sentence + "."
+	return fmt.Sprintf("%s (n = %d).", sentence, samples)
 }
 
 var unsafe = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
-// fileName keeps what a user called a group from leaving the folder.
-func fileName(kind string, g group) string { return kind + "-" + unsafe.ReplaceAllString(g.name, "-") }
+// nameFiles gives each group a name for its files that keeps within the folder, is short enough for any file system, and
+// unlike the others' even where upper and lower case are the same.
+func nameFiles(groups []group) {
+	const longest = 80
+	plain := func(g group) string { return unsafe.ReplaceAllString(g.name, "-") }
+	for i := range groups {
+		g := &groups[i]
+		g.file = plain(*g)
+		alike := func(other group) bool { return other.name != g.name && strings.EqualFold(plain(other), g.file) }
+		if len(g.file) > longest || slices.ContainsFunc(groups, alike) {
+			hash := sha256.Sum256([]byte(g.name))
+			g.file = fmt.Sprintf("%s-%x", g.file[:min(len(g.file), longest)], hash[:4])
+		}
+	}
+}
+
+func ofGroup(g group) filter {
+	return func(name, _ string, _, _ float64) bool { return name == g.name }
+}
 
 // inPairs lays panels out two in a row, one alone in full width.
 func inPairs(panels []*panel) (rows [][]*panel) {
@@ -232,36 +263,59 @@ func (r *run) lastAudits() string {
 func (r *run) lambdas(groupName string) string {
 	var all []string
 	for _, s := range r.series {
+		wanted := func(at audit.Moment, name string) bool {
+			return s.wrote(at) && at.Step == s.Step && (groupName == "" || name == groupName)
+		}
 		absolute, relative := extent{}, extent{}
+		include := func(e *extent, value *float64) {
+			if value != nil {
+				e.include(*value)
+			}
+		}
 		for _, row := range r.Records.Influence {
-			if s.wrote(row.Moment) && row.Step == s.Step && (groupName == "" || row.GroupName == groupName) {
+			if wanted(row.Moment, row.GroupName) {
 				absolute.include(row.Lambda)
+				include(&relative, row.RelativeLambda)
 			}
 		}
 		for _, row := range r.Records.Coherence {
-			if s.wrote(row.Moment) && row.Step == s.Step && (groupName == "" || row.GroupName == groupName) {
-				absolute.include(row.Lambda)
+			if wanted(row.Moment, row.GroupName) {
+				include(&absolute, row.Lambda)
+				include(&relative, row.RelativeLambda)
 			}
 		}
 		for _, row := range r.Records.Solves {
-			if s.wrote(row.Moment) && row.Step == s.Step && (groupName == "" || row.GroupName == groupName) &&
-				row.LambdaMax > 0 && row.Lambda >= absolute.low && row.Lambda <= absolute.high {
-				relative.include(row.Lambda / row.LambdaMax)
+			ratio, ok := relativeLambda(row)
+			if ok && row.RelativeLambda == nil && wanted(row.Moment, row.GroupName) && row.Lambda >= absolute.low && row.Lambda <= absolute.high {
+				relative.include(ratio)
 			}
 		}
-		if !absolute.filled {
-			continue
+		var said []string
+		if absolute.filled {
+			said = append(said, "λ = "+span(absolute))
 		}
-		text := fmt.Sprintf("%s: λ = %s", s.Label, span(absolute))
 		if relative.filled {
-			text += fmt.Sprintf(", λ/λ_max = %s", span(relative))
+			said = append(said, "λ/λ_max = "+span(relative))
 		}
-		all = append(all, text)
+		if said != nil {
+			all = append(all, s.Label+": "+strings.Join(said, ", "))
+		}
 	}
 	if len(all) == 0 {
 		return ""
 	}
 	return "Influence and cosine depend on the damping (" + strings.Join(all, "; ") + "): compare only values at like λ/λ_max."
+}
+
+// relativeLambda is lambda over the largest eigenvalue of the metric, which says more than lambda itself.
+func relativeLambda(row audit.SolveRow) (ratio float64, ok bool) {
+	switch {
+	case row.RelativeLambda != nil:
+		return *row.RelativeLambda, true
+	case row.LambdaMax > 0:
+		return row.Lambda / row.LambdaMax, true
+	}
+	return 0, false
 }
 
 func span(e extent) string {

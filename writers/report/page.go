@@ -4,11 +4,14 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/writers"
 )
 
@@ -21,6 +24,7 @@ var pageTemplate = template.Must(template.New("page").Parse(pageText))
 type page struct {
 	Title     string
 	Summary   string
+	Warnings  []string
 	Facts     []fact
 	Config    string
 	Resumes   []fact
@@ -28,7 +32,7 @@ type page struct {
 	Time      string // that Tables count, "epoch"
 	Tables    []coherenceTable
 	Solves    []solveSummary
-	Unsettled []string // what solves say that did not converge
+	Unsettled []string // what solves say that did not converge, or certify nothing
 	Series    []series
 }
 
@@ -57,12 +61,32 @@ type coherenceRow struct {
 	Cells []coherenceCell
 }
 
-type coherenceCell struct{ Coherence, Quartiles, Negative, Target, Commutator string }
+type coherenceCell struct {
+	Coherence, Quartiles, N, Negative string
+	Target, Commutator                errorCell
+}
+
+// errorCell is a median, or says why there is none.
+type errorCell struct {
+	Text      string
+	NotFinite bool
+}
+
+func newErrorCell(median *float64, finite, n int32) errorCell {
+	switch {
+	case finite < n:
+		return errorCell{fmt.Sprintf("– (%s not finite)", outOf(int(n-finite), int(n))), true}
+	case median == nil:
+		return errorCell{"–", false}
+	}
+	return errorCell{aligned(*median), false}
+}
 
 type solveSummary struct {
 	Series      series
 	Solves      int
 	Unconverged int
+	Uncertified int // by a method that certifies nothing
 	Residual    string
 	HalfWidth   string
 	Products    int64
@@ -74,8 +98,8 @@ type solveSummary struct {
 	Estimators  string
 }
 
-func newPage(dir string, r *run, drawn []drawing) page {
-	p := page{Title: "Symmetry audit of " + filepath.Base(absolute(dir)), Series: r.series, Figures: drawn,
+func newPage(dir string, r *run, drawn []drawing, warnings []string) page {
+	p := page{Title: "Symmetry audit of " + filepath.Base(absolute(dir)), Series: r.series, Figures: drawn, Warnings: warnings,
 		Facts: facts(r.Info), Config: r.Info.Config, Time: r.time, Tables: r.coherenceTables()}
 	audits := map[string]bool{}
 	for _, row := range r.Records.Coherence {
@@ -86,7 +110,7 @@ func newPage(dir string, r *run, drawn []drawing) page {
 		models = append(models, s.Label)
 	}
 	for _, g := range r.groups {
-		groups = append(groups, g.name)
+		groups = append(groups, g.label())
 	}
 	p.Summary = fmt.Sprintf("%s of %s", plural(len(audits), "audit"), strings.Join(models, " and "))
 	if len(groups) > 0 {
@@ -137,7 +161,7 @@ func (r *run) coherenceTables() []coherenceTable {
 	for _, g := range r.groups {
 		table := coherenceTable{Group: g.name}
 		for _, row := range r.Records.Coherence {
-			if row.GroupName != g.name || row.Element != allElements {
+			if row.GroupName != g.name || row.Element != audit.AllElements {
 				continue
 			}
 			at := slices.IndexFunc(table.Rows, func(known coherenceRow) bool { return known.Epoch == row.Epoch })
@@ -145,8 +169,12 @@ func (r *run) coherenceTables() []coherenceTable {
 				at = len(table.Rows)
 				table.Rows = append(table.Rows, coherenceRow{row.Epoch, number(row.Epoch), make([]coherenceCell, len(r.series))})
 			}
-			cell := coherenceCell{Coherence: fixed(row.Median), Negative: "–",
-				Target: aligned(row.MedianTargetError), Commutator: aligned(row.MedianCommutatorError)}
+			cell := coherenceCell{Coherence: fixed(row.Median), N: fmt.Sprint(row.N), Negative: "–",
+				Target:     newErrorCell(row.MedianTargetError, row.NFiniteTargetErrors, row.NErrors),
+				Commutator: newErrorCell(row.MedianCommutatorError, row.NFiniteCommutatorErrors, row.NErrors)}
+			if row.NWithoutCosine > 0 {
+				cell.N = outOf(int(row.N), int(row.N+row.NWithoutCosine))
+			}
 			if row.Q25 != nil && row.Q75 != nil {
 				cell.Quartiles = fmt.Sprintf("%s to %s", fixed(row.Q25), fixed(row.Q75))
 			}
@@ -172,6 +200,29 @@ func (r *run) coherenceTables() []coherenceTable {
 	return tables
 }
 
+// notFinite says of each series in how many audits an error has no median, as a value of it is not finite.
+func (r *run) notFinite() (all []string) {
+	for _, s := range r.series {
+		audits, lost := map[int64]bool{}, map[int64]bool{}
+		first := math.Inf(1)
+		for _, row := range r.Records.Coherence {
+			if !s.wrote(row.Moment) || row.Element != audit.AllElements {
+				continue
+			}
+			audits[row.Step] = true
+			if min(row.NFiniteTargetErrors, row.NFiniteCommutatorErrors) < row.NErrors {
+				lost[row.Step] = true
+				first = min(first, row.Epoch)
+			}
+		}
+		if len(lost) > 0 {
+			all = append(all, fmt.Sprintf("%s: errors are not finite in %s audits, first at %s %s: they have no median there, and the table says how many values are lost.",
+				s.Label, outOf(len(lost), len(audits)), r.time, number(first)))
+		}
+	}
+	return all
+}
+
 func (r *run) solveSummaries() (all []solveSummary, unsettled []string) {
 	for _, s := range r.series {
 		sum := solveSummary{Series: s, Residual: "–", HalfWidth: "–"}
@@ -185,10 +236,12 @@ func (r *run) solveSummaries() (all []solveSummary, unsettled []string) {
 			sum.Solves++
 			sum.Products += row.Products + row.SetupProducts
 			seconds += row.Seconds
-			residual.include(row.MaxTrueResidual)
 			lambda.include(row.Lambda)
-			if row.LambdaMax > 0 {
-				relative.include(row.Lambda / row.LambdaMax)
+			if ratio, ok := relativeLambda(row); ok {
+				relative.include(ratio)
+			}
+			if row.MaxTrueResidual != nil {
+				residual.include(*row.MaxTrueResidual)
 			}
 			if row.MaxHalfWidth != nil {
 				halfWidth.include(*row.MaxHalfWidth)
@@ -196,10 +249,15 @@ func (r *run) solveSummaries() (all []solveSummary, unsettled []string) {
 			metrics = appendNew(metrics, row.Metric+", "+row.MetricScale)
 			dtypes = appendNew(dtypes, row.DType)
 			estimators = appendNew(estimators, row.Estimator)
-			if row.Status != "converged" {
+			switch row.Status {
+			case solver.Converged:
+				continue
+			case solver.Uncertified:
+				sum.Uncertified++
+			default:
 				sum.Unconverged++
-				unsettled = appendNew(unsettled, fmt.Sprintf("%s, %s %s, %s: %s", s.Label, r.time, number(row.Epoch), row.GroupName, row.Status))
 			}
+			unsettled = appendNew(unsettled, r.describeEnding(s, row))
 		}
 		if sum.Solves == 0 {
 			continue
@@ -219,6 +277,23 @@ func (r *run) solveSummaries() (all []solveSummary, unsettled []string) {
 		all = append(all, sum)
 	}
 	return all, unsettled
+}
+
+// describeEnding says how a solve ended that did not converge.
+func (r *run) describeEnding(s series, row audit.SolveRow) string {
+	said := fmt.Sprintf("%s, %s %s, %s, batch %d, ", s.Label, r.time, number(row.Epoch), row.GroupName, row.Batch)
+	if row.RelativeLambda != nil {
+		said += "λ/λ_max = " + number(*row.RelativeLambda)
+	} else {
+		said += "λ = " + number(row.Lambda)
+	}
+	if row.Status != "" {
+		said += ": " + string(row.Status)
+	}
+	if row.Explanation != nil {
+		said += ": " + *row.Explanation
+	}
+	return said
 }
 
 func appendNew(known []string, s string) []string {

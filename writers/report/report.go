@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/symaudit/symaudit/writers"
@@ -15,36 +16,60 @@ import (
 
 // Write reads the run in dir, draws its figures into dir/figures and a page with them into dir/report.html, and returns
 // the page's path. What is there of an earlier report is replaced. A run that has no row yet is an error.
-func Write(dir string) (path string, err error) {
+//
+// warnings are sentences on what may mislead whoever reads the run, such as errors that are not finite; the page shows them too.
+func Write(dir string) (path string, warnings []string, err error) {
 	contents, err := writers.Read(dir)
 	if err != nil {
-		return "", fmt.Errorf("report: %w", err)
+		return "", nil, fmt.Errorf("report: %w", err)
 	}
 	run := newRun(contents)
 	if len(run.series) == 0 {
-		return "", fmt.Errorf("report: %s holds no rows yet; wait for its first audit", dir)
+		return "", nil, fmt.Errorf("report: %s holds no rows yet; wait for its first audit", dir)
 	}
-	folder := filepath.Join(dir, "figures")
+	warnings = append(partitions(absolute(dir)), run.notFinite()...)
+	drawn, err := run.draw(filepath.Join(dir, "figures"))
+	if err != nil {
+		return "", nil, err
+	}
+	var page bytes.Buffer
+	if err := pageTemplate.Execute(&page, newPage(dir, run, drawn, warnings)); err != nil {
+		return "", nil, fmt.Errorf("report: cannot write the page: %w", err)
+	}
+	path = filepath.Join(dir, "report.html")
+	if err := replace(path, page.Bytes()); err != nil {
+		return "", nil, err
+	}
+	return path, warnings, nil
+}
+
+// draw writes the figures into the folder.
+func (r *run) draw(folder string) (drawn []drawing, err error) {
 	if err := os.MkdirAll(folder, 0o777); err != nil {
-		return "", explain(folder, err)
+		return nil, explain(folder, err)
 	}
-	var drawn []drawing
-	for _, figure := range run.figures() {
+	for _, figure := range r.figures() {
 		svg, err := figure.svg()
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		if err := replace(filepath.Join(folder, figure.name+".svg"), []byte(standalone(svg))); err != nil {
-			return "", err
+			return nil, err
 		}
 		drawn = append(drawn, newDrawing(figure, svg))
 	}
-	var page bytes.Buffer
-	if err := pageTemplate.Execute(&page, newPage(dir, run, drawn)); err != nil {
-		return "", fmt.Errorf("report: cannot write the page: %w", err)
+	return drawn, nil
+}
+
+// partitions warns of folders that programs take for a column with one value.
+func partitions(dir string) (warnings []string) {
+	for _, folder := range strings.Split(filepath.ToSlash(dir), "/") {
+		if name, _, found := strings.Cut(folder, "="); found {
+			warnings = append(warnings, fmt.Sprintf("The run lies below a folder %q: DuckDB takes that for a column %q and adds it to every table, in the place of one of that name. Rename the folder, or read with hive_partitioning = false.",
+				folder, name))
+		}
 	}
-	path = filepath.Join(dir, "report.html")
-	return path, replace(path, page.Bytes())
+	return warnings
 }
 
 // replace never leaves half a file under the name.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/writers"
 )
 
@@ -26,9 +27,10 @@ func written(t *testing.T, c synthetic) (page string, figures map[string][]strin
 	t.Helper()
 	dir := t.TempDir()
 	c.write(t, dir)
-	path, err := Write(dir)
+	path, warnings, err := Write(dir)
 	require.NoError(t, err)
 	require.Equal(t, filepath.Join(dir, "report.html"), path)
+	require.Empty(t, warnings)
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
 	requireSelfContained(t, string(content))
@@ -87,11 +89,11 @@ func TestFiguresHaveAxesUnitsAndLegends(t *testing.T) {
 	require.Subset(t, figures["epochs"], []string{"epoch", "cosine of x and g.x", "loss", "unet", "vit",
 		"Coherence under d4", "Coherence under translations", "Training loss"})
 	elements := []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3", "element g", "unet", "vit"}
-	require.Subset(t, figures["errors-d4"], append(elements, "target error (SMSE)", "commutator error (SMSE)"))
+	require.Subset(t, figures["errors-d4"], append(elements, "target error", "commutator error"))
 	require.Subset(t, figures["influence-d4"], append(elements, "influence (Frobenius-scaled)", "cosine of x and g.x"))
 	require.Subset(t, figures["shifts-translations"], []string{"shift (pixels)", "unet, horizontal shift", "unet, vertical shift",
-		"vit, horizontal shift", "vit, vertical shift", "target error (SMSE)", "influence (Frobenius-scaled)", "cosine of x and g.x"})
-	for _, want := range []string{"xla:cpu", "seeds", "symaudit demo", "λ = 10⁻⁴", "λ/λ_max", "resolution: 32",
+		"vit, horizontal shift", "vit, vertical shift", "target error", "influence (Frobenius-scaled)", "cosine of x and g.x"})
+	for _, want := range []string{"xla:cpu", "seeds", "symaudit demo", "λ/λ_max = 10⁻⁴", "λ = 0.0064", "λ/λ_max", "resolution: 32",
 		"prefers-color-scheme: dark", "docs/format.md", "largest true residual", "8.7×10⁻⁵"} {
 		require.Contains(t, page, want)
 	}
@@ -150,7 +152,7 @@ func strokes(t *testing.T, dir, name, width string) int {
 }
 
 func TestCertifiedBoundsAreDrawnAndTold(t *testing.T) {
-	const bars, lines = 2 * 2 * 6, 2 * 9 * 8 // series, groups, epochs; series, samples, elements
+	const bars, lines = 2 * 2 * 6, 2 * 2 * 9 * 8 // series, groups, epochs; quantities, series, samples, elements
 	for name, c := range map[string]struct {
 		halfWidth   float64
 		bars, lines int
@@ -158,16 +160,16 @@ func TestCertifiedBoundsAreDrawnAndTold(t *testing.T) {
 	}{
 		"null": {0, 0, 0, nil},
 		"narrow": {0.012, 0, lines, []string{"(certified to ±0.012 at worst, so all bars are hidden behind their markers)",
-			"joins the certified bounds of that sample&#39;s cosine (±0.012 at worst)", "The medians of the cosine are certified to ±0.012 at worst."}},
+			"joins the certified bounds of that sample&#39;s value (influence ±0.004 at worst, cosine ±0.012 at worst)", "The medians of the cosine are certified to ±0.012 at worst."}},
 		"wide": {0.15, bars, lines, []string{"Upright bars are certified bounds of the median: the exact value lies between them",
-			"(±0.15 at worst)", "<td>0.15</td>"}},
+			"(influence ±0.05 at worst, cosine ±0.15 at worst)", "<td>0.15</td>"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := bothModels
 			run.halfWidth = c.halfWidth
 			dir := t.TempDir()
 			run.write(t, dir)
-			path, err := Write(dir)
+			path, _, err := Write(dir)
 			require.NoError(t, err)
 			page, err := os.ReadFile(path)
 			require.NoError(t, err)
@@ -238,7 +240,7 @@ func TestSeedsOfAModelAreSeriesOfTheirOwn(t *testing.T) {
 		require.NoError(t, run.Write(&audit.Records{Training: records.Training}))
 	}
 	require.NoError(t, run.Close())
-	path, err := Write(dir)
+	path, _, err := Write(dir)
 	require.NoError(t, err)
 	page, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -252,11 +254,11 @@ func TestOfSeveralLambdasTheSmallestIsDrawn(t *testing.T) {
 	r := newRun(&writers.Contents{Records: *records})
 	require.Len(t, r.Records.Influence, influence/3)
 	for _, row := range r.Records.Influence {
-		require.Equal(t, 1e-4, row.Lambda)
+		require.Equal(t, 1e-4, *row.RelativeLambda)
 	}
 	require.Len(t, r.Records.Coherence, coherence/3)
 	for _, row := range r.Records.Coherence {
-		require.Equal(t, 1e-4, row.Lambda)
+		require.Equal(t, 1e-4, *row.RelativeLambda)
 	}
 	require.Len(t, r.damped, coherence)
 }
@@ -293,7 +295,7 @@ func TestRunsWithoutEpochsAreDrawnOverSteps(t *testing.T) {
 		require.NoError(t, run.Write(records))
 	}
 	require.NoError(t, run.Close())
-	_, err = Write(dir)
+	_, _, err = Write(dir)
 	require.NoError(t, err)
 	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
 	require.NoError(t, err)
@@ -318,7 +320,7 @@ func TestDivergedRunsAreDrawn(t *testing.T) {
 	records.Training[3].Loss = math.NaN()
 	require.NoError(t, run.Write(records))
 	require.NoError(t, run.Close())
-	_, err = Write(dir)
+	_, _, err = Write(dir)
 	require.NoError(t, err)
 	textsOf(t, filepath.Join(dir, "figures", "epochs.svg"))
 }
@@ -329,30 +331,120 @@ func TestNamesAreEscaped(t *testing.T) {
 }
 
 func TestUnconvergedSolvesAreShown(t *testing.T) {
+	records := bothModels.audit("unet", 1)
+	explanation, residual := "the limit of 40 products was reached", 0.25
+	records.Solves[0].Status, records.Solves[0].Explanation = solver.ProductLimit, &explanation
+	records.Solves[0].MaxTrueResidual = &residual
+	records.Solves[1].Status, records.Solves[1].MaxHalfWidth = solver.Uncertified, nil
+	page, _ := reported(t, records)
+	require.Contains(t, page, "unet, epoch 1, d4, batch 0, λ/λ_max = 10⁻⁴: product limit: the limit of 40 products was reached")
+	require.Contains(t, page, "unet, epoch 1, translations, batch 0, λ/λ_max = 10⁻⁴: not certified")
+	require.Contains(t, page, `<td>6</td><td class="warn strong">1</td><td class="warn strong">1</td><td>0.25</td>`, "solves, not converged, not certified, residual")
+}
+
+// reported writes records as a run and returns the page of its report and the warnings.
+func reported(t *testing.T, records *audit.Records) (page string, warnings []string) {
+	t.Helper()
 	dir := t.TempDir()
 	run, err := writers.Parquet(dir).Done()
 	require.NoError(t, err)
-	records := bothModels.audit("unet", 1)
-	records.Solves[0].Status = "3 of 9 right-hand sides are above the tolerance"
-	records.Solves[0].MaxTrueResidual = 0.25
 	require.NoError(t, run.Write(records))
 	require.NoError(t, run.Close())
-	path, err := Write(dir)
+	path, warnings, err := Write(dir)
 	require.NoError(t, err)
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(content), warnings
+}
+
+func TestErrorsThatAreNotFiniteAreTold(t *testing.T) {
+	records, later := bothModels.audit("unet", 1), bothModels.audit("unet", 2)
+	for i := range later.Errors {
+		if row := &later.Errors[i]; row.GroupName == "d4" && row.Element == "r" && row.Sample < 3 {
+			row.TargetError = math.NaN()
+		}
+	}
+	for i := range later.Coherence {
+		if row := &later.Coherence[i]; row.GroupName == "d4" && row.Element == audit.AllElements {
+			row.NFiniteTargetErrors, row.MedianTargetError = 6, nil
+		}
+	}
+	records.Training[3].Loss = math.Inf(1)
+	records.Errors, records.Coherence = append(records.Errors, later.Errors...), append(records.Coherence, later.Coherence...)
+	page, warnings := reported(t, records)
+	require.Equal(t, []string{"unet: errors are not finite in 1 of 2 audits, first at epoch 2: they have no median there, and the table says how many values are lost."}, warnings)
+	require.Contains(t, page, `<p class="warn">`+warnings[0])
+	require.Contains(t, page, `<td class="warn">– (3 of 9 not finite)</td>`)
+	require.Contains(t, page, "unet: 3 of 72 of its target errors are not finite and not drawn.")
+	require.Contains(t, page, "unet: 1 of 60 losses are not finite, or not above 0, and not drawn.")
+}
+
+func TestNumbersOfSamplesAreShown(t *testing.T) {
+	records := bothModels.audit("unet", 1)
+	for i := range records.Coherence {
+		if row := &records.Coherence[i]; row.GroupName == "d4" {
+			row.N, row.NWithoutCosine = 60, 3
+		}
+	}
+	page, _ := reported(t, records)
+	require.Contains(t, page, "<td>60 of 63</td>")
+	require.Contains(t, page, "<td>126</td>", "of the translations")
+	require.Contains(t, page, "over the others (n = 9).")
+}
+
+func TestAuditsOfOutputsAloneHaveNoDamping(t *testing.T) {
+	run := synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4"}, noInfluence: true, noCosine: true}
+	records := run.audit("unet", 1)
+	records.Solves = nil
+	for i := range records.Coherence {
+		records.Coherence[i].RelativeLambda = nil
+	}
+	page, warnings := reported(t, records)
+	require.Empty(t, warnings)
+	require.NotContains(t, page, "λ =")
+	require.NotContains(t, page, "λ/λ_max =")
+}
+
+func TestNamesOfGroupsMakeNamesOfFiles(t *testing.T) {
+	long := strings.Repeat("rotations by thirds of a turn, ", 10)
+	names := []string{"d4", "D4*shifts", "d4*shifts", "d4+shifts", long + "a", long + "b", "..", "c4*translations"}
+	records := &audit.Records{}
+	for _, name := range names {
+		run := synthetic{models: []string{"unet"}, epochs: 1, groups: []string{name}}
+		found := run.audit("unet", 1)
+		records.Errors, records.Coherence = append(records.Errors, found.Errors...), append(records.Coherence, found.Coherence...)
+	}
+	page, _ := reported(t, records)
+	files := map[string]bool{}
+	for _, g := range newRun(&writers.Contents{Records: *records}).groups {
+		require.LessOrEqual(t, len(g.file), 100)
+		files[strings.ToLower(g.file)] = true
+		require.Contains(t, page, `<figure id="errors-`+g.file+`">`)
+	}
+	require.Len(t, files, len(names))
+	require.Contains(t, files, "d4")
+	require.Contains(t, files, "c4-translations")
+}
+
+func TestFoldersThatLookLikeColumnsAreWarnedOf(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "step=7", "run")
+	bothModels.write(t, dir)
+	path, warnings, err := Write(dir)
+	require.NoError(t, err)
+	require.Equal(t, []string{`The run lies below a folder "step=7": DuckDB takes that for a column "step" and adds it to every table, in the place of one of that name. Rename the folder, or read with hive_partitioning = false.`}, warnings)
 	page, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Contains(t, string(page), "3 of 9 right-hand sides are above the tolerance")
-	require.Contains(t, string(page), "<td>0.25</td>")
+	require.Contains(t, string(page), "DuckDB takes that for a column")
 }
 
 func TestWhatCannotBeReported(t *testing.T) {
 	dir := t.TempDir()
-	_, err := Write(dir)
+	_, _, err := Write(dir)
 	require.ErrorContains(t, err, "holds no run")
 	run, err := writers.Parquet(dir).Done()
 	require.NoError(t, err)
 	require.NoError(t, run.Close())
-	_, err = Write(dir)
+	_, _, err = Write(dir)
 	require.ErrorContains(t, err, dir+" holds no rows yet")
 }
 

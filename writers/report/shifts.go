@@ -13,7 +13,7 @@ import (
 
 // byShift draws each quantity (rows) against the shift for each series (columns), horizontal and vertical apart.
 func (r *run) byShift(g group) (figure, bool) {
-	f := figure{name: fileName("shifts", g), title: "Error and influence against shifts"}
+	f := figure{name: "shifts-" + g.file, title: "Error and influence against shifts"}
 	var columns []series
 	for _, s := range r.series {
 		if slices.ContainsFunc(r.Records.Errors, func(row audit.ErrorRow) bool { return s.wrote(row.Moment) && row.GroupName == g.name }) ||
@@ -41,6 +41,11 @@ func (r *run) byShift(g group) (figure, bool) {
 		describeMedians(medians), r.lambdas(g.name)}
 	if zero {
 		f.caption = append(f.caption, zeroCaption)
+	}
+	for _, s := range columns {
+		for _, q := range []quantity{targetError, commutatorError} {
+			f.caption = append(f.caption, q.notFinite(r, s, ofGroup(g)))
+		}
 	}
 	return f, true
 }

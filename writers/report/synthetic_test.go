@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/writers"
 )
 
@@ -22,8 +23,11 @@ type synthetic struct {
 	noInfluence bool
 	halfWidth   float64   // of the widest certified intervals; 0: nothing is certified
 	zeroErrors  bool      // an exactly equivariant model in exact arithmetic
-	larger      []float64 // lambdas, ascending, above the 1e-4 of every audit
+	larger      []float64 // multiples of lambda_max, ascending, above the 1e-4 of every audit
+	absolute    bool      // lambda itself was given
 }
+
+const lambdaMax = 64 // of every solve
 
 type element struct {
 	name   string
@@ -98,22 +102,40 @@ func (c synthetic) damp(records *audit.Records) {
 			near := 1 - (1-*v)*math.Pow(0.8, float64(i+1))
 			return &near
 		}
+		relative := c.relative(lambda)
 		for _, row := range smallest.Influence {
-			row.Lambda, row.Cosine, row.CosineLow, row.CosineHigh = lambda, nearer(row.Cosine), nearer(row.CosineLow), nearer(row.CosineHigh)
+			row.RelativeLambda, row.Lambda = relative, lambda*lambdaMax
+			row.Cosine, row.CosineLow, row.CosineHigh = nearer(row.Cosine), nearer(row.CosineLow), nearer(row.CosineHigh)
 			records.Influence = append(records.Influence, row)
 		}
 		for _, row := range smallest.Solves {
-			row.Lambda, row.Products, row.Seconds = lambda, 0, 0
+			row.RelativeLambda, row.Lambda, row.Products, row.Seconds, row.MaxTrueResidual = relative, lambda*lambdaMax, 0, 0, nil
 			records.Solves = append(records.Solves, row)
 		}
 		for _, row := range smallest.Coherence {
-			row.Lambda = lambda
+			row.RelativeLambda, row.Lambda = relative, c.lambda(lambda)
 			for _, v := range []**float64{&row.Q05, &row.Q25, &row.Median, &row.Q75, &row.Q95, &row.MedianLow, &row.MedianHigh} {
 				*v = nearer(*v)
 			}
 			records.Coherence = append(records.Coherence, row)
 		}
 	}
+}
+
+// relative and lambda are the two ways to give a damping, of which a row has one.
+func (c synthetic) relative(multiple float64) *float64 {
+	if c.absolute {
+		return nil
+	}
+	return &multiple
+}
+
+func (c synthetic) lambda(multiple float64) *float64 {
+	if !c.absolute {
+		return nil
+	}
+	lambda := multiple * lambdaMax
+	return &lambda
 }
 
 func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit.Moment, progress, quality float64, random *rand.Rand) {
@@ -129,7 +151,7 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 		var cosines []sample
 		for n := range samples {
 			spread := math.Exp(0.5 * random.NormFloat64())
-			row := audit.ErrorRow{Moment: at, Class: "riemann", Trajectory: int64(n), GroupName: groupName, Element: g.name,
+			row := audit.ErrorRow{Moment: at, Sample: int32(n), BatchSize: samples, Class: "riemann", Trajectory: int64(n), GroupName: groupName, Element: g.name,
 				ShiftY: g.dy, ShiftX: g.dx, IdentityError: quality, PersistenceError: new(0.06),
 				TargetError: quality * (1 + excess) * spread, CommutatorError: quality * excess * spread / 3}
 			if c.zeroErrors {
@@ -147,13 +169,17 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 				value = max(-1, min(1, value))
 				one := sample{value: value}
 				scaled := value / math.Sqrt(samples)
-				pair := audit.InfluenceRow{Moment: at, Class: "riemann", GroupName: groupName, Element: g.name, ShiftY: g.dy,
-					ShiftX: g.dx, RowSample: int32(m), ColSample: int32(n), Lambda: 1e-4, Influence: 40 * value,
+				pair := audit.InfluenceRow{Moment: at, RowClass: "riemann", ColClass: "riemann", BatchSize: samples, GroupName: groupName, Element: g.name, ShiftY: g.dy,
+					ShiftX: g.dx, RowSample: int32(m), ColSample: int32(n), RelativeLambda: c.relative(1e-4), Lambda: 1e-4 * lambdaMax, Influence: 40 * value,
 					FrobeniusScaled: &scaled, Estimator: "cg"}
 				if half := c.halfWidth * (0.4 + 0.6*random.Float64()); c.halfWidth > 0 && g.name != "e" {
 					one.bounds = &bounds{max(-1, value-half), min(1, value+half)}
 				} else if c.halfWidth > 0 {
 					one.bounds = &bounds{value, value}
+				}
+				if one.bounds != nil {
+					low, high := one.bounds.low/math.Sqrt(samples), one.bounds.high/math.Sqrt(samples)
+					pair.FrobeniusScaledLow, pair.FrobeniusScaledHigh = &low, &high
 				}
 				if !c.noCosine {
 					pair.Cosine = &value
@@ -172,21 +198,25 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 		if g.name != "e" {
 			all = append(all, cosines...)
 		}
-		records.Coherence = append(records.Coherence, coherence(at, groupName, g, quality, cosines))
+		records.Coherence = append(records.Coherence, c.coherence(at, groupName, g, quality, cosines))
 	}
-	records.Coherence = append(records.Coherence, coherence(at, groupName, element{name: "*"}, quality, all))
-	solve := audit.SolveRow{Moment: at, GroupName: groupName, Metric: "ntk", MetricScale: "mean",
-		Lambda: 1e-4, LambdaMax: 60 + 5*random.NormFloat64(), DType: "Float64", Estimator: "cg", RHS: 72, BlockSize: 1,
-		Iterations: 40, Products: 2200, MaxTrueResidual: 8.7e-5, Status: "converged", Seconds: 3.2}
+	records.Coherence = append(records.Coherence, c.coherence(at, groupName, element{name: "*"}, quality, all))
+	residual := 8.7e-5
+	solve := audit.SolveRow{Moment: at, GroupName: groupName, BatchSize: samples, Metric: "ntk", MetricScale: "mean",
+		RelativeLambda: c.relative(1e-4), DType: "Float64", Estimator: "cg", RHS: 72, Seconds: 3.2,
+		Statistics: solver.Statistics{Lambda: 1e-4 * lambdaMax, LambdaMax: lambdaMax, BlockSize: 1, Iterations: 40, Products: 2200,
+			MaxTrueResidual: &residual, Status: solver.Converged}}
 	if c.halfWidth > 0 {
 		solve.MaxHalfWidth = &c.halfWidth
 	}
 	records.Solves = append(records.Solves, solve)
 }
 
-func coherence(at audit.Moment, groupName string, g element, quality float64, cosines []sample) audit.CoherenceRow {
-	row := audit.CoherenceRow{Moment: at, GroupName: groupName, Element: g.name, ShiftY: g.dy, ShiftX: g.dx, Lambda: 1e-4,
-		N: int32(len(cosines)), MedianTargetError: 2 * quality, MedianCommutatorError: quality / 4}
+func (c synthetic) coherence(at audit.Moment, groupName string, g element, quality float64, cosines []sample) audit.CoherenceRow {
+	row := audit.CoherenceRow{Moment: at, GroupName: groupName, Element: g.name, ShiftY: g.dy, ShiftX: g.dx, RelativeLambda: c.relative(1e-4), Lambda: c.lambda(1e-4),
+		N: int32(len(cosines)), NErrors: 9, NFiniteTargetErrors: 9, NFiniteCommutatorErrors: 9}
+	target, commutator := 2*quality, quality/4
+	row.MedianTargetError, row.MedianCommutatorError = &target, &commutator
 	if len(cosines) > 0 {
 		s := summarise(valuesOf(cosines))
 		negative := 0.04
