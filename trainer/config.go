@@ -284,6 +284,12 @@ var (
 	estimators = []audit.Estimator{audit.Block, audit.CGResidual, audit.Subspace}
 )
 
+// Beyond these, limits are no longer what is written: nanoseconds and bytes overflow.
+const (
+	mostSeconds = 1e9
+	mostMiB     = 1 << 40
+)
+
 func (a Audit) validate(data euler.Config) error {
 	switch {
 	case a.EveryEpochs < 1:
@@ -304,6 +310,10 @@ func (a Audit) validate(data euler.Config) error {
 		return fmt.Errorf("trainer: audit.tolerance is ±%g on a cosine, which lies between -1 and 1; use 0.02, say", a.Tolerance)
 	case !(a.Tolerance >= 0):
 		return fmt.Errorf("trainer: audit.tolerance is %g; it must be positive (0: the estimator's default)", a.Tolerance)
+	case a.MaxSeconds > mostSeconds:
+		return fmt.Errorf("trainer: audit.max_seconds is %g; it can be at most %g, and 0 is no limit", a.MaxSeconds, mostSeconds)
+	case a.MaxMiB > mostMiB:
+		return fmt.Errorf("trainer: audit.max_mib is %d; it can be at most %d", a.MaxMiB, int64(mostMiB))
 	case a.MaxProducts < 0 || !(a.MaxSeconds >= 0) || a.MaxMiB < 0:
 		return fmt.Errorf("trainer: audit.max_products is %d, max_seconds %g, max_mib %d; none may be negative (0: the default)", a.MaxProducts, a.MaxSeconds, a.MaxMiB)
 	}

@@ -257,7 +257,7 @@ func TestTheLatestCheckpointOfAStoppedModelIsItsBest(t *testing.T) {
 		errors := map[int64]float64{}
 		for _, row := range read(t, options.Dir).Records.Coherence {
 			if row.GroupName == "d4" && row.Element == audit.AllElements {
-				errors[row.Step] = row.MedianTargetError
+				errors[row.Step] = *row.MedianTargetError
 			}
 		}
 		require.Len(t, errors, 2)
@@ -268,7 +268,7 @@ func TestTheLatestCheckpointOfAStoppedModelIsItsBest(t *testing.T) {
 		require.EqualValues(t, 3, records.Coherence[0].Step)
 		for _, row := range records.Coherence {
 			if row.GroupName == "d4" && row.Element == audit.AllElements {
-				require.Equal(t, errors[3], row.MedianTargetError)
+				require.Equal(t, errors[3], *row.MedianTargetError)
 			}
 		}
 	}

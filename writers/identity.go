@@ -65,9 +65,9 @@ func (r *Run) Enter(writer any, model string, seed, step int64, settings map[str
 	training := Training{Model: model, Seed: seed, Step: step, Series: 1, Settings: settings}
 	if before := r.latest(id); before != nil {
 		training.Series = before.Series
-		if differ := differences(before.Settings, settings); differ != "" {
+		if differ := differences(before.Settings, settings); differ != nil {
 			if !r.newSeries {
-				return fmt.Errorf("writers: %s has audits of model %s with other settings: %s; use those of before, begin a new series (writers.Builder.WithNewSeries), or choose another directory", r.Dir(), id, differ)
+				return &OtherSettingsError{Dir: r.Dir(), Model: model, Seed: seed, Differences: differ}
 			}
 			training.Series++
 		}
@@ -112,7 +112,11 @@ func (r *Run) SeriesBegan(model string, seed int64) (attempt int32) {
 
 // latest is what the run knows of a training: of this attempt, or of the latest before it.
 func (r *Run) latest(id identity) *Training {
-	for _, info := range slices.Backward(append(slices.Clone(r.earlier), r.info)) {
+	return latestTraining(append(slices.Clone(r.earlier), r.info), id)
+}
+
+func latestTraining(attempts []Info, id identity) *Training {
+	for _, info := range slices.Backward(attempts) {
 		for i := range info.Trainings {
 			if info.Trainings[i].identity() == id {
 				return &info.Trainings[i]
@@ -202,10 +206,35 @@ func (r *Run) wrote(records *audit.Records) {
 	}
 }
 
-// differences lists the settings that differ, with both values; "" where none does, or nothing is known of one side.
-func differences(before, now map[string]string) string {
+// OtherSettingsError says that a run has audits of a training with other settings.
+type OtherSettingsError struct {
+	Dir         string
+	Model       string
+	Seed        int64
+	Differences []Difference // by name
+}
+
+// Difference is a setting of audits that has changed; "none" stands for one that is not there.
+type Difference struct{ Setting, Was, Is string }
+
+func (d Difference) String() string {
+	return fmt.Sprintf("%s was %s and is %s", d.Setting, d.Was, d.Is)
+}
+
+// Error lists the differences, and what a program can do about them.
+func (e *OtherSettingsError) Error() string {
+	var all []string
+	for _, d := range e.Differences {
+		all = append(all, d.String())
+	}
+	return fmt.Sprintf("writers: %s has audits of model %s with other settings: %s; use those of before, begin a new series (writers.Builder.WithNewSeries), or choose another directory",
+		e.Dir, identity{e.Model, e.Seed}, strings.Join(all, ", "))
+}
+
+// differences lists the settings that differ; none where nothing is known of one side.
+func differences(before, now map[string]string) (all []Difference) {
 	if len(before) == 0 || len(now) == 0 {
-		return ""
+		return nil
 	}
 	names := slices.Sorted(maps.Keys(before))
 	for name := range now {
@@ -220,13 +249,12 @@ func differences(before, now map[string]string) string {
 		}
 		return "none"
 	}
-	var all []string
 	for _, name := range names {
 		if was, is := word(before, name), word(now, name); was != is {
-			all = append(all, fmt.Sprintf("%s was %s and is %s", name, was, is))
+			all = append(all, Difference{name, was, is})
 		}
 	}
-	return strings.Join(all, ", ")
+	return all
 }
 
 // validText refuses what Parquet's strings, which are UTF-8, cannot hold and readers would stumble over.
