@@ -68,7 +68,7 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 // gradient is dC_{g.x_n}, the i-th of a batch's orbit: element by element, sample by sample within an element.
 func (a *Auditor) gradient(ctx context.Context, o *orbit, batch, i int) (row []float64, err error) {
 	if err := context.Cause(ctx); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, err
 	}
 	e, sample := i/o.batchSize, batch*o.batchSize+i%o.batchSize
 	one, err := o.states(e, sample, sample+1)
@@ -78,10 +78,10 @@ func (a *Auditor) gradient(ctx context.Context, o *orbit, batch, i int) (row []f
 	defer one.freeAfter(&err)
 	row = make([]float64, a.network.Dim())
 	if _, err := a.network.With(one.further...).Gradient(row, one.x, one.y); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, err
 	}
 	if norm := floats.Norm(row, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return nil, fmt.Errorf("audit: the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
+		return nil, fmt.Errorf("the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
 	}
 	return row, nil
 }

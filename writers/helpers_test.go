@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/solver"
 )
 
 // auditAt returns the records of one audit: the same step in every row, two rows in every table.
@@ -25,8 +26,8 @@ func auditAt(step int64) *audit.Records {
 			{Moment: moment, GroupName: "d4", Element: "r", Lambda: 1e-6, Influence: 2, Cosine: &half, Estimator: "cg"},
 			{Moment: moment, GroupName: "d4", Element: "r", Lambda: 1e-6, Influence: -2, Estimator: "cg", ColSample: 1}},
 		Solves: []audit.SolveRow{
-			{Moment: moment, GroupName: "d4", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: "converged"},
-			{Moment: moment, GroupName: "translations", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: "converged"}},
+			{Moment: moment, GroupName: "d4", Metric: "ntk", Statistics: solver.Statistics{Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged}},
+			{Moment: moment, GroupName: "translations", Metric: "ntk", Statistics: solver.Statistics{Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged}}},
 		Coherence: []audit.CoherenceRow{
 			{Moment: moment, GroupName: "d4", Element: "*", N: 3, Median: &half},
 			{Moment: moment, GroupName: "translations", Element: "*"}},

@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/gofrs/flock"
 
@@ -92,11 +90,6 @@ func (b *Builder) Done() (*Run, error) {
 	if err := b.Check(); err != nil {
 		return nil, err
 	}
-	made, err := exists(b.dir)
-	if err != nil {
-		return nil, err
-	}
-	made = !made
 	for _, folder := range tableNames() {
 		if err := b.disk.MkdirAll(filepath.Join(b.dir, folder)); err != nil {
 			return nil, explain("make", filepath.Join(b.dir, folder), err)
@@ -114,7 +107,6 @@ func (b *Builder) Done() (*Run, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
-	run.made = made
 	return run, nil
 }
 
@@ -189,7 +181,6 @@ type Run struct {
 	directory directory
 	lock      *flock.Flock
 	newSeries bool // audits may have other settings than before
-	made      bool // the directory was not there before
 
 	mu      sync.Mutex
 	earlier []Info // attempts before this one, oldest first
@@ -278,7 +269,6 @@ func (r *Run) Write(records *audit.Records) error {
 		return err
 	}
 	r.wrote(records)
-	r.written = true
 	return nil
 }
 
@@ -316,44 +306,16 @@ func (r *Run) encode(records *audit.Records) (part map[string][]byte, order []st
 	return part, order, nil
 }
 
-// Close lets other processes write to the directory. Everything written is already safe. A run to which nothing was written
-// leaves nothing, so that a corrected attempt finds the directory as it was.
+// Close lets other processes write to the directory. Everything written is already safe. A run to which nothing was written can
+// be begun anew in its place.
 func (r *Run) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var err error
 	if r.closed == nil {
 		r.closed = fmt.Errorf("writers: %s is closed; resume it to write more", r.Dir())
-		if !r.written {
-			err = r.vanish()
-		}
 	}
-	if failed := r.lock.Unlock(); failed != nil {
-		return errors.Join(err, explain("unlock", r.lock.Path(), failed))
-	}
-	return err
-}
-
-// vanish removes what a process has made that wrote nothing: its description, and of a new run the directory too.
-func (r *Run) vanish() error {
-	paths := []string{filepath.Join(r.Dir(), infoName(r.info.Attempt))}
-	if len(r.earlier) == 0 {
-		for _, table := range tableNames() {
-			paths = append(paths, filepath.Join(r.Dir(), table))
-		}
-		paths = append(paths, r.lock.Path())
-		if r.made {
-			paths = append(paths, r.Dir())
-		}
-	}
-	for _, path := range paths {
-		err := r.directory.disk.Remove(path)
-		if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist) {
-			continue // somebody has put something there
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return explain("remove", path, err)
-		}
+	if err := r.lock.Unlock(); err != nil {
+		return explain("unlock", r.lock.Path(), err)
 	}
 	return nil
 }
