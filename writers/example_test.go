@@ -83,7 +83,7 @@ func ExampleBuilder_WithInfo() {
 	fmt.Println("filled in: attempt", run.Attempt(), "of schema", info.SchemaVersion, "dated:", !info.Created.IsZero())
 	// Output:
 	// given: first go [0 1] in a
-	// filled in: attempt 1 of schema 1 dated: true
+	// filled in: attempt 1 of schema 2 dated: true
 }
 
 // A job that may be killed and queued again always asks to resume: the first time there is nothing to, and it begins the run.
