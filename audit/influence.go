@@ -50,12 +50,13 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 		scaleName = "sum"
 	}
 	for l, s := range statistics {
-		s.LambdaMax = largest
 		row := SolveRow{
 			Moment: at, GroupName: o.group.Name, Batch: int32(batch), BatchSize: int32(o.batchSize),
 			Metric: string(a.config.metric), MetricScale: scaleName, RelativeLambda: a.config.damping.multiple(l),
-			DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(count), Statistics: s,
+			DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(count),
 		}
+		row.set(s)
+		row.LambdaMax = largest
 		if l == 0 { // the others are by-products
 			row.SetupProducts, row.Seconds = setup+s.SetupProducts, time.Since(start).Seconds()
 		}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/hooks"
-	"github.com/symaudit/symaudit/solver"
 )
 
 func Example() {
@@ -374,7 +373,7 @@ func (m measured) Audit(_ context.Context, at audit.Moment) (*audit.Records, err
 			Moment: at, GroupName: "d4", Element: audit.AllElements, Median: &value, MedianLow: &low, MedianHigh: &high,
 			MedianTargetError: new(0.5), MedianCommutatorError: new(0.25),
 		}},
-		Solves: []audit.SolveRow{{Moment: at, GroupName: "d4", Statistics: solver.Statistics{Products: 40, SetupProducts: 20, Status: audit.Converged}}},
+		Solves: []audit.SolveRow{{Moment: at, GroupName: "d4", Products: 40, SetupProducts: 20, Status: audit.Converged}},
 	}, nil
 }
 

@@ -138,7 +138,7 @@ func (s *script) Audit(_ context.Context, at audit.Moment) (*audit.Records, erro
 	return &audit.Records{
 		Coherence: []audit.CoherenceRow{other, row, damped},
 		Errors:    []audit.ErrorRow{{Moment: at, GroupName: "d4", Element: "r"}},
-		Solves:    []audit.SolveRow{{Moment: at, Statistics: solver.Statistics{Products: 40, SetupProducts: 2, Status: solver.Converged}}},
+		Solves:    []audit.SolveRow{{Moment: at, Products: 40, SetupProducts: 2, Status: solver.Converged}},
 	}, nil
 }
 

@@ -87,7 +87,7 @@ func ExampleBuilder_WithInfo() {
 	fmt.Println("filled in: attempt", run.Attempt(), "of schema", info.SchemaVersion, "dated:", !info.Created.IsZero())
 	// Output:
 	// given: first go [0 1] in a
-	// filled in: attempt 1 of schema 1 dated: true
+	// filled in: attempt 1 of schema 2 dated: true
 }
 
 // A job that may be killed and queued again always asks to resume: the first time there is nothing to, and it begins the run.
@@ -123,10 +123,12 @@ func ExampleRun_Enter() {
 			panic(err)
 		}
 		err = run.Enter("the hook", "unet", 0, 0, map[string]string{"relative_lambda": lambda, "metric": "ntk"}) // audit.Auditor.Settings
-		fmt.Println(strings.ReplaceAll(fmt.Sprint(err), dir, "runs/a"))
 		var other *writers.OtherSettingsError
 		if errors.As(err, &other) {
+			fmt.Println(strings.ReplaceAll(other.Error(), dir, "runs/a"))
 			fmt.Println("differs:", other.Differences[0].String())
+		} else {
+			fmt.Println(err)
 		}
 		run.Close()
 	}

@@ -136,17 +136,17 @@ func crashingFiles(crash int) *faultyFiles {
 	})
 }
 
-// writeUntilCrash adds to acknowledged the steps that Write says it kept.
+// writeUntilCrash writes an audit and a training step, and adds to acknowledged what Write says it kept.
 func writeUntilCrash(t *testing.T, dir string, disk files, step int64, acknowledged map[int64]bool) {
 	run, err := (&Builder{dir: dir, resume: true, disk: disk}).Done()
 	if err != nil {
 		return
 	}
-	if run.Write(auditAt(step)) == nil {
-		acknowledged[step] = true
+	if run.Write(auditAt(2*step)) == nil {
+		acknowledged[2*step] = true
 	}
-	if run.Write(trainingAt(-step)) == nil {
-		acknowledged[-step] = true
+	if run.Write(trainingAt(2*step+1)) == nil {
+		acknowledged[2*step+1] = true
 	}
 	require.NoError(t, run.Close()) // as the kernel does
 }

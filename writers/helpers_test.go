@@ -20,39 +20,62 @@ func auditAt(step int64) *audit.Records {
 			{Moment: moment, Loss: 0.25, LearningRate: 1e-3, StepSeconds: 0.01},
 			{Moment: moment, Loss: 0.125, LearningRate: 1e-3, StepSeconds: 0.02}},
 		Errors: []audit.ErrorRow{
-			{Moment: moment, Class: "riemann", GroupName: "d4", Element: "e", TargetError: 0.1},
+			{Moment: moment, BatchSize: 2, Class: "riemann", GroupName: "d4", Element: "e", TargetError: 0.1},
 			{Moment: moment, Class: "riemann", GroupName: "translations", Element: "t(0,4)", ShiftX: 4, TargetError: 0.2}},
 		Influence: []audit.InfluenceRow{
-			{Moment: moment, GroupName: "d4", Element: "r", Lambda: 1e-6, Influence: 2, Cosine: &half, Estimator: "cg"},
-			{Moment: moment, GroupName: "d4", Element: "r", Lambda: 1e-6, Influence: -2, Estimator: "cg", ColSample: 1}},
+			{Moment: moment, GroupName: "d4", Element: "r", RelativeLambda: &half, Lambda: 1e-6, Influence: 2, Cosine: &half, Estimator: "cg"},
+			{Moment: moment, GroupName: "d4", Element: "r", RelativeLambda: &half, Lambda: 1e-6, Influence: -2, Estimator: "cg", ColSample: 1}},
 		Solves: []audit.SolveRow{
-			{Moment: moment, GroupName: "d4", Metric: "ntk", Statistics: solver.Statistics{Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged}},
-			{Moment: moment, GroupName: "translations", Metric: "ntk", Statistics: solver.Statistics{Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged}}},
+			{Moment: moment, GroupName: "d4", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged},
+			{Moment: moment, GroupName: "translations", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged}},
 		Coherence: []audit.CoherenceRow{
-			{Moment: moment, GroupName: "d4", Element: "*", N: 3, Median: &half},
+			{Moment: moment, GroupName: "d4", Element: "*", Metric: "ntk", RelativeLambda: &half, N: 3, Median: &half},
 			{Moment: moment, GroupName: "translations", Element: "*"}},
 	}
 }
 
-func trainingAt(step int64) *audit.Records { return &audit.Records{Training: auditAt(step).Training} }
+// betweenAudits is the epoch of training steps that are written without an audit.
+const betweenAudits = -1
+
+func trainingAt(step int64) *audit.Records {
+	records := &audit.Records{Training: auditAt(step).Training}
+	for i := range records.Training {
+		records.Training[i].Epoch = betweenAudits
+	}
+	return records
+}
+
+// ofModel says that another model was audited.
+func ofModel(name string, records *audit.Records) *audit.Records {
+	for _, moment := range momentsOf(records) {
+		moment.Model = name
+	}
+	return records
+}
+
+func momentsOf(records *audit.Records) (all []*audit.Moment) {
+	for i := range records.Training {
+		all = append(all, &records.Training[i].Moment)
+	}
+	for i := range records.Errors {
+		all = append(all, &records.Errors[i].Moment)
+	}
+	for i := range records.Influence {
+		all = append(all, &records.Influence[i].Moment)
+	}
+	for i := range records.Solves {
+		all = append(all, &records.Solves[i].Moment)
+	}
+	for i := range records.Coherence {
+		all = append(all, &records.Coherence[i].Moment)
+	}
+	return all
+}
 
 // stamped returns what Read gives back for records written by run.
 func stamped(run *Run, records *audit.Records) *audit.Records {
-	set := func(moment *audit.Moment) { moment.RunID, moment.Attempt = run.ID(), run.Attempt() }
-	for i := range records.Training {
-		set(&records.Training[i].Moment)
-	}
-	for i := range records.Errors {
-		set(&records.Errors[i].Moment)
-	}
-	for i := range records.Influence {
-		set(&records.Influence[i].Moment)
-	}
-	for i := range records.Solves {
-		set(&records.Solves[i].Moment)
-	}
-	for i := range records.Coherence {
-		set(&records.Coherence[i].Moment)
+	for _, moment := range momentsOf(records) {
+		moment.RunID, moment.Attempt = run.ID(), run.Attempt()
 	}
 	return records
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // SchemaVersion is raised when a column changes its name, type or meaning, or the directory its layout.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 const firstInfoName = "run.json"
 

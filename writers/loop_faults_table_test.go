@@ -418,13 +418,13 @@ func probes() audit.Probes {
 	return audit.Probes{Inputs: flow(grid, grid, 4), Targets: flow(grid, grid, 4)}
 }
 
-// earlier writes a run with these audits into the rig's directory, which is then resumed.
+// earlier writes a run with these audits of another model into the rig's directory, which is then resumed.
 func (r *rig) earlier(steps ...int64) {
 	run, err := (&Builder{dir: r.dir, info: r.builder.info, disk: osFiles{}}).Done()
 	require.NoError(r.t, err)
 	require.NoError(r.t, run.Enter(r, "unet", 7, 0, map[string]string{"probes": "0123", "metric": "ntk"}))
 	for _, step := range steps {
-		records := auditAt(step)
+		records := ofModel("earlier", auditAt(step))
 		records.Training = records.Training[:1]
 		require.NoError(r.t, run.Write(records))
 	}

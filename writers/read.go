@@ -2,6 +2,7 @@ package writers
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/symaudit/symaudit/audit"
 )
@@ -21,8 +22,8 @@ func (c *Contents) Training(model string, seed int64) *Training {
 // Read returns the whole parts of the run in dir, in the order in which they were written. It may run while another
 // process writes.
 //
-// A resumed process measures some steps again: of a table's rows with the same model, seed and step those of the
-// highest attempt are returned. A part that is being written, or that a crash left unfinished, is left out; a file that
+// A resumed process measures some steps again. Of a table's rows of one model and seed, those of an attempt are left out from
+// the first step on that a later attempt has. Runs of schema version 1 are converted. A part that is being written, or that a crash left unfinished, is left out; a file that
 // is damaged or gone is an error that names it.
 func Read(dir string) (*Contents, error) {
 	infos, err := readInfos(dir)
@@ -38,13 +39,34 @@ func Read(dir string) (*Contents, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, table := range tables {
-		for _, number := range parts[table.name()] {
-			if err := table.decode(run.visible(table.name(), number), &contents.Records); err != nil {
+	for _, number := range numbersOf(parts) {
+		part, version := &audit.Records{}, 0
+		for _, table := range tables {
+			if _, found := slices.BinarySearch(parts[table.name()], number); !found {
+				continue
+			}
+			if version, err = table.decode(run.visible(table.name(), number), part); err != nil {
 				return nil, err
 			}
 		}
+		if version == 1 {
+			completeVersion1(part)
+		}
+		for _, table := range tables {
+			table.add(part, &contents.Records)
+		}
+	}
+	for _, table := range tables {
 		table.keepLatest(&contents.Records)
 	}
 	return contents, nil
+}
+
+// numbersOf are those of all parts, ascending.
+func numbersOf(parts map[string][]int) (numbers []int) {
+	for _, ofTable := range parts {
+		numbers = append(numbers, ofTable...)
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers)
 }

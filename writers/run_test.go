@@ -158,6 +158,29 @@ func TestOfARepeatedStepTheHighestAttemptIsRead(t *testing.T) {
 	requireSame(t, want, readRecords(t, dir))
 }
 
+// A training that goes back leaves behind all that came after the step it went back to, also steps that are not logged again.
+func TestALaterAttemptSupersedesFromItsFirstStepOn(t *testing.T) {
+	dir := t.TempDir()
+	write := func(run *Run, steps ...int64) {
+		for _, step := range steps {
+			require.NoError(t, run.Write(trainingAt(step)))
+		}
+		require.NoError(t, run.Close())
+	}
+	write(openRun(t, dir), 10, 20, 30, 40, 50)
+	write(resumeRun(t, dir), 25, 35, 45) // from a checkpoint at 20
+	third := resumeRun(t, dir)           // from one at 30
+	require.NoError(t, third.Write(ofModel("vit", trainingAt(1))))
+	write(third, 35)
+	var kept []int64
+	for _, row := range readRecords(t, dir).Training {
+		if row.Model == "unet" {
+			kept = append(kept, int64(row.Attempt), row.Step)
+		}
+	}
+	require.Equal(t, []int64{1, 10, 1, 10, 1, 20, 1, 20, 2, 25, 2, 25, 3, 35, 3, 35}, kept)
+}
+
 func TestWriteNeverReplacesAFile(t *testing.T) {
 	dir := t.TempDir()
 	run := openRun(t, dir)

@@ -33,7 +33,8 @@ type table interface {
 	schema() *parquet.Schema
 	count(*audit.Records) int
 	encode(records *audit.Records, stamp stamp) ([]byte, error)
-	decode(path string, into *audit.Records) error
+	decode(path string, into *audit.Records) (version int, err error)
+	add(part, to *audit.Records)
 	keepLatest(*audit.Records)
 }
 
@@ -48,25 +49,31 @@ type stamp struct {
 var tables = []table{
 	tableOf[audit.TrainingRow]{"training",
 		func(r *audit.Records) *[]audit.TrainingRow { return &r.Training },
-		func(row *audit.TrainingRow) *audit.Moment { return &row.Moment }},
+		func(row *audit.TrainingRow) *audit.Moment { return &row.Moment },
+		readRows[audit.TrainingRow]},
 	tableOf[audit.ErrorRow]{"errors",
 		func(r *audit.Records) *[]audit.ErrorRow { return &r.Errors },
-		func(row *audit.ErrorRow) *audit.Moment { return &row.Moment }},
+		func(row *audit.ErrorRow) *audit.Moment { return &row.Moment },
+		converted[errorRow1]},
 	tableOf[audit.InfluenceRow]{"influence",
 		func(r *audit.Records) *[]audit.InfluenceRow { return &r.Influence },
-		func(row *audit.InfluenceRow) *audit.Moment { return &row.Moment }},
+		func(row *audit.InfluenceRow) *audit.Moment { return &row.Moment },
+		converted[influenceRow1]},
 	tableOf[audit.SolveRow]{"solves",
 		func(r *audit.Records) *[]audit.SolveRow { return &r.Solves },
-		func(row *audit.SolveRow) *audit.Moment { return &row.Moment }},
+		func(row *audit.SolveRow) *audit.Moment { return &row.Moment },
+		converted[solveRow1]},
 	tableOf[audit.CoherenceRow]{"coherence",
 		func(r *audit.Records) *[]audit.CoherenceRow { return &r.Coherence },
-		func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment }},
+		func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment },
+		converted[coherenceRow1]},
 }
 
 type tableOf[Row any] struct {
 	tableName string
 	rows      func(*audit.Records) *[]Row
 	moment    func(*Row) *audit.Moment
+	version1  func(*parquet.File) ([]Row, error) // reads a file of that version
 }
 
 func (t tableOf[Row]) name() string                     { return t.tableName }
@@ -142,49 +149,84 @@ func validStrings(row reflect.Value) error {
 }
 
 // decode appends the rows of a part to records. A file that is not a whole part of this table is an error naming it.
-func (t tableOf[Row]) decode(path string, into *audit.Records) error {
-	return withPart(path, func(file *parquet.File, content []byte) error {
+func (t tableOf[Row]) decode(path string, into *audit.Records) (version int, err error) {
+	err = withPart(path, func(file *parquet.File, content []byte) error {
 		if got, _ := file.Lookup(keyTable); got != t.tableName {
 			return fmt.Errorf("it is a part of table %q, not of %q", got, t.tableName)
 		}
-		if !parquet.EqualNodes(file.Schema(), t.schema()) {
-			return fmt.Errorf("its columns are not those of table %s: %s", t.tableName, file.Schema())
+		if version, err = versionOf(file.Metadata()); err != nil {
+			return err
 		}
 		if err := checkPages(content, file.Metadata()); err != nil {
 			return err
 		}
-		rows := make([]Row, file.NumRows())
-		reader := parquet.NewGenericReader[Row](file)
-		for read := 0; read < len(rows); {
-			n, err := reader.Read(rows[read:])
-			read += n
-			if n == 0 {
-				return fmt.Errorf("only %d of its %d rows can be read: %w", read, len(rows), err)
-			}
+		read := readRows[Row]
+		if version == 1 {
+			read = t.version1
+		}
+		rows, err := read(file)
+		if err != nil {
+			return err
 		}
 		all := t.rows(into)
 		*all = append(*all, rows...)
-		return reader.Close()
+		return nil
 	})
+	return version, err
 }
 
-// keepLatest drops rows that a resumed process measured again.
+// readRows reads a file whose columns are those of Row.
+func readRows[Row any](file *parquet.File) ([]Row, error) {
+	if !parquet.EqualNodes(file.Schema(), parquet.SchemaOf(new(Row))) {
+		table, _ := file.Lookup(keyTable)
+		return nil, fmt.Errorf("its columns are not those of table %s: %s", table, file.Schema())
+	}
+	rows := make([]Row, file.NumRows())
+	reader := parquet.NewGenericReader[Row](file)
+	for read := 0; read < len(rows); {
+		n, err := reader.Read(rows[read:])
+		read += n
+		if n == 0 {
+			return nil, fmt.Errorf("only %d of its %d rows can be read: %w", read, len(rows), err)
+		}
+	}
+	return rows, reader.Close()
+}
+
+// add appends the rows of a part.
+func (t tableOf[Row]) add(part, to *audit.Records) {
+	all := t.rows(to)
+	*all = append(*all, *t.rows(part)...)
+}
+
+// keepLatest drops what a run did before it went back: of a model, the rows of an attempt from the first step on that a later
+// attempt has.
 func (t tableOf[Row]) keepLatest(records *audit.Records) {
-	type when struct {
+	type training struct {
 		model string
 		seed  int64
-		step  int64
 	}
-	key := func(m *audit.Moment) when { return when{m.Model, m.Seed, m.Step} }
 	rows := t.rows(records)
-	latest := map[when]int32{}
+	firstSteps := map[training]map[int32]int64{} // by attempt
 	for i := range *rows {
 		moment := t.moment(&(*rows)[i])
-		latest[key(moment)] = max(latest[key(moment)], moment.Attempt)
+		key := training{moment.Model, moment.Seed}
+		if firstSteps[key] == nil {
+			firstSteps[key] = map[int32]int64{}
+		}
+		first, known := firstSteps[key][moment.Attempt]
+		if !known || moment.Step < first {
+			firstSteps[key][moment.Attempt] = moment.Step
+		}
 	}
 	*rows = slices.DeleteFunc(*rows, func(row Row) bool {
 		moment := t.moment(&row)
-		return moment.Attempt < latest[key(moment)]
+		for later, first := range firstSteps[training{moment.Model, moment.Seed}] {
+			if later > moment.Attempt && first <= moment.Step {
+				return true
+			}
+		}
+		return false
 	})
 }
 
@@ -224,18 +266,23 @@ func withPart(path string, use func(part *parquet.File, content []byte) error) (
 
 // checkVersion comes before every check of what this version writes.
 func checkVersion(meta *format.FileMetaData) error {
+	version, err := versionOf(meta)
+	if err == nil && version > SchemaVersion {
+		err = fmt.Errorf("it has schema version %d, newer than this program's %d", version, SchemaVersion)
+	}
+	return err
+}
+
+func versionOf(meta *format.FileMetaData) (int, error) {
 	for _, entry := range meta.KeyValueMetadata {
 		if entry.Key != keySchemaVersion {
 			continue
 		}
 		version, err := strconv.Atoi(entry.Value)
 		if err != nil {
-			return fmt.Errorf("its footer key %s is %q, not a number", entry.Key, entry.Value)
+			return 0, fmt.Errorf("its footer key %s is %q, not a number", entry.Key, entry.Value)
 		}
-		if version > SchemaVersion {
-			return fmt.Errorf("it has schema version %d, newer than this program's %d", version, SchemaVersion)
-		}
-		return nil
+		return version, nil
 	}
-	return fmt.Errorf("its footer has no key %s, so symaudit did not write it", keySchemaVersion)
+	return 0, fmt.Errorf("its footer has no key %s, so symaudit did not write it", keySchemaVersion)
 }
