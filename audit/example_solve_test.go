@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -193,4 +194,19 @@ func overlaps(scope *model.Scope, x *graph.Node) *graph.Node {
 func convolves(scope *model.Scope, x *graph.Node) *graph.Node {
 	y := graph.Tanh(layers.Convolution(scope.In("in"), x).Channels(6).KernelSize(3).PadSame().Done())
 	return layers.Convolution(scope.In("out"), y).Channels(1).KernelSize(3).PadSame().Done()
+}
+
+// Settings can be checked without a model, and the error names what a configuration calls them.
+func ExampleBuilder_Check() {
+	builder := audit.New(newModel(spreads, waves(1)), spreads, nil).WithRelativeLambda(0.01, -1)
+	var fault *audit.SettingError
+	if errors.As(builder.Check(), &fault) {
+		fmt.Println(fault.Setting)
+		fmt.Println(fault.Error())
+	}
+	fmt.Println(builder.WithRelativeLambda(0.01).Check())
+	// Output:
+	// relative_lambda
+	// audit: relative_lambda is -1; it must be positive
+	// <nil>
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/hooks"
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/writers"
 )
@@ -56,32 +56,14 @@ func (s *session) open() (found bool, err error) {
 }
 
 func (s *session) newAuditor() (*audit.Auditor, error) {
-	dtype, err := s.config.Audit.dtype()
-	if err != nil {
-		return nil, err
-	}
 	settings := s.config.Audit
-	builder := audit.New(s.trainer, s.modelFn, audit.Loss).
-		WithDType(dtype).
-		WithRelativeLambda(settings.RelativeLambdas...).
-		WithMetric(audit.Metric(settings.Metric)).
-		WithEstimator(audit.Estimator(settings.Estimator)).
-		WithTolerance(settings.Tolerance).
-		WithMaxProducts(settings.MaxProducts).
-		WithMaxTime(time.Duration(settings.MaxSeconds * float64(time.Second))).
-		WithMaxBytes(settings.MaxMiB << 20).
+	builder := settings.configure(audit.New(s.trainer, s.modelFn, audit.Loss)).
 		WithLogger(s.options.Log).
 		WithProgress(func(done, total int) {
 			if report := s.options.Watcher.AuditPart; report != nil {
 				report(s.model.Name, done, total)
 			}
 		})
-	if settings.Recycle {
-		builder.WithRecycling()
-	}
-	if settings.MetricScale == "sum" {
-		builder.WithSum()
-	}
 	for _, g := range settings.Groups {
 		group, err := g.group(s.config.Data.Euler)
 		if err != nil {
@@ -139,7 +121,7 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 	_, stopped := hook.Stopped() // in an earlier attempt that was killed before it could finish
 	if !stopped && dataset.epoch < epochs {
 		_, err := loop.RunEpochs(hook.Dataset(dataset), epochs-dataset.epoch)
-		if err = cause(err); err == nil {
+		if err = cause.Of(err); err == nil {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
@@ -220,17 +202,6 @@ func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, total i
 		}
 		return save()
 	})
-}
-
-// cause strips what GoMLX's loop wraps around an error, for it calls every one a failure to read the dataset.
-func cause(err error) error {
-	for {
-		wrapped, ok := err.(interface{ Cause() error })
-		if !ok {
-			return err
-		}
-		err = wrapped.Cause()
-	}
 }
 
 // auditCheckpoint audits the weights of the latest checkpoint on the probes that the training was audited on, whose hash is known
