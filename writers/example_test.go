@@ -180,10 +180,13 @@ func ExampleBuilder_WithNewSeries() {
 	}
 	known := contents.Training("unet", 0)
 	fmt.Println("series", known.Series, "of metric", known.Settings["metric"], "from step", known.Step)
+	_, to := contents.Series(audit.Moment{Model: "unet", Attempt: 1})
+	fmt.Println("the first ended before attempt", to)
 	// Output:
 	// attempt 1 of a series that began with attempt 1
 	// attempt 2 of a series that began with attempt 2
 	// series 2 of metric ggn from step 100
+	// the first ended before attempt 2
 }
 
 // What would stop Done is known before the data are solved, say.

@@ -2,6 +2,7 @@ package writers
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/symaudit/symaudit/audit"
@@ -17,6 +18,28 @@ type Contents struct {
 // Training is what the run knows of one, from the latest attempt at it; nil where it knows nothing.
 func (c *Contents) Training(model string, seed int64) *Training {
 	return latestTraining(append([]Info{c.Info}, c.Resumes...), identity{model, seed})
+}
+
+// Series are the attempts [from, to) at the training of a row whose audits have its settings; those of others are another series,
+// and no line joins the two (Builder.WithNewSeries).
+func (c *Contents) Series(of audit.Moment) (from, to int32) {
+	from, to = 0, math.MaxInt32
+	series := int32(0)
+	for _, info := range append([]Info{c.Info}, c.Resumes...) {
+		for _, t := range info.Trainings {
+			if t.identity() != (identity{of.Model, of.Seed}) || t.Series == series {
+				continue
+			}
+			if info.Attempt > of.Attempt {
+				return from, info.Attempt
+			}
+			if series > 0 { // the first is of all rows before
+				from = info.Attempt
+			}
+			series = t.Series
+		}
+	}
+	return from, to
 }
 
 // Read returns the whole parts of the run in dir, in the order in which they were written. It may run while another

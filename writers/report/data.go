@@ -18,13 +18,15 @@ type series struct {
 	Label string
 	model string
 	seed  int64
+	from  int32 // attempts [from, to), whose audits have the same settings
+	to    int32
 	index int   // in the palette
 	Step  int64 // of its last audit
 	Epoch float64
 }
 
 func (s series) wrote(moment audit.Moment) bool {
-	return moment.Model == s.model && moment.Seed == s.seed
+	return moment.Model == s.model && moment.Seed == s.seed && moment.Attempt >= s.from && moment.Attempt < s.to
 }
 
 // group of symmetries as the records name it.
@@ -116,6 +118,9 @@ func newRun(contents *writers.Contents) *run {
 		if slices.ContainsFunc(r.series, func(other series) bool { return other.model == s.model && other.seed != s.seed }) {
 			s.Label = fmt.Sprintf("%s, seed %d", s.model, s.seed)
 		}
+		if slices.ContainsFunc(r.series, func(other series) bool { return other.model == s.model && other.seed == s.seed && other.from != s.from }) {
+			s.Label += fmt.Sprintf(", from attempt %d", max(1, s.from)) // with other settings than the others
+		}
 	}
 	return r
 }
@@ -152,7 +157,8 @@ func (r *run) addSeries(moment audit.Moment, audited bool) {
 	at := slices.IndexFunc(r.series, func(s series) bool { return s.wrote(moment) })
 	if at < 0 {
 		at = len(r.series)
-		r.series = append(r.series, series{model: moment.Model, seed: moment.Seed, index: at})
+		from, to := r.Series(moment)
+		r.series = append(r.series, series{model: moment.Model, seed: moment.Seed, from: from, to: to, index: at})
 	}
 	if s := &r.series[at]; audited && moment.Step >= s.Step {
 		s.Step, s.Epoch = moment.Step, moment.Epoch

@@ -486,3 +486,27 @@ func TestTicksLieOnTheAxisAndAreReadable(t *testing.T) {
 		require.LessOrEqual(t, labels, 8)
 	}
 }
+
+// Audits with other settings are another series: no line joins them to those before.
+func TestOtherSettingsAreASeriesOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	c := synthetic{models: []string{"unet"}, epochs: 4, groups: []string{"d4"}}
+	for attempt, metric := range []string{"ntk", "ntk", "ggn", "ggn"} {
+		run, err := writers.Parquet(dir).WithResume().WithNewSeries().Done()
+		require.NoError(t, err)
+		require.NoError(t, run.Enter("a", "unet", 3, int64(60*attempt), map[string]string{"metric": metric}))
+		require.NoError(t, run.Write(c.audit("unet", attempt+1)))
+		require.NoError(t, run.Close())
+	}
+	contents, err := writers.Read(dir)
+	require.NoError(t, err)
+	var labels []string
+	var steps []int64
+	for _, s := range newRun(contents).series {
+		labels, steps = append(labels, s.Label), append(steps, s.Step)
+	}
+	require.Equal(t, []string{"unet, from attempt 1", "unet, from attempt 3"}, labels)
+	require.Equal(t, []int64{120, 240}, steps, "of the last audit of each")
+	_, _, err = Write(dir)
+	require.NoError(t, err)
+}
