@@ -43,6 +43,7 @@ bench:
 
 soak:
 	SYMAUDIT_KILLS=50 go test ./trainer -count 1 -run KilledAtRandom -v -timeout 30m
+	SYMAUDIT_MUTATIONS=10000 go test ./writers -count 1 -run Mutations -v -timeout 30m
 	SYMAUDIT_AUDITS=1000 go test ./hooks -count 1 -run LeaveNothingBehind -v -timeout 30m
 
 # Below a folder that DuckDB would take for a column.

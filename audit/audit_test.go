@@ -405,7 +405,7 @@ func TestBuilderRefuses(t *testing.T) {
 		"oblong":     {audit.New(from, fn, nil).WithGroup(orbits.Translations(4), oblong), "needs a stride of at least 0.01 and less than 4 pixels on a 4x16 grid, got 4"},
 		"shapes":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), shapes), "both must be the same"},
 		"channels":   {audit.New(from, fn, nil).WithField(orbits.Field{Channels: []string{"u"}}).WithGroup(orbits.D4(), probes(2, 0)), "have 4 channels, the field has 1"},
-		"tolerance":  {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithTolerance(2), "the tolerance is ±2 on a cosine"},
+		"tolerance":  {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithTolerance(2), "tolerance is ±2 on a cosine"},
 		"batch size": {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(4, 3)), "a batch size of 3 does not divide 4 probes"},
 		"twice":      {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithGroup(orbits.D4(), probes(2, 0)), `group "d4" was added twice`},
 		"lambda":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithLambda(0), "lambda is 0; it must be positive"},

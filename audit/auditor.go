@@ -112,7 +112,7 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 			records.Coherence = append(records.Coherence, summarise(o, base, rows, pairs)...)
 		}
 	}
-	a.config.log.Debug().Int64("step", at.Step).Dur("took_ms", time.Since(start)).Msg("audited")
+	a.config.log.Debug().Int64("step", at.Step).Dur("took", time.Since(start)).Msg("audited")
 	return records, nil
 }
 

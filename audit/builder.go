@@ -168,7 +168,7 @@ func (b *Builder) WithLogger(log zerolog.Logger) *Builder { b.log = log; return 
 func (b *Builder) WithProgress(report func(done, total int)) *Builder { b.report = report; return b }
 
 // Done checks the configuration, moves the probes by every element of their groups, and returns the auditor.
-func (b *Builder) Done() (a *Auditor, err error) {
+func (b *Builder) Done() (made *Auditor, err error) {
 	output := b.field
 	if b.output != nil {
 		output = *b.output
@@ -182,10 +182,10 @@ func (b *Builder) Done() (a *Auditor, err error) {
 	if len(b.groups) == 0 {
 		return nil, errors.New("audit: no group to audit; add one with WithGroup")
 	}
-	if err := b.checkSolve(); err != nil {
+	if err := b.Check(); err != nil {
 		return nil, err
 	}
-	a = &Auditor{config: *b} // a copy: the builder may make another, whose defaults differ
+	a := &Auditor{config: *b} // a copy: the builder may make another, whose defaults differ
 	b = &a.config
 	if b.metric == Identity {
 		b.damping = damping{values: []float64{1}}
@@ -241,29 +241,51 @@ func (b *Builder) Done() (a *Auditor, err error) {
 	return a, nil
 }
 
-func (b *Builder) checkSolve() error {
+// SettingError names a setting that cannot work, by the name that it has in Settings, in configurations and in the tables.
+type SettingError struct {
+	Setting string
+	Fault   string // what is wrong with it and what would be right: "is 0; it must be positive"
+}
+
+func (e *SettingError) Error() string { return "audit: " + e.Setting + " " + e.Fault }
+
+// Check reports the first setting of the solves that cannot work, as a *SettingError. Done does so too, and checks the rest.
+func (b *Builder) Check() error {
+	fault := func(setting, format string, args ...any) error {
+		return &SettingError{setting, fmt.Sprintf(format, args...)}
+	}
+	name := "lambda"
+	if b.damping.relative {
+		name = "relative_lambda"
+	}
 	if len(b.damping.values) == 0 {
-		return errors.New("audit: no lambda is given; name at least one")
+		return fault(name, "is empty; name at least one")
 	}
 	for i, lambda := range b.damping.values {
 		if !(lambda > 0) || math.IsInf(lambda, 0) {
-			return fmt.Errorf("audit: lambda is %g; it must be positive", lambda)
+			return fault(name, "is %g; it must be positive", lambda)
 		}
 		if i > 0 && lambda == b.damping.values[i-1] {
-			return fmt.Errorf("audit: lambda %g is given twice", lambda)
+			return fault(name, "has %g twice", lambda)
 		}
 	}
-	if all := []Metric{NTK, GGN, Fisher, Identity}; !slices.Contains(all, b.metric) {
-		return fmt.Errorf("audit: unknown metric %q; use one of %q", b.metric, all)
-	}
-	if all := []Estimator{Block, CGResidual, Subspace}; !slices.Contains(all, b.estimator) {
-		return fmt.Errorf("audit: unknown estimator %q; use one of %q", b.estimator, all)
-	}
-	if b.estimator == Block && b.solve.Tolerance >= 1 {
-		return fmt.Errorf("audit: the tolerance is ±%g on a cosine, which lies between -1 and 1; use 0.02, say", b.solve.Tolerance)
-	}
-	if s := b.solve; !(s.Tolerance >= 0) || s.MaxProducts < 0 || s.MaxTime < 0 || s.MaxBytes < 0 {
-		return fmt.Errorf("audit: tolerance %g, product limit %d, time limit %v, memory limit %d: none may be negative", s.Tolerance, s.MaxProducts, s.MaxTime, s.MaxBytes)
+	s := b.solve
+	metrics, estimators := []Metric{NTK, GGN, Fisher, Identity}, []Estimator{Block, CGResidual, Subspace}
+	switch {
+	case !slices.Contains(metrics, b.metric):
+		return fault("metric", "is %q; use one of %s", b.metric, metrics)
+	case !slices.Contains(estimators, b.estimator):
+		return fault("estimator", "is %q; use one of %s", b.estimator, estimators)
+	case b.estimator == Block && s.Tolerance >= 1:
+		return fault("tolerance", "is ±%g on a cosine, which lies between -1 and 1; use 0.02, say", s.Tolerance)
+	case !(s.Tolerance >= 0) || math.IsInf(s.Tolerance, 0):
+		return fault("tolerance", "is %g; it must be positive (0: the estimator's default)", s.Tolerance)
+	case s.MaxProducts < 0:
+		return fault("max_products", "is %d; it must not be negative (0: no limit)", s.MaxProducts)
+	case s.MaxTime < 0:
+		return fault("max_seconds", "is %g; it must not be negative (0: no limit)", s.MaxTime.Seconds())
+	case s.MaxBytes < 0:
+		return fault("max_bytes", "is %d; it must not be negative (0: 4 GiB)", s.MaxBytes)
 	}
 	return nil
 }

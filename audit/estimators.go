@@ -209,7 +209,7 @@ func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, er
 	case Fisher:
 		own, err := problem{eta: solver.Zero(a.network.Dim()), gradient: gradient}.all(samples)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("audit: %w", err)
 		}
 		return solver.OuterProducts(own, perSample), nil
 	}

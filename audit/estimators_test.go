@@ -243,18 +243,18 @@ func TestEstimatorsForComparisonCertifyNothing(t *testing.T) {
 	})
 	require.Greater(t, worst(subspace), 0.05)
 	require.EqualValues(t, 2, subspace.Solves[0].Products)
-	require.Greater(t, subspace.Solves[0].MaxTrueResidual, 0.1)
+	require.Greater(t, *subspace.Solves[0].MaxTrueResidual, 0.1)
 }
 
 func TestBuilderRefusesSolves(t *testing.T) {
 	fn := models.Fn(smallViT.Fn())
 	from := source{backend: backendtest.Go(t)}
 	for want, configure := range map[string]func(*audit.Builder){
-		`unknown metric "hessian"; use one of ["ntk" "ggn" "fisher" "identity"]`:  func(b *audit.Builder) { b.WithMetric("hessian") },
-		`unknown estimator "kfac"; use one of ["block" "cg-residual" "subspace"]`: func(b *audit.Builder) { b.WithEstimator("kfac") },
-		"no lambda is given":   func(b *audit.Builder) { b.WithLambda() },
-		"given twice":          func(b *audit.Builder) { b.WithLambda(1, 2, 1) },
-		"none may be negative": func(b *audit.Builder) { b.WithMaxBytes(-1) },
+		`audit: metric is "hessian"; use one of [ntk ggn fisher identity]`:    func(b *audit.Builder) { b.WithMetric("hessian") },
+		`audit: estimator is "kfac"; use one of [block cg-residual subspace]`: func(b *audit.Builder) { b.WithEstimator("kfac") },
+		"lambda is empty; name at least one":                                  func(b *audit.Builder) { b.WithLambda() },
+		"lambda has 1 twice":                                                  func(b *audit.Builder) { b.WithLambda(1, 2, 1) },
+		"max_bytes is -1; it must not be negative":                            func(b *audit.Builder) { b.WithMaxBytes(-1) },
 	} {
 		builder := audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0))
 		configure(builder)

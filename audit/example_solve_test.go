@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -40,11 +41,10 @@ func ExampleBuilder_WithDType() {
 	for _, dtype := range []dtypes.DType{dtypes.Float32, dtypes.Float64} {
 		records := recordsOf(audit.New(newModel(spreads, waves(1)), spreads, nil).WithField(temperature).WithGroup(orbits.C4(), waves(2)).
 			WithDType(dtype).WithRelativeLambda(1e-8))
-		what, _, _ := strings.Cut(records.Solves[0].Status, ":") // why, and what to do, follows
-		fmt.Println(records.Solves[0].DType, what)
+		fmt.Println(records.Solves[0].DType, records.Solves[0].Status) // Explanation has the numbers, and what to do
 	}
 	// Output:
-	// Float32 nothing is certified at lambda = 3.3e-08 and below
+	// Float32 rounding
 	// Float64 converged
 }
 
@@ -55,7 +55,7 @@ func ExampleBuilder_WithLambda() {
 		WithGroup(orbits.C4(), waves(1)).WithLambda(1e-4, 1e-2, 1, 100))
 	for _, row := range records.Coherence {
 		if row.Element == "r" {
-			fmt.Printf("lambda %-6g cosine %.2f, by hand %.2f\n", row.Lambda, *row.Median, math.Sqrt(2*row.Lambda/(1+4*row.Lambda)))
+			fmt.Printf("lambda %-6g cosine %.2f, by hand %.2f\n", *row.Lambda, *row.Median, math.Sqrt(2**row.Lambda/(1+4**row.Lambda)))
 		}
 	}
 	// Output:
@@ -135,16 +135,18 @@ func ExampleBuilder_WithMaxProducts() {
 	limited := recordsOf(builder().WithMaxProducts(16).WithMaxTime(time.Minute).WithMaxBytes(1 << 30))
 	contained := 0
 	for i, row := range limited.Influence {
-		if cosine := *exact.Influence[i].Cosine; *row.CosineLow-1e-6 <= cosine && cosine <= *row.CosineHigh+1e-6 {
-			contained++
+		cosine := *exact.Influence[i].Cosine
+		if row.CosineLow == nil || *row.CosineLow-1e-6 <= cosine && cosine <= *row.CosineHigh+1e-6 {
+			contained++ // without bounds nothing is claimed
 		}
 	}
 	solve := limited.Solves[0]
 	fmt.Printf("narrow enough: %t, contain the exact cosine: %d of %d\n", *solve.MaxHalfWidth <= 0.02, contained, len(limited.Influence))
-	fmt.Println(solve.Status[strings.LastIndex(solve.Status, "; ")+2:])
+	explanation := *solve.Explanation
+	fmt.Printf("%s: %s\n", solve.Status, explanation[strings.LastIndex(explanation, "; ")+2:])
 	// Output:
 	// narrow enough: false, contain the exact cosine: 16 of 16
-	// the product limit was reached: raise it, lambda or the tolerance
+	// product limit: the product limit was reached: raise it, lambda or the tolerance
 }
 
 // The second audit starts from what the first has shown of the metric.
@@ -192,4 +194,19 @@ func overlaps(scope *model.Scope, x *graph.Node) *graph.Node {
 func convolves(scope *model.Scope, x *graph.Node) *graph.Node {
 	y := graph.Tanh(layers.Convolution(scope.In("in"), x).Channels(6).KernelSize(3).PadSame().Done())
 	return layers.Convolution(scope.In("out"), y).Channels(1).KernelSize(3).PadSame().Done()
+}
+
+// Settings can be checked without a model, and the error names what a configuration calls them.
+func ExampleBuilder_Check() {
+	builder := audit.New(newModel(spreads, waves(1)), spreads, nil).WithRelativeLambda(0.01, -1)
+	var fault *audit.SettingError
+	if errors.As(builder.Check(), &fault) {
+		fmt.Println(fault.Setting)
+		fmt.Println(fault.Error())
+	}
+	fmt.Println(builder.WithRelativeLambda(0.01).Check())
+	// Output:
+	// relative_lambda
+	// audit: relative_lambda is -1; it must be positive
+	// <nil>
 }

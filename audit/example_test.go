@@ -70,7 +70,7 @@ func ExampleNew() {
 	}
 	for _, group := range auditor.Groups() {
 		all := records.Summary(group)
-		fmt.Printf("%-12s commutator error below 1e-9: %t, coherence %.2f\n", group, all.MedianCommutatorError < 1e-9, *all.Median)
+		fmt.Printf("%-12s commutator error below 1e-9: %t, coherence %.2f\n", group, *all.MedianCommutatorError < 1e-9, *all.Median)
 	}
 	// Output:
 	// [d4 translations]
@@ -104,7 +104,7 @@ func ExampleProbes() {
 		probes.Samples = []audit.Sample{{Class: "long"}, {Class: "long", Trajectory: 1}, {Class: "short"}, {Class: "short", Trajectory: 1}}
 		records := recordsOf(audit.New(newModel(slopes, waves(1)), slopes, nil).WithField(temperature).WithGroup(orbits.C4(), probes))
 		last := records.Influence[len(records.Influence)-1]
-		fmt.Printf("batch size %d, solves: %d, pairs: %d, the last of class %q\n", size, len(records.Solves), len(records.Influence), last.Class)
+		fmt.Printf("batch size %d, solves: %d, pairs: %d, the last of class %q\n", size, len(records.Solves), len(records.Influence), last.RowClass)
 	}
 	// Output:
 	// batch size 1, solves: 4, pairs: 16, the last of class "short"
@@ -232,7 +232,7 @@ func ExampleBuilder_WithOutputField() {
 			WithForwardOnly().WithGroup(orbits.D4(), probes))
 		for _, row := range records.Coherence {
 			if row.Element == "r" || row.Element == "s" {
-				fmt.Printf("pseudoscalars %v, %s: commutator error %.2f\n", output.Pseudoscalars, row.Element, row.MedianCommutatorError)
+				fmt.Printf("pseudoscalars %v, %s: commutator error %.2f\n", output.Pseudoscalars, row.Element, *row.MedianCommutatorError)
 			}
 		}
 	}
@@ -257,7 +257,7 @@ func ExampleBuilder_WithInvariantOutput() {
 		records := recordsOf(audit.New(newModel(fn, waves(1)), fn, loss.SparseCategoricalCrossEntropyLogits).WithField(temperature).
 			WithInvariantOutput().WithGroup(orbits.D4(), images))
 		all := records.Coherence[len(records.Coherence)-1]
-		fmt.Printf("scores change: %t, coherence above 0.95: %t\n", all.MedianCommutatorError > 1e-6, *all.MedianLow > 0.95)
+		fmt.Printf("scores change: %t, coherence above 0.95: %t\n", *all.MedianCommutatorError > 1e-6, *all.MedianLow > 0.95)
 	}
 	// Output:
 	// scores change: false, coherence above 0.95: true
@@ -426,3 +426,55 @@ var goBackend = sync.OnceValue(func() compute.Backend {
 
 // round is a value to two digits, without a sign where it is zero.
 func round(value float64) float64 { return math.Round(100*value)/100 + 0 }
+
+// What an audit's values depend on, as a run notes it.
+func ExampleAuditor_Settings() {
+	auditor, err := audit.New(newModel(spreads, waves(1)), spreads, nil).WithField(temperature).WithGroup(orbits.C4(), waves(2)).
+		WithRelativeLambda(0.1, 0.01).Done()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer auditor.Close()
+	settings := auditor.Settings()
+	for _, name := range []string{"dtype", "estimator", "field", "group c4", "metric", "relative_lambda", "tolerance"} {
+		fmt.Printf("%s: %s\n", name, settings[name])
+	}
+	// Output:
+	// dtype: float32
+	// estimator: block
+	// field: temperature; no vector, rows upwards
+	// group c4: e r r2 r3; 2 probes in batches of 2
+	// metric: ntk
+	// relative_lambda: 0.01, 0.1
+	// tolerance: 0.02
+}
+
+// The headline of each group. Of an estimator that does not certify its values nothing encloses them.
+func ExampleRecords_Summaries() {
+	for _, estimator := range []audit.Estimator{audit.Block, audit.Subspace} {
+		records := recordsOf(audit.New(newModel(spreads, waves(1)), spreads, nil).WithField(temperature).WithEstimator(estimator).
+			WithGroup(orbits.C4(), waves(2)).WithGroup(orbits.Translations(4), waves(2)))
+		for _, row := range records.Summaries() {
+			fmt.Printf("%s by %s: certified %t, enclosed %t\n", row.GroupName, row.Estimator, estimator.Certifies(), row.MedianLow != nil)
+		}
+	}
+	// Output:
+	// c4 by block: certified true, enclosed true
+	// translations by block: certified true, enclosed true
+	// c4 by subspace: certified false, enclosed false
+	// translations by subspace: certified false, enclosed false
+}
+
+// An auditor reads the weights of one store, and belongs to no other training.
+func ExampleAuditor_Audits() {
+	trainer, other := newModel(spreads, waves(1)), newModel(spreads, waves(1))
+	auditor, err := audit.New(trainer, spreads, nil).WithField(temperature).WithGroup(orbits.C4(), waves(2)).Done()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer auditor.Close()
+	fmt.Println(auditor.Audits(trainer.Store()), auditor.Audits(other.Store()))
+	// Output: true false
+}

@@ -50,12 +50,13 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 		scaleName = "sum"
 	}
 	for l, s := range statistics {
-		s.LambdaMax = largest
 		row := SolveRow{
 			Moment: at, GroupName: o.group.Name, Batch: int32(batch), BatchSize: int32(o.batchSize),
 			Metric: string(a.config.metric), MetricScale: scaleName, RelativeLambda: a.config.damping.multiple(l),
-			DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(count), Statistics: s,
+			DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(count),
 		}
+		row.set(s)
+		row.LambdaMax = largest
 		if l == 0 { // the others are by-products
 			row.SetupProducts, row.Seconds = setup+s.SetupProducts, time.Since(start).Seconds()
 		}
@@ -68,7 +69,7 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 // gradient is dC_{g.x_n}, the i-th of a batch's orbit: element by element, sample by sample within an element.
 func (a *Auditor) gradient(ctx context.Context, o *orbit, batch, i int) (row []float64, err error) {
 	if err := context.Cause(ctx); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, err
 	}
 	e, sample := i/o.batchSize, batch*o.batchSize+i%o.batchSize
 	one, err := o.states(e, sample, sample+1)
@@ -78,10 +79,10 @@ func (a *Auditor) gradient(ctx context.Context, o *orbit, batch, i int) (row []f
 	defer one.freeAfter(&err)
 	row = make([]float64, a.network.Dim())
 	if _, err := a.network.With(one.further...).Gradient(row, one.x, one.y); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, err
 	}
 	if norm := floats.Norm(row, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return nil, fmt.Errorf("audit: the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
+		return nil, fmt.Errorf("the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
 	}
 	return row, nil
 }

@@ -87,7 +87,7 @@ func TestInvariantOutput(t *testing.T) {
 							require.Greater(t, *row.MedianLow, 0.995)
 						} else {
 							require.Less(t, *row.MedianHigh, 0.995)
-							require.Greater(t, row.MedianCommutatorError, 1e-4)
+							require.Greater(t, *row.MedianCommutatorError, 1e-4)
 						}
 					}
 				}

@@ -241,10 +241,10 @@ func TestScalingsOfANetworkOfDegreeOne(t *testing.T) {
 					continue
 				}
 				if biases {
-					require.Greater(t, row.MedianCommutatorError, 1e-6)
+					require.Greater(t, *row.MedianCommutatorError, 1e-6)
 					require.Less(t, *row.Median, 0.999)
 				} else {
-					require.Less(t, row.MedianCommutatorError, 1e-28)
+					require.Less(t, *row.MedianCommutatorError, 1e-28)
 					require.InDelta(t, 1, *row.Median, 1e-5, "but for the floor of the RMS")
 				}
 			}

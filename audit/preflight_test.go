@@ -65,7 +65,7 @@ func TestPreflight(t *testing.T) {
 			}
 			require.NoError(t, err)
 			require.EqualValues(t, 8*4, cost.Gradients)
-			require.EqualValues(t, 20+2*8*4, cost.Products)
+			require.EqualValues(t, 2*20+2*8*4, cost.Products, "two batches have a metric each")
 			require.Positive(t, cost.ProductTime)
 			require.Positive(t, cost.Bytes)
 			records, err := auditor.Audit(context.Background(), audit.Moment{})

@@ -49,22 +49,17 @@ func BenchmarkSubspaceGap(b *testing.B) {
 		if row.Element != audit.AllElements {
 			continue
 		}
-		relative := 0.0
-		for _, solve := range block.Solves {
-			if solve.Model == row.Model && solve.Step == row.Step && solve.GroupName == row.GroupName && solve.Lambda == row.Lambda {
-				relative = math.Pow(10, math.Round(math.Log10(solve.Lambda/solve.LambdaMax)))
-			}
-		}
+		relative := *row.RelativeLambda
 		difference, norm, cosine, outside, all := 0.0, 0.0, 0.0, 0, 0
 		for j, exact := range block.Influence {
-			if exact.Model != row.Model || exact.Step != row.Step || exact.GroupName != row.GroupName || exact.Lambda != row.Lambda {
+			if exact.Model != row.Model || exact.Step != row.Step || exact.GroupName != row.GroupName || *exact.RelativeLambda != relative {
 				continue
 			}
 			other := subspace.Influence[j]
 			difference, norm = math.Hypot(difference, other.Influence-exact.Influence), math.Hypot(norm, exact.Influence)
 			cosine = max(cosine, math.Abs(*other.Cosine-*exact.Cosine))
 			all++
-			if *other.Cosine < *exact.CosineLow || *other.Cosine > *exact.CosineHigh {
+			if exact.CosineLow != nil && (*other.Cosine < *exact.CosineLow || *other.Cosine > *exact.CosineHigh) {
 				outside++
 			}
 		}

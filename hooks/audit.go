@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,11 @@ const SharedPrefix = "symaudit/"
 func (h *Hook) Metric(monitor string) func() (name, value string) {
 	return func() (name, value string) {
 		latest := h.newest.Load()
-		if latest == nil {
+		switch {
+		case latest == nil:
 			return monitor, "not audited yet"
+		case *latest == nil:
+			return monitor, "no value" // the audit failed
 		}
 		for _, r := range *latest {
 			switch {
@@ -42,9 +46,9 @@ func (h *Hook) Metric(monitor string) func() (name, value string) {
 // audit runs one audit, writes it, and shows it to the stop rules and the user. One that the context interrupts leaves
 // nothing and is no error.
 func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
-	start := time.Now()
+	start := h.config.now()
 	defer func() {
-		h.lastAudit = time.Now()
+		h.lastAudit = h.config.now()
 		h.latest = h.lastAudit.Sub(start)
 		h.spent += h.latest
 		h.auditing += h.latest
@@ -58,37 +62,49 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 	}
 	h.auditedStep = at.Step // a failed one is not tried again
 	if err != nil {
-		return h.failed(fmt.Errorf("hooks: audit at step %d failed: %w", at.Step, err))
+		h.publish(loop, nil)
+		return h.settle("the audit failed", fmt.Errorf("hooks: audit at step %d failed: %w", at.Step, err))
 	}
-	took := time.Since(start)
+	took := h.config.now().Sub(start)
 
 	complete := *records
 	complete.Training = h.pending.Training
 	h.add(records)
-	if err := h.failed(h.flush()); err != nil {
+	if err := h.settle("the sink failed", h.flush()); err != nil {
 		return err
 	}
 	found := readings(&complete)
-	h.newest.Store(&found)
-	for _, r := range found {
-		if r.value != nil {
-			loop.SharedData[SharedPrefix+r.monitor] = *r.value
-		}
-	}
+	h.publish(loop, found)
 	h.logAudit(at, &complete, found, took)
-	if err := h.failed(h.applyRules(at, found)); err != nil {
+	if err := h.settle("a stop rule cannot be applied", h.applyRules(at, found)); err != nil {
 		return err
 	}
-	if err := h.failed(h.keepBest(loop.Trainer.Store())); err != nil {
+	if err := h.settle("the best weights cannot be kept", h.keepBest(loop.Trainer.Store())); err != nil {
 		return err
 	}
 	if h.config.onAudit == nil {
 		return nil
 	}
 	if err := guard(func() error { h.config.onAudit(&complete); return nil }); err != nil {
-		return h.failed(fmt.Errorf("hooks: the function given to WithOnAudit failed at step %d; the audit is kept: %w", at.Step, err))
+		return h.settle("the function given to WithOnAudit failed", fmt.Errorf("hooks: the function given to WithOnAudit failed at step %d; the audit is kept: %w", at.Step, err))
 	}
 	return nil
+}
+
+// publish shows the values of the latest audit to other hooks and to Metric. One that has ceased to exist is taken away: the
+// value of an earlier audit would be read as that of this one.
+func (h *Hook) publish(loop *train.Loop, found []reading) {
+	for key := range loop.SharedData {
+		if strings.HasPrefix(key, SharedPrefix) {
+			delete(loop.SharedData, key)
+		}
+	}
+	for _, r := range found {
+		if r.value != nil {
+			loop.SharedData[SharedPrefix+r.monitor] = *r.value
+		}
+	}
+	h.newest.Store(&found)
 }
 
 // preflight checks the auditor once, as soon as the model has weights.
@@ -98,12 +114,13 @@ func (h *Hook) preflight(loop *train.Loop) error {
 		return nil
 	}
 	h.checked = true
-	start := time.Now()
+	start := h.config.now()
 	defer func() {
-		h.spent += time.Since(start)
-		h.auditing += time.Since(start)
+		took := h.config.now().Sub(start)
+		h.spent += took
+		h.auditing += took
 	}()
-	var cost audit.Cost
+	var cost audit.Forecast
 	err := guard(func() (err error) {
 		cost, err = checks.Preflight(h.config.ctx)
 		return err
@@ -119,11 +136,12 @@ func (h *Hook) preflight(loop *train.Loop) error {
 		if share := h.config.budget; share != nil && h.latest > 0 {
 			line.Float64("at_most_one_in_seconds", short(h.latest.Seconds() / *share))
 		}
-		line.Msg("an audit will take")
+		line.Msg("an audit will take this at least")
 	case h.cancelled(err):
 	case h.config.preflight == PreflightWarning:
 		h.config.log.Warn().Err(err).Msg("audits of this model will fail or mean nothing")
 	default:
+		h.refused = true
 		return fmt.Errorf("hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): %w", err)
 	}
 	return nil
@@ -156,18 +174,18 @@ func (h *Hook) add(records *audit.Records) {
 	h.pending.Coherence = append(h.pending.Coherence, records.Coherence...)
 }
 
-// failed deals with an error as the user wants: it returns it, or keeps and logs it.
-func (h *Hook) failed(err error) error {
+// settle deals with an error as the user wants: it returns it, or notes it and trains on.
+func (h *Hook) settle(what string, err error) error {
 	if err == nil || h.config.failures == EndTraining {
 		return err
 	}
-	h.keep(err)
+	h.note(what, err)
 	return nil
 }
 
-func (h *Hook) keep(err error) {
+func (h *Hook) note(what string, err error) {
 	h.failures = append(h.failures, err)
-	h.config.log.Error().Err(err).Int64("step", h.step).Msg("audit failed; the training goes on")
+	h.config.log.Error().Err(err).Int64("step", h.step).Msg(what + "; the training goes on")
 }
 
 // cancelled reports whether err comes from the end of the hook's context.
@@ -203,7 +221,7 @@ func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 		}
 		rule.seen = true
 		if r.value == nil {
-			h.config.log.Warn().Str("monitor", rule.Monitor).Int64("step", at.Step).Msg("a stop rule's monitor has no value in this audit")
+			h.config.log.Warn().Str("monitor", rule.Monitor).Int64("step", at.Step).Str("because", r.missing()).Msg("a stop rule's monitor has no value in this audit")
 		}
 		if reason := rule.observe(at.Step, r); reason != "" && h.reason == "" {
 			h.reason = fmt.Sprintf("%s, at step %d, epoch %.6g", reason, at.Step, at.Epoch)
@@ -212,8 +230,26 @@ func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 	return errors.Join(unknown...)
 }
 
-// replay shows the rules the audits of an earlier process.
-func (h *Hook) replay(history []audit.CoherenceRow) error {
+// replay shows the rules the audits of this model that the history has up to a step, each once: where an earlier process measured
+// it twice, the later attempt's.
+func (h *Hook) replay(step int64) error {
+	h.replayed, h.reason = step, ""
+	for i, rule := range h.rules {
+		h.rules[i] = &progress{StopRule: rule.StopRule}
+	}
+	own := func(row audit.CoherenceRow) bool {
+		return row.Model == h.config.model && row.Seed == h.config.seed && row.Step <= step && h.config.ofSeries(row.Moment)
+	}
+	var history []audit.CoherenceRow
+	latest := map[int64]int32{} // attempt, by step
+	for _, row := range h.config.history {
+		if own(row) {
+			history = append(history, row)
+			latest[row.Step] = max(latest[row.Step], row.Attempt)
+		}
+	}
+	history = slices.DeleteFunc(history, func(row audit.CoherenceRow) bool { return row.Attempt < latest[row.Step] })
+	slices.SortStableFunc(history, func(a, b audit.CoherenceRow) int { return cmp.Compare(a.Step, b.Step) })
 	for len(history) > 0 {
 		n := 1
 		for n < len(history) && history[n].Step == history[0].Step {
@@ -243,7 +279,10 @@ func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading
 	status, unconverged := "", 0
 	for _, solve := range records.Solves {
 		if solve.Status != audit.Converged {
-			status = solve.Status
+			status = string(solve.Status)
+			if solve.Explanation != nil {
+				status = *solve.Explanation
+			}
 			unconverged++
 		}
 	}

@@ -101,13 +101,13 @@ func TestTheBestWeightsSurviveAResume(t *testing.T) {
 
 // The folder holds the best of an earlier training, at a later step; and the training goes on after it was stopped.
 func TestAFolderAndALoopAreUsedAgain(t *testing.T) {
-	const wait = 5 * time.Millisecond
+	const wait = time.Second
 	dir := t.TempDir()
 	run := func(coherence ...float64) (*train.Loop, *script, *hooks.Hook) {
 		loop, auditor := newLoop(t), &script{coherence: coherence}
-		pause := 2 * wait // every step is due
-		loop.OnStep("pause", 0, func(*train.Loop, []*tensors.Tensor) error { time.Sleep(pause); return nil })
-		hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EveryDuration(wait)).WithStopRules(patient).WithBestCheckpoint(dir), loop)
+		clock, pause := newClock(), 2*wait // every step is due
+		loop.OnStep("pause", 0, func(*train.Loop, []*tensors.Tensor) error { clock.advance(pause); return nil })
+		hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EveryDuration(wait)).WithStopRules(patient).WithBestCheckpoint(dir).WithClock(clock.now), loop)
 		_, err := loop.RunSteps(endless(2), 20)
 		require.NoError(t, err)
 		pause = 0

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"time"
+	"unicode/utf8"
 
+	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/rs/zerolog"
 
@@ -39,6 +41,7 @@ type Builder struct {
 	failures      FailurePolicy
 	preflight     PreflightLevel
 	log           zerolog.Logger
+	now           func() time.Time // the clock; tests set another
 }
 
 // FailurePolicy is what becomes of the training when an audit or the sink fails.
@@ -58,17 +61,17 @@ type PreflightLevel int
 const (
 	PreflightError   PreflightLevel = iota // they end the training
 	PreflightWarning                       // they are logged
-	PreflightOff                           // nobody looks
+	PreflightOff                           // the check is skipped
 )
 
 // preflighter is an auditor that can check itself; an *audit.Auditor can.
 type preflighter interface {
-	Preflight(ctx context.Context) (audit.Cost, error)
+	Preflight(ctx context.Context) (audit.Forecast, error)
 }
 
 // New starts the configuration of a hook that runs auditor.
 func New(auditor Auditor) *Builder {
-	return &Builder{auditor: auditor, model: "model", trainingEvery: 1, ctx: context.Background(), log: zerolog.Nop()}
+	return &Builder{auditor: auditor, model: "model", trainingEvery: 1, ctx: context.Background(), log: zerolog.Nop(), now: time.Now}
 }
 
 // WithSink streams the records to sink, one Write for each audit, with the training steps since the audit before it.
@@ -113,14 +116,17 @@ func (b *Builder) WithStopRules(rules ...StopRule) *Builder { b.rules = rules; r
 // it cannot be restored the model stays as it is, and Close says so.
 func (b *Builder) WithBestCheckpoint(dir string) *Builder { b.best = dir; return b }
 
-// WithHistory shows the stop rules the audits that a resumed training has behind it, oldest first, so that it stops
-// where it would have stopped uninterrupted. If they have met a rule already, Hook.Stopped says so after Attach.
+// WithHistory shows the stop rules the audits that a resumed training has behind it, so that it stops where it would have
+// stopped uninterrupted: the coherence rows of its run, all of them. Those of other models, seeds and series are left out, and
+// those after the step that the training resumes from, for these audits are still to come. If the history has met a rule
+// already, Hook.Stopped says so after Attach.
 func (b *Builder) WithHistory(rows []audit.CoherenceRow) *Builder {
 	b.history = append([]audit.CoherenceRow{}, rows...) // not nil, though there be none
 	return b
 }
 
-// WithModel names the model and the seed of its training in the records. The default is "model", 0.
+// WithModel names the model and the seed of its training in the records: with the run they are what tells one training's rows from
+// another's, so that each training that writes to a run needs its own. The default is "model", 0.
 func (b *Builder) WithModel(name string, seed int64) *Builder { b.model, b.seed = name, seed; return b }
 
 // WithStepsPerEpoch declares how many steps of the loop, one batch each, make an epoch. Under RunSteps an epoch schedule
@@ -177,6 +183,12 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	if b.ctx == nil {
 		return nil, errors.New("hooks: the context is nil; leave WithContext out")
 	}
+	if b.model == "" || !utf8.ValidString(b.model) {
+		return nil, fmt.Errorf("hooks: the model is called %q; its name must be text in UTF-8, for it stands in every row (WithModel)", b.model)
+	}
+	if of, ok := b.auditor.(interface{ Audits(*model.Store) bool }); ok && !of.Audits(loop.Trainer.Store()) {
+		return nil, errors.New("hooks: the auditor was made with another trainer than the loop's, so that its audits would be of another model; give audit.New the trainer of this loop")
+	}
 	h := &Hook{config: config, auditedStep: -1}
 	for _, rule := range b.rules {
 		if err := rule.Validate(); err != nil {
@@ -193,11 +205,15 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	if b.stepsPerEpoch != nil {
 		h.clock.length = *b.stepsPerEpoch
 	}
-	if err := h.replay(b.history); err != nil {
+	h.step = loop.Trainer.GlobalStep()
+	if err := h.replay(h.step); err != nil {
 		return nil, err
 	}
-	if err := b.describeRun(); err != nil {
+	if err := h.enter(h.step); err != nil {
 		return nil, err
+	}
+	if run, ok := b.sink.(interface{ Attempt() int32 }); ok && run.Attempt() > 1 && len(b.rules) > 0 && b.history == nil {
+		b.log.Warn().Int32("attempt", run.Attempt()).Msg("stop rules begin anew, for they were not shown the audits before the resume: pass those to WithHistory")
 	}
 	const name = "symaudit"
 	loop.OnStart(name, auditPriority, h.onStart)
@@ -208,19 +224,40 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	return h, nil
 }
 
-// describeRun tells a sink that keeps a description which probes are audited, and it refuses others than those of the attempts
-// before, as a *writers.Run does.
-func (b *Builder) describeRun() error {
-	probes, known := b.auditor.(interface{ ProbeHash() string })
-	if described, ok := b.sink.(interface{ SetProbeHash(hash string) error }); ok && known {
-		if err := described.SetProbeHash(probes.ProbeHash()); err != nil {
-			return fmt.Errorf("hooks: %w", err)
-		}
+// keeper is a sink that knows who writes to it and with what settings, as a *writers.Run does.
+type keeper interface {
+	Enter(writer any, model string, seed, step int64, settings map[string]string) error
+	Leave(writer any)
+	SeriesBegan(model string, seed int64) (attempt int32)
+}
+
+// enter tells a sink that keeps a description that this training writes from a step on, and with what audits. It refuses what is
+// no continuation of what it has.
+func (h *Hook) enter(step int64) error {
+	run, ok := h.config.sink.(keeper)
+	if !ok {
+		return nil
 	}
-	if run, ok := b.sink.(interface{ Attempt() int32 }); ok && run.Attempt() > 1 && len(b.rules) > 0 && b.history == nil {
-		b.log.Warn().Int32("attempt", run.Attempt()).Msg("stop rules begin anew, for they were not shown the audits before the resume: pass those to WithHistory")
+	var settings map[string]string
+	if described, ok := h.config.auditor.(interface{ Settings() map[string]string }); ok {
+		settings = described.Settings()
+	}
+	if err := run.Enter(h, h.config.model, h.config.seed, step, settings); err != nil {
+		return fmt.Errorf("hooks: %w", err)
 	}
 	return nil
+}
+
+func (h *Hook) leave() {
+	if run, ok := h.config.sink.(keeper); ok {
+		run.Leave(h)
+	}
+}
+
+// ofSeries reports whether an audit belongs to the series that the sink goes on with.
+func (b *Builder) ofSeries(at audit.Moment) bool {
+	run, ok := b.sink.(keeper)
+	return !ok || at.Attempt >= run.SeriesBegan(b.model, b.seed)
 }
 
 // Between the two a checkpoint hook at priority 100 saves the weights that were audited.

@@ -95,20 +95,21 @@ func ExampleBuilder_WithHistory() {
 	var history []audit.CoherenceRow // writers.Read has it in Records.Coherence
 	for i, coherence := range []float64{0.5, 0.4, 0.3} {
 		history = append(history, audit.CoherenceRow{
-			Moment: audit.Moment{Step: int64(100 * (i + 1))}, GroupName: "d4", Element: audit.AllElements, Median: &coherence,
+			Moment:    audit.Moment{Model: "model", Step: int64(100 * (i + 1))},
+			GroupName: "d4", Element: audit.AllElements, Median: &coherence,
 		})
 	}
-	for _, rows := range [][]audit.CoherenceRow{history[:2], history} {
-		hook, err := hooks.New(measured{}).WithStopRules(rule).WithHistory(rows).Attach(exampleLoop())
+	for _, step := range []int64{250, 300} { // of the checkpoint that the training resumes from
+		hook, err := hooks.New(measured{}).WithStopRules(rule).WithHistory(history).Attach(loopAt(step))
 		if err != nil {
 			panic(err)
 		}
 		reason, stopped := hook.Stopped()
-		fmt.Printf("after %d audits: %t %q\n", len(rows), stopped, reason)
+		fmt.Printf("from step %d: %t %q\n", step, stopped, reason)
 	}
 	// Output:
-	// after 2 audits: false ""
-	// after 3 audits: true "d4/coherence is 0.3 and has not improved on 0.5 (maximize) in 2 audits, at step 300, epoch 0"
+	// from step 250: false ""
+	// from step 300: true "d4/coherence is 0.3 and has not improved on 0.5 (maximize) in 2 audits, at step 300, epoch 0"
 }
 
 // After the second audit coherence only falls. The run ends with the weights of that audit, which a checkpoint hook then saves.

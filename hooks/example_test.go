@@ -188,7 +188,7 @@ func ExampleHook_Metric() {
 
 // Audits that would take an hour each are left out, but for that of the last step.
 func ExampleBuilder_WithBudget() {
-	auditor := preflighted{predicted: audit.Cost{Products: 3600, ProductTime: time.Second}}
+	auditor := preflighted{predicted: audit.Forecast{Products: 3600, ProductTime: time.Second}}
 	for _, share := range []float64{0.05, 1} {
 		loop := exampleLoop()
 		_, err := hooks.New(auditor).WithBudget(share).WithSchedule(hooks.EverySteps(2)).WithOnAudit(printAudit).Attach(loop)
@@ -321,7 +321,7 @@ func ExampleBuilder_WithLogger() {
 	// Output:
 	// INF audit d4/coherence=0.4 d4/commutator_error=0.25 d4/target_error=0.5 epoch=0.25 model=model products=60 step=1
 	// INF audit d4/coherence=0.6 d4/commutator_error=0.25 d4/target_error=0.5 epoch=0.5 model=model products=60 step=2
-	// INF stopping the training reason="d4/coherence is 0.6 [0.58, 0.62], threshold 0.5 (maximize), at step 2, epoch 0.5" step=2
+	// INF stopped the training reason="d4/coherence is 0.6 [0.58, 0.62], threshold 0.5 (maximize), at step 2, epoch 0.5" step=2
 }
 
 // What is done with records when they are safe: here, how much their solves took is added up.
@@ -371,20 +371,32 @@ func (m measured) Audit(_ context.Context, at audit.Moment) (*audit.Records, err
 	return &audit.Records{
 		Coherence: []audit.CoherenceRow{{
 			Moment: at, GroupName: "d4", Element: audit.AllElements, Median: &value, MedianLow: &low, MedianHigh: &high,
-			MedianTargetError: 0.5, MedianCommutatorError: 0.25,
+			MedianTargetError: new(0.5), MedianCommutatorError: new(0.25),
 		}},
 		Solves: []audit.SolveRow{{Moment: at, GroupName: "d4", Products: 40, SetupProducts: 20, Status: audit.Converged}},
 	}, nil
 }
 
+// loopAt is one of a training that has made so many steps.
+func loopAt(step int64) *train.Loop {
+	trainer := exampleLoop().Trainer
+	setStep(trainer.Store(), step)
+	return train.NewLoop(trainer)
+}
+
+// setStep is what loading a checkpoint does to the step.
+func setStep(store *model.Store, step int64) {
+	optimizer.GetGlobalStepVar(store).MustSetValue(tensors.FromScalar(step))
+}
+
 // preflighted is one with a preflight.
 type preflighted struct {
 	measured
-	predicted audit.Cost
+	predicted audit.Forecast
 	fault     error
 }
 
-func (c preflighted) Preflight(context.Context) (audit.Cost, error) { return c.predicted, c.fault }
+func (c preflighted) Preflight(context.Context) (audit.Forecast, error) { return c.predicted, c.fault }
 
 // slow is one that never ends by itself.
 type slow struct{}

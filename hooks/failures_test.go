@@ -130,9 +130,9 @@ type checked struct {
 	loop  *train.Loop
 }
 
-func (c *checked) Preflight(context.Context) (audit.Cost, error) {
+func (c *checked) Preflight(context.Context) (audit.Forecast, error) {
 	c.calls = append(c.calls, c.loop.Trainer.GlobalStep())
-	return audit.Cost{Gradients: 32, Products: 84, ProductTime: time.Second, Bytes: 3 << 20}, c.err
+	return audit.Forecast{Gradients: 32, Products: 84, ProductTime: time.Second, Bytes: 3 << 20}, c.err
 }
 
 func TestPreflightLevels(t *testing.T) {
@@ -144,7 +144,7 @@ func TestPreflightLevels(t *testing.T) {
 		want  string // of the error
 		log   string
 	}{
-		"sound":   {hooks.PreflightError, nil, []int64{1}, "", `"gradients":32,"products_at_least":84,"seconds_a_product":1,"seconds_at_least":84,"mib":3,"message":"an audit will take"`},
+		"sound":   {hooks.PreflightError, nil, []int64{1}, "", `"gradients":32,"products_at_least":84,"seconds_a_product":1,"seconds_at_least":84,"mib":3,"message":"an audit will take this at least"`},
 		"error":   {hooks.PreflightError, fault, []int64{1}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the kernel of /even is even", ""},
 		"warning": {hooks.PreflightWarning, fault, []int64{1}, "", `"error":"the kernel of /even is even"`},
 		"off":     {hooks.PreflightOff, fault, nil, "", ""},

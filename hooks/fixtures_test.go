@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
@@ -19,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/solver"
 )
 
 const learningRate = 0.01
@@ -120,7 +122,8 @@ func (s *script) Audit(_ context.Context, at audit.Moment) (*audit.Records, erro
 	}
 	s.moments = append(s.moments, at)
 	row := audit.CoherenceRow{
-		Moment: at, GroupName: "d4", Element: audit.AllElements, MedianTargetError: 0.5, MedianCommutatorError: 0.25,
+		Moment: at, GroupName: "d4", Element: audit.AllElements, N: 8, RelativeLambda: ptr(0.01),
+		NErrors: 8, NFiniteTargetErrors: 8, NFiniteCommutatorErrors: 8, MedianTargetError: ptr(0.5), MedianCommutatorError: ptr(0.25),
 	}
 	if n := len(s.coherence); n > 0 {
 		if value := s.coherence[min(len(s.moments), n)-1]; value == value {
@@ -131,11 +134,11 @@ func (s *script) Audit(_ context.Context, at audit.Moment) (*audit.Records, erro
 	other.Element = "r"
 	// At a larger lambda, which nothing should look at.
 	damped, wrong := row, 77.0
-	damped.Lambda, damped.Median, damped.MedianTargetError, damped.MedianCommutatorError = 1, &wrong, wrong, wrong
+	damped.RelativeLambda, damped.Median, damped.MedianTargetError, damped.MedianCommutatorError = ptr(1.0), &wrong, &wrong, &wrong
 	return &audit.Records{
 		Coherence: []audit.CoherenceRow{other, row, damped},
 		Errors:    []audit.ErrorRow{{Moment: at, GroupName: "d4", Element: "r"}},
-		Solves:    []audit.SolveRow{{Moment: at, Products: 40, SetupProducts: 2, Status: "converged"}},
+		Solves:    []audit.SolveRow{{Moment: at, Products: 40, SetupProducts: 2, Status: solver.Converged}},
 	}, nil
 }
 
@@ -153,6 +156,17 @@ func (s *script) epochs() []float64 {
 		epochs = append(epochs, at.Epoch)
 	}
 	return epochs
+}
+
+// ticking is a clock that moves when it is told to.
+type ticking struct{ time time.Time }
+
+func newClock() *ticking { return &ticking{time.Unix(1e9, 0)} }
+
+func (c *ticking) now() time.Time           { return c.time }
+func (c *ticking) advance(by time.Duration) { c.time = c.time.Add(by) }
+func (c *ticking) takes(t time.Duration) func() error {
+	return func() error { c.advance(t); return nil }
 }
 
 // memory is a sink; it fails while fail is set.

@@ -21,45 +21,58 @@ import (
 )
 
 // Hook is an auditor attached to a loop. Like the loop it is not safe for concurrent use.
+//
+// What it remembers has one of three lives. For good: the configuration, failures, what each rule has seen, records that the sink
+// did not take. For one run of the loop, from onStart to onEnd: why a rule stops it, its times, its dataset. And of the step
+// before: its number, epoch and end. A run that begins at an earlier step than the one before ended with, from weights that
+// were restored, goes on with the rules' best and without the records of the steps that it takes back.
 type Hook struct {
-	config Builder
-	clock  clock
+	config Builder // as Attach has checked it; never changes
+	clock  epochClock
 	rules  []*progress
-	closed bool
+	closed bool // no run begins any more
 
-	// The run under way.
-	runEpochs    bool     // RunEpochs, not RunSteps
-	dataset      *dataset // the loop's, if it is one of ours
-	epoch        int      // loop.Epoch at the step before
-	step         int64    // optimizer steps done at the loop's step before
-	stepped      bool     // the run has made a step
-	auditedStep  int64    // the latest audit's; -1 before the first
-	reason       string   // why a rule stops the run; "" while none does
-	cut          bool     // steps were left when it did
-	learningRate *model.Variable
-	rateless     bool // no learning rate was found, and that has been said
+	// The run under way, or the latest.
+	runEpochs bool     // RunEpochs, not RunSteps
+	dataset   *dataset // the loop's, if it is one of ours
+	stepped   bool     // the run has made a step
+	reason    string   // why a rule stops the run; "" while none does, and again where it has stopped nothing
+	asked     string   // why the run was asked to end after its latest step: reason, or that the context is done
+	cut       bool     // steps were left when it did
 
-	// Time, for step_seconds.
+	// The step before. step is never behind the trainer's while a run is under way.
+	epoch       int   // loop.Epoch
+	step        int64 // optimizer steps done
+	auditedStep int64 // the latest audit's; -1 before the first. Equal to step: there is nothing new to audit
+
+	learningRate *model.Variable // found once in each run; nil before
+	rateless     bool            // no learning rate was found, and that has been said
+
+	// Time, for step_seconds: what the audits within a step take is none of the step's.
 	since time.Time     // end of the step before
-	spent time.Duration // of it on audits
+	spent time.Duration // since then, on audits
 
 	// Time of this run, for schedules and the budget.
 	started, lastAudit time.Time
-	auditing, latest   time.Duration // in all audits and the preflight, in the latest audit or as predicted for the first
+	auditing           time.Duration // in all audits and the preflight
+	latest             time.Duration // in the latest audit, or as predicted for the first; 0 while neither is known
 	audits             int
 
-	failures   []error
+	failures   []error                   // that the training has survived
 	unrestored error                     // of restoring the best checkpoint
-	checked    bool                      // by preflight
-	newest     atomic.Pointer[[]reading] // of the latest audit
+	checked    bool                      // by preflight, which runs once
+	refused    bool                      // by preflight: the training was not begun, and nothing of it is kept
+	newest     atomic.Pointer[[]reading] // of the latest audit; read from other goroutines
+	replayed   int64                     // step of the trainer when the rules were shown the history
 
-	// Records that the sink does not have yet. Their last rows of training steps may still lack the epoch.
+	// Records that the sink does not have yet, in the order of their steps. The last training rows may still lack their epoch.
 	pending audit.Records
-	undated []int // batches done at each of those rows
+	undated []int // batches done at each of those rows, which are the last of pending.Training
 }
 
-// Stopped reports whether a stop rule ended the latest run before its end, and which one, with its value, threshold, step and epoch.
-// Before the first run it speaks of the history; see Builder.WithHistory.
+// Stopped reports whether a stop rule ended the latest run before its end, and which one, with its value, threshold, step and
+// epoch. A rule that is met by the audit of the last step has stopped nothing. Before the first run it speaks of the history;
+// see Builder.WithHistory.
 func (h *Hook) Stopped() (reason string, stopped bool) { return h.reason, h.reason != "" }
 
 // Close writes the training steps recorded since the last audit, those of a run that ended with an error for instance. It
@@ -69,6 +82,10 @@ func (h *Hook) Close() error {
 		return nil
 	}
 	h.closed = true
+	defer h.leave()
+	if h.refused {
+		return h.unrestored // of a training that was not begun nothing is written
+	}
 	return errors.Join(h.unrestored, h.flush())
 }
 
@@ -76,21 +93,24 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	if h.closed {
 		return errors.New("hooks: the hook is closed; close it after the last run of its loop")
 	}
+	if err := h.begin(loop.Trainer.GlobalStep()); err != nil {
+		return err
+	}
 	h.runEpochs = loop.EndStep < 0
 	h.dataset = h.own(ds)
-	h.reason, h.cut = "", false
-	h.epoch, h.step, h.stepped = loop.Epoch, loop.Trainer.GlobalStep(), false
+	h.reason, h.asked, h.cut = "", "", false
+	h.epoch, h.stepped = loop.Epoch, false
 	h.learningRate = nil
 	if err := h.checkRun(ds); err != nil {
 		return err
 	}
-	if err := h.failed(h.flush()); err != nil { // of a run that ended with an error
+	if err := h.settle("the sink failed", h.flush()); err != nil { // of a run that ended with an error
 		return err
 	}
 	if h.dataset != nil {
 		h.dataset.stopped = false
 	}
-	h.started = time.Now()
+	h.started = h.config.now()
 	h.lastAudit, h.auditing, h.audits = h.started, 0, 0
 	h.clock.start(loop.LoopStep, h.runEpochs)
 	if h.clock.length == 0 && !h.runEpochs {
@@ -107,8 +127,40 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 			return err
 		}
 	}
-	h.since, h.spent = time.Now(), 0
+	h.since, h.spent = h.config.now(), 0
 	return nil
+}
+
+// begin takes a run up at a step: that of the run before, or an earlier one whose weights were restored. A rule that has stopped
+// the run before begins to count its patience anew; what is best so far stays.
+func (h *Hook) begin(step int64) error {
+	if h.replayed != step && h.audits == 0 && !h.stepped && h.auditedStep < 0 {
+		// The weights were loaded after Attach: the history counts up to here.
+		if err := h.replay(step); err != nil {
+			return err
+		}
+	}
+	h.dropAfter(step)
+	h.auditedStep = min(h.auditedStep, step)
+	if h.reason != "" {
+		for _, rule := range h.rules {
+			rule.stale = 0
+		}
+	}
+	h.step = step
+	return h.enter(step)
+}
+
+// dropAfter forgets records that the sink has not taken, of steps that the training has taken back.
+func (h *Hook) dropAfter(step int64) {
+	later := func(at audit.Moment) bool { return at.Step > step }
+	before := len(h.pending.Training)
+	h.pending.Training = slices.DeleteFunc(h.pending.Training, func(row audit.TrainingRow) bool { return later(row.Moment) })
+	h.undated = h.undated[:max(0, len(h.undated)-(before-len(h.pending.Training)))]
+	h.pending.Errors = slices.DeleteFunc(h.pending.Errors, func(row audit.ErrorRow) bool { return later(row.Moment) })
+	h.pending.Influence = slices.DeleteFunc(h.pending.Influence, func(row audit.InfluenceRow) bool { return later(row.Moment) })
+	h.pending.Solves = slices.DeleteFunc(h.pending.Solves, func(row audit.SolveRow) bool { return later(row.Moment) })
+	h.pending.Coherence = slices.DeleteFunc(h.pending.Coherence, func(row audit.CoherenceRow) bool { return later(row.Moment) })
 }
 
 // Best is the step and value of the audit that is best by the first stop rule; false before there is one.
@@ -175,7 +227,7 @@ func (h *Hook) overBudget(at time.Time) bool {
 
 // onStep records the step and audits it when it is due.
 func (h *Hook) onStep(loop *train.Loop, metrics []*tensors.Tensor) error {
-	ended := time.Now()
+	ended := h.config.now()
 	seconds := (ended.Sub(h.since) - h.spent).Seconds()
 	h.since, h.spent = ended, 0
 
@@ -191,7 +243,7 @@ func (h *Hook) onStep(loop *train.Loop, metrics []*tensors.Tensor) error {
 	loss := shapes.ConvertTo[float64](metrics[0].Value()) // GoMLX's trainer puts the batch loss first
 	if h.step%int64(h.config.trainingEvery) == 0 {
 		rate, err := h.rate(loop.Trainer.Store(), advanced)
-		if err = h.failed(err); err != nil {
+		if err = h.settle("the learning rate cannot be read", err); err != nil {
 			return err
 		}
 		h.pending.Training = append(h.pending.Training, audit.TrainingRow{
@@ -214,16 +266,15 @@ func (h *Hook) onStep(loop *train.Loop, metrics []*tensors.Tensor) error {
 
 // onStepStop ends the run after this step, when a rule or the context says so.
 func (h *Hook) onStepStop(loop *train.Loop, _ []*tensors.Tensor) error {
-	why := h.reason
-	if err := context.Cause(h.config.ctx); why == "" && err != nil {
-		why = err.Error()
+	h.asked = h.reason
+	if err := context.Cause(h.config.ctx); h.asked == "" && err != nil {
+		h.asked = err.Error()
 	}
-	if why == "" {
+	if h.asked == "" {
 		return nil
 	}
-	h.config.log.Info().Int64("step", h.step).Str("reason", why).Msg("stopping the training")
 	if h.dataset != nil {
-		h.dataset.stopped = true
+		h.dataset.stopped = true // it finds out whether anything was left
 	}
 	if !h.runEpochs {
 		h.cut = loop.LoopStep+1 < loop.EndStep
@@ -253,7 +304,7 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 			return err
 		}
 	}
-	if total := time.Since(h.started); h.config.budget != nil && h.audits > 0 {
+	if total := h.config.now().Sub(h.started); h.config.budget != nil && h.audits > 0 {
 		h.config.log.Info().Int("audits", h.audits).Float64("share", short(h.auditing.Seconds()/total.Seconds())).
 			Float64("budget", *h.config.budget).Msg("time spent on audits")
 	}
@@ -263,14 +314,22 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 				Msg("the run had too few audits for the patience of a stop rule: train longer, audit more often, or raise the budget")
 		}
 	}
-	if h.reason != "" && !h.cut {
-		h.reason = "" // a rule met by the audit of the last step has stopped nothing
+	switch line := h.config.log.Info().Int64("step", h.step).Str("reason", h.asked); {
+	case h.asked == "":
+	case h.cut:
+		line.Msg("stopped the training")
+	default:
+		line.Msg("a stop was asked for by the last step: nothing was left to stop")
 	}
+	if !h.cut {
+		h.reason = ""
+	}
+	written := h.flush() // of the steps that the best weights take back
 	if err := h.restoreBest(loop.Trainer.Store()); err != nil {
-		h.keep(err) // returned here, it would keep the hooks after this one from saving what there is
+		h.note("the best weights cannot be restored", err) // returned here, it would keep the hooks after this one from saving what there is
 		h.unrestored = err
 	}
-	return h.failed(h.flush())
+	return h.settle("the sink failed", written)
 }
 
 // followEpochs reports whether the step just done was the last of an epoch.

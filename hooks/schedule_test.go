@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/train"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -79,15 +81,17 @@ type costly struct {
 	predicted time.Duration
 }
 
-func (c *costly) Preflight(context.Context) (audit.Cost, error) {
-	return audit.Cost{Products: 10, ProductTime: c.predicted / 10}, nil
+func (c *costly) Preflight(context.Context) (audit.Forecast, error) {
+	return audit.Forecast{Products: 10, ProductTime: c.predicted / 10}, nil
 }
 
 func TestWithoutAScheduleAuditsTakeTheDefaultBudget(t *testing.T) {
 	for predicted, want := range map[time.Duration][]int64{0: {1, 9}, time.Hour: {9}} {
-		auditor := &costly{script{before: func() error { time.Sleep(100 * time.Millisecond); return nil }}, predicted}
+		clock := newClock()
+		auditor := &costly{script{before: clock.takes(time.Second)}, predicted}
 		loop, log := newLoop(t), &bytes.Buffer{}
-		attach(t, hooks.New(auditor).WithLogger(zerolog.New(log)), loop)
+		loop.OnStep("first", 0, func(*train.Loop, []*tensors.Tensor) error { return clock.takes(100 * time.Millisecond)() })
+		attach(t, hooks.New(auditor).WithLogger(zerolog.New(log)).WithClock(clock.now), loop)
 		_, err := loop.RunSteps(endless(2), 9)
 		require.NoError(t, err)
 		require.Equal(t, want, auditor.steps(), "predicted %v", predicted)
@@ -99,8 +103,10 @@ func TestABudgetSpacesAudits(t *testing.T) {
 	const slow = 20 * time.Millisecond
 	audits := map[float64]int{}
 	for _, share := range []float64{0.01, 1} {
-		loop, auditor := newLoop(t), &script{before: func() error { time.Sleep(slow); return nil }}
-		attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithBudget(share), loop)
+		clock := newClock()
+		loop, auditor := newLoop(t), &script{before: clock.takes(slow)}
+		loop.OnStep("first", 0, func(*train.Loop, []*tensors.Tensor) error { return clock.takes(time.Millisecond)() })
+		attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithBudget(share).WithClock(clock.now), loop)
 		_, err := loop.RunSteps(endless(2), 10)
 		require.NoError(t, err)
 		audits[share] = len(auditor.moments)

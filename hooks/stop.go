@@ -64,15 +64,30 @@ type StopRule struct {
 // quantity is what can be monitored of a group.
 type quantity struct {
 	name string
-	of   func(*audit.CoherenceRow) (value, low, high *float64) // bounds are nil where the value is exact or nothing is known
+	of   func(*audit.CoherenceRow) reading
 }
 
 var quantities = []quantity{
-	{"coherence", func(row *audit.CoherenceRow) (value, low, high *float64) {
-		return row.Median, row.MedianLow, row.MedianHigh
+	{"coherence", func(row *audit.CoherenceRow) reading {
+		r := reading{value: row.Median, low: row.MedianLow, high: row.MedianHigh}
+		if audit.Estimator(row.Estimator).Certifies() && r.low == nil || r.low != nil && *r.low <= -1 && *r.high >= 1 {
+			r.value, r.why = nil, "its interval is all of [-1, 1]: the solves' status says what limits them"
+		}
+		if row.N == 0 {
+			r.why = "no sample has a cosine: its gradient vanishes, or there is no influence in this audit"
+		}
+		return r
 	}},
-	{"target_error", func(row *audit.CoherenceRow) (value, low, high *float64) { return &row.MedianTargetError, nil, nil }},
-	{"commutator_error", func(row *audit.CoherenceRow) (value, low, high *float64) { return &row.MedianCommutatorError, nil, nil }},
+	{"target_error", func(row *audit.CoherenceRow) reading {
+		return errorReading(row.MedianTargetError, row.NFiniteTargetErrors, row.NErrors)
+	}},
+	{"commutator_error", func(row *audit.CoherenceRow) reading {
+		return errorReading(row.MedianCommutatorError, row.NFiniteCommutatorErrors, row.NErrors)
+	}},
+}
+
+func errorReading(median *float64, finite, all int32) reading {
+	return reading{value: median, why: fmt.Sprintf("%d of %d values are not finite", all-finite, all)}
 }
 
 // Validate reports the first setting that cannot work. Whether the group is audited, Attach or the first audit tells.
@@ -137,6 +152,15 @@ type reading struct {
 	monitor   string
 	value     *float64
 	low, high *float64 // bounds on the exact value; nil where there are none
+	why       string   // there is no value, if there is none
+}
+
+// missing says why there is no value.
+func (r reading) missing() string {
+	if r.monitor == "" {
+		return "the audit did not summarise the group"
+	}
+	return r.why
 }
 
 // ends are the worse and the better end of the interval, the value where there is none.
@@ -158,33 +182,31 @@ func (r reading) String() string {
 	return fmt.Sprintf("%.6g [%.6g, %.6g]", *r.value, *r.low, *r.high)
 }
 
-// readings lists all that can be monitored in an audit; of several lambdas the first, which is the smallest, counts.
+// readings lists all that can be monitored in an audit; of several dampings the smallest counts.
 func readings(records *audit.Records) []reading {
 	var all []reading
-	for i := range records.Coherence {
-		row := &records.Coherence[i]
-		if row.Element != audit.AllElements || slices.ContainsFunc(all, func(r reading) bool { return r.monitor[:strings.LastIndex(r.monitor, "/")] == row.GroupName }) {
-			continue
-		}
+	for _, row := range records.Summaries() {
 		for _, quantity := range quantities {
-			value, low, high := quantity.of(row)
-			if value != nil && math.IsNaN(*value) || low != nil && high != nil && *low <= -1 && *high >= 1 {
-				value = nil // of a cosine that may be anything nothing is known
+			r := quantity.of(row)
+			r.monitor = row.GroupName + "/" + quantity.name
+			if r.value != nil && math.IsNaN(*r.value) {
+				r.value = nil // of an auditor of one's own
 			}
-			all = append(all, reading{row.GroupName + "/" + quantity.name, value, low, high})
+			all = append(all, r)
 		}
 	}
 	return all
 }
 
-// progress is a stop rule with what it remembers.
+// progress is a stop rule with what it has seen. Audits of FirstStep and later count, each step once.
 type progress struct {
 	StopRule
-	best     *float64 // nil before the first value
+	best     *float64 // value seen; nil before the first
 	bestStep int64    // at which it was
-	stale    int      // audits in a row without an improvement
-	seen     bool     // an audit has been observed
-	latest   int64    // step of the audit observed last, plus 1
+	mark     *float64 // value that an audit has to be better than by more than MinDelta; never better than best
+	stale    int      // audits in a row that were not
+	seen     bool     // an audit has been observed: its monitor exists
+	latest   int64    // step of the audit observed last, plus 1; 0 before the first
 }
 
 // observe takes the reading of an audit at a step and returns why to stop, or "".
@@ -193,14 +215,16 @@ func (p *progress) observe(step int64, r reading) (reason string) {
 		return "" // of the same weights nothing new is learned: a resume with an initial audit repeats the one before
 	}
 	p.latest = step + 1
-	value := r.value
-	if value != nil && (p.best == nil || p.Mode.better(*value, *p.best, p.MinDelta)) {
-		best := *value
-		p.best, p.bestStep, p.stale = &best, step, 0
-	} else {
+	if value := r.value; value != nil {
+		if p.best == nil || p.Mode.better(*value, *p.best, 0) {
+			best := *value
+			p.best, p.bestStep = &best, step
+		}
 		p.stale++
-	}
-	if value != nil {
+		if p.mark == nil || p.Mode.better(*value, *p.mark, p.MinDelta) {
+			mark := *value
+			p.mark, p.stale = &mark, 0
+		}
 		worse, better := r.ends(p.Mode)
 		if p.Threshold != nil && !p.Mode.better(*p.Threshold, *worse, 0) {
 			return fmt.Sprintf("%s is %s, threshold %.6g (%s)", p.Monitor, r, *p.Threshold, p.Mode)
@@ -208,20 +232,22 @@ func (p *progress) observe(step int64, r reading) (reason string) {
 		if p.Divergence != nil && p.Mode.better(*p.Divergence, *better, 0) {
 			return fmt.Sprintf("%s is %s, worse than %.6g (%s)", p.Monitor, r, *p.Divergence, p.Mode)
 		}
+	} else {
+		p.stale++
 	}
 	if p.Patience == 0 || p.stale < p.Patience {
 		return ""
 	}
-	if p.best == nil {
+	if p.mark == nil {
 		return fmt.Sprintf("%s has had no value in %d audits", p.Monitor, p.stale)
 	}
 	now := "has no value"
-	if value != nil {
+	if r.value != nil {
 		now = fmt.Sprintf("is %s", r)
 	}
 	least := ""
 	if p.MinDelta > 0 {
 		least = fmt.Sprintf(" by more than %g", p.MinDelta)
 	}
-	return fmt.Sprintf("%s %s and has not improved on %.6g%s (%s) in %d audits", p.Monitor, now, *p.best, least, p.Mode, p.stale)
+	return fmt.Sprintf("%s %s and has not improved on %.6g%s (%s) in %d audits", p.Monitor, now, *p.mark, least, p.Mode, p.stale)
 }

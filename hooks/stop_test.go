@@ -157,7 +157,7 @@ func TestARuleMetByTheLastAuditHasStoppedNothing(t *testing.T) {
 
 // A resumed training whose first audit is of the weights that its history ends with has seen nothing new.
 func TestAnAuditOfTheSameStepCountsOnce(t *testing.T) {
-	rows := []audit.CoherenceRow{{GroupName: "d4", Element: audit.AllElements, Median: ptr(0.5)}} // at step 0
+	rows := []audit.CoherenceRow{{Moment: audit.Moment{Model: "model"}, GroupName: "d4", Element: audit.AllElements, N: 1, Median: ptr(0.5)}} // at step 0
 	loop, auditor := newLoop(t), &script{coherence: []float64{0.5, 0.4, 0.6, 0.6}}
 	_, err := loop.Trainer.EvalStep(newSamples().batch(2)) // makes the weights
 	require.NoError(t, err)
@@ -189,7 +189,7 @@ func TestHistoryOfAResumedTraining(t *testing.T) {
 	rule := hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 3}
 	sink := &memory{}
 	attachAt := func(audits int, rows []audit.CoherenceRow) (*train.Loop, *script, *hooks.Hook) {
-		loop, auditor := newLoop(t), &script{coherence: coherence[audits:]}
+		loop, auditor := loopAt(int64(audits)), &script{coherence: coherence[audits:]}
 		hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).WithSink(sink).WithStopRules(rule).WithHistory(rows), loop)
 		return loop, auditor, hook
 	}
@@ -215,10 +215,10 @@ func TestHistoryOfAResumedTraining(t *testing.T) {
 	sink.writes = sink.writes[:3]
 	all := rows()
 	for i := range all {
-		all[i].Step, all[i].Median = int64(i/2), ptr(0.5) // two rows an audit
+		all[i].Step, all[i].Median = int64(i/3), ptr(0.5) // three rows an audit
 	}
-	_, _, hook = attachAt(0, append(all, audit.CoherenceRow{
-		Moment: audit.Moment{Step: 3}, GroupName: "d4", Element: audit.AllElements, Median: ptr(0.4),
+	_, _, hook = attachAt(3, append(all, audit.CoherenceRow{
+		Moment: audit.Moment{Model: "model", Step: 3}, GroupName: "d4", Element: audit.AllElements, Median: ptr(0.4),
 	}))
 	reason, stopped = hook.Stopped()
 	require.True(t, stopped, "the history has met the rule")
@@ -381,36 +381,42 @@ func TestACosineThatMayBeAnythingIsNoValue(t *testing.T) {
 // described is a sink that keeps a description of the run, of its second attempt.
 type described struct {
 	memory
-	hash string
+	probes string
+	began  int32 // attempt of the series
 }
 
 func (d *described) Attempt() int32 { return 2 }
-func (d *described) SetProbeHash(hash string) error {
-	if d.hash != "" && d.hash != hash {
-		return fmt.Errorf("audited on probes %s, not %s", d.hash, hash)
+
+func (d *described) Enter(_ any, model string, seed, step int64, settings map[string]string) error {
+	if probes := settings[audit.SettingProbes]; d.probes != "" && d.probes != probes {
+		return fmt.Errorf("%s, seed %d at step %d: audited on probes %s, not %s", model, seed, step, d.probes, probes)
 	}
-	d.hash = hash
+	d.probes = settings[audit.SettingProbes]
 	return nil
 }
 
-type hashed struct{ script }
+func (d *described) Leave(any) {}
 
-func (*hashed) ProbeHash() string { return "4567" }
+func (d *described) SeriesBegan(string, int64) int32 { return d.began }
 
-func TestTheSinkIsToldWhichProbesAreAudited(t *testing.T) {
+type set struct{ script }
+
+func (*set) Settings() map[string]string { return map[string]string{audit.SettingProbes: "4567"} }
+
+func TestTheSinkIsToldWhatIsAudited(t *testing.T) {
 	log := &bytes.Buffer{}
 	sink := &described{}
 	builder := func() *hooks.Builder {
-		return hooks.New(&hashed{}).WithSink(sink).WithLogger(zerolog.New(log)).
+		return hooks.New(&set{}).WithSink(sink).WithLogger(zerolog.New(log)).
 			WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 3})
 	}
 	attach(t, builder(), newLoop(t))
-	require.Equal(t, "4567", sink.hash)
+	require.Equal(t, "4567", sink.probes)
 	require.Contains(t, log.String(), "stop rules begin anew")
 	log.Reset()
 	attach(t, builder().WithHistory(nil), newLoop(t))
 	require.Empty(t, log.String(), "there was none")
-	sink.hash = "0123"
+	sink.probes = "0123"
 	_, err := builder().Attach(newLoop(t))
-	require.EqualError(t, err, "hooks: audited on probes 0123, not 4567")
+	require.EqualError(t, err, "hooks: model, seed 0 at step 0: audited on probes 0123, not 4567")
 }

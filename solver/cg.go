@@ -9,6 +9,9 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
+// DefaultResidual is the relative residual that is asked for when nothing else is.
+const DefaultResidual = 1e-3
+
 // Options bounds a solve.
 type Options struct {
 	// Tolerance is the largest accepted ||b - A x|| / ||b|| of any right-hand side, measured with a product of its own
@@ -77,7 +80,7 @@ func ConjugateGradient(ctx context.Context, op Operator, lambda float64, rhs *ma
 		return nil, fmt.Errorf("solver: tolerance is %g; it must be positive (0 means 1e-3)", options.Tolerance)
 	}
 	if options.Tolerance == 0 {
-		options.Tolerance = 1e-3
+		options.Tolerance = DefaultResidual
 	}
 	if options.MaxProducts == 0 {
 		options.MaxProducts = 1000 * int64(k)

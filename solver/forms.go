@@ -234,7 +234,11 @@ func (f *Forms) ending(l int) ending {
 func (f *Forms) Statistics(l int) Statistics {
 	s := Statistics{
 		Lambda: f.lambdas[l], LambdaMax: f.LambdaMax, BlockSize: int32(f.BlockSize), Iterations: int32(f.Iterations),
-		SketchRank: int32(f.SketchRank), MaxHalfWidth: finiteOrNil(f.HalfWidth(l)),
+		SketchRank: int32(f.SketchRank),
+	}
+	if certified := func(p *part) bool { return p.bounds[l].gap != nil }; len(f.parts) == 0 || slices.ContainsFunc(f.parts, certified) {
+		width := f.HalfWidth(l)
+		s.MaxHalfWidth = &width
 	}
 	if l == slices.Index(f.lambdas, slices.Min(f.lambdas)) {
 		s.Products, s.SetupProducts, s.MaxTrueResidual = f.Products, f.Setup, &f.Residual
@@ -381,8 +385,8 @@ func (f *Forms) Cosine(l, i, j int) (cosine Interval, ok bool) {
 	return cosine, !math.IsNaN(cosine.Value)
 }
 
-// HalfWidth is the largest half-width at the l-th lambda of what FormOptions.Tolerance limits; infinite where something is not
-// certified.
+// HalfWidth is the largest half-width at the l-th lambda of what FormOptions.Tolerance limits; 1 where something is not
+// certified, for a cosine lies in [-1, 1].
 func (f *Forms) HalfWidth(l int) float64 {
 	widest := 0.0
 	for _, p := range f.parts {

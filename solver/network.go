@@ -1,6 +1,7 @@
 package solver
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 	"gonum.org/v1/gonum/mat"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver/forward"
 )
 
@@ -340,14 +342,11 @@ func (n *Network) flatGradient(scalar *graph.Node) *graph.Node {
 func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor, labels ...any) (*tensors.Tensor, error) {
 	v := n.vector(direction)
 	outputs, err := n.run(exec, x, append(slices.Clone(labels), v)...)
-	if err != nil {
+	if err = errors.Join(err, v.FinalizeAll()); err != nil {
 		return nil, err
 	}
-	return outputs[0], v.FinalizeAll()
+	return outputs[0], nil
 }
-
-// causer is an error with words of GoMLX's before it, which name its own programs and nothing that a user knows.
-type causer interface{ Cause() error }
 
 // run executes a program of the model's inputs and other arguments, whose graph may be built now and panic for it.
 func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...any) (outputs []*tensors.Tensor, err error) {
@@ -363,9 +362,7 @@ func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...any) (outpu
 	if panicked != nil {
 		err = panicked
 	}
-	for wrapped, ok := err.(causer); ok; wrapped, ok = err.(causer) {
-		err = wrapped.Cause()
-	}
+	err = cause.Of(err)
 	if err != nil && n.dtype == dtypes.Float64 && strings.Contains(err.Error(), dtypes.Float32.String()) {
 		err = fmt.Errorf("%w; if the model does not follow the dtype of its input, audit it in float32 (audit.Builder.WithDType)", err)
 	}

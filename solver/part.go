@@ -164,19 +164,19 @@ func (p *part) cosine(l, i, j int) Interval {
 	return c
 }
 
-// halfWidth is the largest of a wanted cosine, or of the form of a right-hand side with itself, relative to it; infinite where
-// one of them is not certified.
+// halfWidth is the largest of a wanted cosine, or of the form of a right-hand side with itself, relative to it; 1 where one of
+// them is not certified, for a cosine lies in [-1, 1].
 func (p *part) halfWidth(l int) float64 {
 	widest := 0.0
 	for i := range p.rows {
 		for j := range p.bounds[l].floor {
-			widest = max(widest, p.cosine(l, i, j).HalfWidth())
+			widest = max(widest, min(1, p.cosine(l, i, j).HalfWidth()))
 		}
 	}
 	for j := range p.bounds[l].floor {
 		self := p.form(l, j, j)
 		if !(self.Low > 0) {
-			return math.Inf(1)
+			return 1
 		}
 		widest = max(widest, self.HalfWidth()/self.Value)
 	}
@@ -226,7 +226,7 @@ func (p *part) finished(k, n int, stalled bool) bool {
 			p.endings = append(p.endings, ending{status: Converged})
 		default:
 			p.endings = append(p.endings, ending{status, fmt.Sprintf("the widest interval of a cosine is ±%.2g after %d products, above the tolerance %g; %s",
-				min(1, width), p.spent+p.products, p.options.Tolerance, why)})
+				width, p.spent+p.products, p.options.Tolerance, why)})
 		}
 	}
 	return true

@@ -1,7 +1,5 @@
 package solver
 
-import "math"
-
 // Status is how a solve ended at one lambda, for programs to compare; Statistics.Explanation has the numbers and what to do.
 type Status string
 
@@ -15,21 +13,21 @@ const (
 	Uncertified  Status = "not certified"       // the method has no measure of its own error, as SubspaceForms
 )
 
-// Statistics are what a solve took and how it ended, at one of its lambdas. They are columns of the table of solves.
+// Statistics are what a solve took and how it ended, at one of its lambdas.
 //
 // Several lambdas share the products of one solve: the smallest of them has these, the others have 0.
 type Statistics struct {
-	Lambda          float64  `parquet:"lambda"`
-	LambdaMax       float64  `parquet:"lambda_max"` // largest eigenvalue of the operator, from below
-	BlockSize       int32    `parquet:"block_size"` // right-hand sides solved together
-	Iterations      int32    `parquet:"iterations"`
-	Products        int64    `parquet:"products"` // set-up excluded
-	SetupProducts   int64    `parquet:"setup_products"`
-	SketchRank      int32    `parquet:"sketch_rank"`                // vectors recycled; 0 from scratch
-	MaxTrueResidual *float64 `parquet:"max_true_residual,optional"` // relative, recomputed after the solve; nil where it was not
-	MaxHalfWidth    *float64 `parquet:"max_half_width,optional"`    // of a cosine's interval; nil where nothing is certified
-	Status          Status   `parquet:"status"`
-	Explanation     *string  `parquet:"explanation,optional"` // what was not reached and what to do; nil if Converged
+	Lambda          float64
+	LambdaMax       float64 // largest eigenvalue of the operator, from below
+	BlockSize       int32   // right-hand sides solved together
+	Iterations      int32
+	Products        int64 // set-up excluded
+	SetupProducts   int64
+	SketchRank      int32    // vectors recycled; 0 from scratch
+	MaxTrueResidual *float64 // relative, recomputed after the solve; nil where it was not
+	MaxHalfWidth    *float64 // of a cosine's interval; nil where nothing is certified
+	Status          Status
+	Explanation     *string // what was not reached and what to do; nil if Converged
 }
 
 // ending is a status with its explanation, empty if Converged.
@@ -43,12 +41,4 @@ func (e ending) writeTo(s *Statistics) {
 	if e.explanation != "" {
 		s.Explanation = &e.explanation
 	}
-}
-
-// finiteOrNil is v, or nil where it says nothing.
-func finiteOrNil(v float64) *float64 {
-	if math.IsInf(v, 0) || math.IsNaN(v) {
-		return nil
-	}
-	return &v
 }

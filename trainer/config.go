@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/agnivade/levenshtein"
 	"github.com/goccy/go-yaml"
@@ -279,10 +280,31 @@ func (t Training) validate() error {
 	return nil
 }
 
-var (
-	metrics    = []audit.Metric{audit.NTK, audit.GGN, audit.Fisher, audit.Identity}
-	estimators = []audit.Estimator{audit.Block, audit.CGResidual, audit.Subspace}
+// Beyond these, limits are no longer what is written: nanoseconds and bytes overflow.
+const (
+	mostSeconds = 1e9
+	mostMiB     = 1 << 40
 )
+
+// configure sets what an auditor's solves depend on, of settings that validate has let through.
+func (a Audit) configure(b *audit.Builder) *audit.Builder {
+	dtype, _ := a.dtype()
+	b.WithDType(dtype).
+		WithRelativeLambda(a.RelativeLambdas...).
+		WithMetric(audit.Metric(a.Metric)).
+		WithEstimator(audit.Estimator(a.Estimator)).
+		WithTolerance(a.Tolerance).
+		WithMaxProducts(a.MaxProducts).
+		WithMaxTime(time.Duration(a.MaxSeconds * float64(time.Second))).
+		WithMaxBytes(a.MaxMiB << 20)
+	if a.Recycle {
+		b.WithRecycling()
+	}
+	if a.MetricScale == "sum" {
+		b.WithSum()
+	}
+	return b
+}
 
 func (a Audit) validate(data euler.Config) error {
 	switch {
@@ -290,22 +312,20 @@ func (a Audit) validate(data euler.Config) error {
 		return fmt.Errorf("trainer: audit.every_epochs is %d; it must be at least 1", a.EveryEpochs)
 	case len(a.Groups) == 0:
 		return errors.New("trainer: audit.groups is empty; name at least one")
-	case len(a.RelativeLambdas) == 0:
-		return errors.New("trainer: audit.relative_lambdas is empty; name at least one")
-	case !(slices.Min(a.RelativeLambdas) > 0):
-		return fmt.Errorf("trainer: audit.relative_lambdas are %g; each must be positive", a.RelativeLambdas)
 	case a.MetricScale != "mean" && a.MetricScale != "sum":
 		return fmt.Errorf("trainer: audit.metric_scale is %q; use mean or sum", a.MetricScale)
-	case !slices.Contains(metrics, audit.Metric(a.Metric)):
-		return fmt.Errorf("trainer: audit.metric is %q; use one of %s", a.Metric, metrics)
-	case !slices.Contains(estimators, audit.Estimator(a.Estimator)):
-		return fmt.Errorf("trainer: audit.estimator is %q; use one of %s", a.Estimator, estimators)
-	case a.Estimator == string(audit.Block) && a.Tolerance >= 1:
-		return fmt.Errorf("trainer: audit.tolerance is ±%g on a cosine, which lies between -1 and 1; use 0.02, say", a.Tolerance)
-	case !(a.Tolerance >= 0):
-		return fmt.Errorf("trainer: audit.tolerance is %g; it must be positive (0: the estimator's default)", a.Tolerance)
-	case a.MaxProducts < 0 || !(a.MaxSeconds >= 0) || a.MaxMiB < 0:
-		return fmt.Errorf("trainer: audit.max_products is %d, max_seconds %g, max_mib %d; none may be negative (0: the default)", a.MaxProducts, a.MaxSeconds, a.MaxMiB)
+	case !(a.MaxSeconds >= 0 && a.MaxSeconds <= mostSeconds):
+		return fmt.Errorf("trainer: audit.max_seconds is %g; it must be between 0, no limit, and %g", a.MaxSeconds, mostSeconds)
+	case a.MaxMiB < 0 || a.MaxMiB > mostMiB:
+		return fmt.Errorf("trainer: audit.max_mib is %d; it must be between 0, which means 4096, and %d", a.MaxMiB, int64(mostMiB))
+	}
+	var fault *audit.SettingError
+	if err := a.configure(audit.New[models.Fn](nil, nil, nil)).Check(); errors.As(err, &fault) {
+		key := fault.Setting
+		if key == "relative_lambda" {
+			key = "relative_lambdas"
+		}
+		return fmt.Errorf("trainer: audit.%s %s", key, fault.Fault)
 	}
 	if _, err := a.dtype(); err != nil {
 		return err

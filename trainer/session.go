@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"slices"
+	"strings"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/hooks"
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/writers"
 )
@@ -53,34 +55,15 @@ func (s *session) open() (found bool, err error) {
 	return found, nil
 }
 
-// newAuditor also notes in the run which probes it audits.
-func (s *session) newAuditor(run *writers.Run) (*audit.Auditor, error) {
-	dtype, err := s.config.Audit.dtype()
-	if err != nil {
-		return nil, err
-	}
+func (s *session) newAuditor() (*audit.Auditor, error) {
 	settings := s.config.Audit
-	builder := audit.New(s.trainer, s.modelFn, audit.Loss).
-		WithDType(dtype).
-		WithRelativeLambda(settings.RelativeLambdas...).
-		WithMetric(audit.Metric(settings.Metric)).
-		WithEstimator(audit.Estimator(settings.Estimator)).
-		WithTolerance(settings.Tolerance).
-		WithMaxProducts(settings.MaxProducts).
-		WithMaxTime(time.Duration(settings.MaxSeconds * float64(time.Second))).
-		WithMaxBytes(settings.MaxMiB << 20).
+	builder := settings.configure(audit.New(s.trainer, s.modelFn, audit.Loss)).
 		WithLogger(s.options.Log).
 		WithProgress(func(done, total int) {
 			if report := s.options.Watcher.AuditPart; report != nil {
 				report(s.model.Name, done, total)
 			}
 		})
-	if settings.Recycle {
-		builder.WithRecycling()
-	}
-	if settings.MetricScale == "sum" {
-		builder.WithSum()
-	}
 	for _, g := range settings.Groups {
 		group, err := g.group(s.config.Data.Euler)
 		if err != nil {
@@ -88,15 +71,24 @@ func (s *session) newAuditor(run *writers.Run) (*audit.Auditor, error) {
 		}
 		builder.WithGroup(group, s.data.probesFor(group))
 	}
-	auditor, err := builder.Done()
-	if err != nil {
-		return nil, err
+	return builder.Done()
+}
+
+// explain says what other settings come from where a configuration is the run's own.
+func (s *session) explain(err error) error {
+	var other *writers.OtherSettingsError
+	if !errors.As(err, &other) {
+		return err
 	}
-	if err := run.SetProbeHash(auditor.ProbeHash()); err != nil {
-		auditor.Close()
-		return nil, fmt.Errorf("%w (data generated on another backend may differ: use the first attempt's)", err)
+	var all []string
+	for _, d := range other.Differences {
+		all = append(all, d.String())
 	}
-	return auditor, nil
+	remedy := "resume it with the version and the configuration that began it, or choose another directory"
+	if slices.ContainsFunc(other.Differences, func(d writers.Difference) bool { return d.Setting == audit.SettingProbes }) {
+		remedy = fmt.Sprintf("the data are not those of before: they differ by rounding where they are generated on another backend (--backend; this is %s), and with another seed", s.options.Backend.Config)
+	}
+	return fmt.Errorf("trainer: %s has audits of model %q with other settings: %s; %s", other.Dir, other.Model, strings.Join(all, ", "), remedy)
 }
 
 // train runs the epochs that are left. The reason is a stop rule's, if one ended them early. history are the audits of
@@ -107,7 +99,7 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 		return "", err
 	}
 	defer s.store.Finalize()
-	auditor, err := s.newAuditor(run)
+	auditor, err := s.newAuditor()
 	if err != nil {
 		return "", err
 	}
@@ -115,7 +107,7 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 	loop := train.NewLoop(s.trainer)
 	hook, err := s.attach(ctx, loop, auditor, run, history)
 	if err != nil {
-		return "", err
+		return "", s.explain(err)
 	}
 	defer func() { err = errors.Join(err, hook.Close()) }()
 
@@ -129,7 +121,7 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 	_, stopped := hook.Stopped() // in an earlier attempt that was killed before it could finish
 	if !stopped && dataset.epoch < epochs {
 		_, err := loop.RunEpochs(hook.Dataset(dataset), epochs-dataset.epoch)
-		if err = cause(err); err == nil {
+		if err = cause.Of(err); err == nil {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
@@ -160,19 +152,13 @@ func (s *session) attach(ctx context.Context, loop *train.Loop, auditor *audit.A
 	if err != nil {
 		return nil, err
 	}
-	var seen []audit.CoherenceRow // those after the checkpoint will be measured again
-	for _, row := range history {
-		if row.Model == s.model.Name && row.Step <= int64(loop.LoopStep) {
-			seen = append(seen, row)
-		}
-	}
 	builder := hooks.New(auditor).
 		WithSink(run).
 		WithModel(s.model.Name, s.config.Seed).
 		WithStepsPerEpoch(s.data.dataset(s.config, 0).stepsPerEpoch()).
 		WithSchedule(hooks.EveryEpochs(s.config.Audit.EveryEpochs)).
 		WithStopRules(rules...).
-		WithHistory(seen).
+		WithHistory(history).
 		WithLogger(s.options.Log).
 		WithContext(ctx).
 		WithOnAudit(func(records *audit.Records) {
@@ -218,26 +204,16 @@ func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, total i
 	})
 }
 
-// cause strips what GoMLX's loop wraps around an error, for it calls every one a failure to read the dataset.
-func cause(err error) error {
-	for {
-		wrapped, ok := err.(interface{ Cause() error })
-		if !ok {
-			return err
-		}
-		err = wrapped.Cause()
-	}
-}
-
-// auditCheckpoint audits the weights of the latest checkpoint.
-func (s *session) auditCheckpoint(ctx context.Context, run *writers.Run) (*audit.Records, error) {
+// auditCheckpoint audits the weights of the latest checkpoint on the probes that the training was audited on, whose hash is known
+// unless it is "". It returns the settings too.
+func (s *session) auditCheckpoint(ctx context.Context, probes string) (records *audit.Records, settings map[string]string, err error) {
 	found, err := s.open()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.store.Finalize()
 	if !found {
-		return nil, fmt.Errorf("trainer: %s has no checkpoint of model %q; train it for at least one epoch", s.options.Dir, s.model.Name)
+		return nil, nil, s.noCheckpoint()
 	}
 	// The model's variables, and only they, are read from the checkpoint when the model is first run.
 	x, _ := s.data.batch([]transition{{}})
@@ -245,20 +221,24 @@ func (s *session) auditCheckpoint(ctx context.Context, run *writers.Run) (*audit
 		model.MustNewExec(s.options.Backend.Backend, s.store, s.modelFn).MustCall(x)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("trainer: %w", err)
+		return nil, nil, fmt.Errorf("trainer: %w", err)
 	}
-	auditor, err := s.newAuditor(run)
+	auditor, err := s.newAuditor()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer auditor.Close()
+	if probes != "" && auditor.ProbeHash() != probes {
+		return nil, nil, fmt.Errorf("trainer: the probes are not those that %s was audited on (SHA-256 %.8s..., then %.8s...): has its configuration or data been changed, or are the data generated on another backend (--backend; this is %s)? Put them back", s.options.Dir, auditor.ProbeHash(), probes, s.options.Backend.Config)
+	}
 	step := s.trainer.GlobalStep()
 	perEpoch := s.data.dataset(s.config, 0).stepsPerEpoch()
-	records, err := auditor.Audit(ctx, audit.Moment{
+	records, err = auditor.Audit(ctx, audit.Moment{
 		Model: s.model.Name, Seed: s.config.Seed, Step: step, Epoch: float64(step) / float64(perEpoch),
 	})
-	if err != nil {
-		return nil, err
-	}
-	return records, run.Write(records)
+	return records, auditor.Settings(), err
+}
+
+func (s *session) noCheckpoint() error {
+	return fmt.Errorf("trainer: %s has no checkpoint of model %q; train it for at least one epoch", s.options.Dir, s.model.Name)
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/gomlx/gomlx/ml/model"
 	"github.com/rs/zerolog"
 
 	"github.com/symaudit/symaudit/audit"
@@ -59,7 +60,7 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 		}
 	}
 	// Opened before anything slow: a directory that cannot be used is found out at once.
-	builder := writers.Parquet(options.Dir).WithInfo(options.info(config))
+	builder := writers.Parquet(options.Dir).WithInfo(options.info(config, writers.KindTraining))
 	if options.Resume {
 		builder.WithResume()
 	}
@@ -127,26 +128,56 @@ func AuditCheckpoint(ctx context.Context, config Config, options Options, name, 
 		}
 		return nil, fmt.Errorf("trainer: the run has no model %q; it has %v", name, names)
 	}
-	run, err := writers.Parquet(out).WithInfo(options.info(config)).Done()
+	contents, err := writers.Read(options.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if kind := contents.Info.Kind; kind == writers.KindAudit {
+		return nil, fmt.Errorf("trainer: %s holds the audit of a checkpoint, and no checkpoint itself; name the directory of the training", options.Dir)
+	}
+	// Whatever fails before the audit is there leaves nothing behind.
+	builder := writers.Parquet(out).WithInfo(options.info(config, writers.KindAudit))
+	if err := builder.Check(); err != nil {
+		return nil, err
+	}
+	session := &session{
+		config: config, options: options, model: config.Models[index], checkpoints: newCheckpoints(config, options.Dir, name),
+	}
+	if found, err := session.checkpoints.LoadLatest(model.NewStore()); err != nil {
+		return nil, fmt.Errorf("trainer: %w", err)
+	} else if !found {
+		return nil, session.noCheckpoint()
+	}
+	if session.data, err = loadStates(ctx, config, options); err != nil {
+		return nil, err
+	}
+	probes := contents.Info.ProbeHash // of version 1
+	if contents.Info.SchemaVersion > 1 {
+		known := contents.Training(name, config.Seed)
+		if known == nil {
+			return nil, fmt.Errorf("trainer: %s has not trained model %q with seed %d, as its configuration says: has run.json been changed? Put it back", options.Dir, name, config.Seed)
+		}
+		probes = known.Settings[audit.SettingProbes]
+	}
+	records, settings, err := session.auditCheckpoint(ctx, probes)
+	if err != nil {
+		return nil, err
+	}
+	run, err := builder.Done()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
-	data, err := loadStates(ctx, config, options)
-	if err != nil {
+	if err := run.Enter(session, name, config.Seed, records.Coherence[0].Step, settings); err != nil {
 		return nil, err
 	}
-	session := &session{
-		config: config, options: options, data: data, model: config.Models[index],
-		checkpoints: newCheckpoints(config, options.Dir, name),
-	}
-	return session.auditCheckpoint(ctx, run)
+	return records, run.Write(records)
 }
 
 // info describes a run.
-func (o Options) info(config Config) writers.Info {
+func (o Options) info(config Config, kind string) writers.Info {
 	return writers.Info{
-		Command: o.Command, Config: config.String(), Seeds: []int64{config.Seed},
+		Kind: kind, Command: o.Command, Config: config.String(), Seeds: []int64{config.Seed},
 		Backend: o.Backend.Config, BackendReason: o.Backend.Reason,
 	}
 }

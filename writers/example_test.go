@@ -1,6 +1,7 @@
 package writers_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,6 +61,9 @@ func ExampleBuilder_Done() {
 		panic(err)
 	}
 	defer run.Close()
+	if err := run.Write(&audit.Records{Training: []audit.TrainingRow{{}}}); err != nil {
+		panic(err)
+	}
 	_, err = writers.Parquet(dir).Done()
 	fmt.Println(strings.ReplaceAll(err.Error(), dir, "runs/a"))
 	_, err = writers.Parquet(dir).WithResume().Done()
@@ -108,23 +112,86 @@ func ExampleBuilder_WithResume() {
 	// one run: true
 }
 
-// A run that is resumed on other probes would hold values that cannot be compared.
-func ExampleRun_SetProbeHash() {
+// A hook says who writes, from which step on and with which audits, when it is attached. Values of other audits would be one series
+// with those before by the files.
+func ExampleRun_Enter() {
 	dir, remove := newFolder()
 	defer remove()
-	for _, hash := range []string{"5f2c", "5f2c", "81aa"} { // audit.Auditor.ProbeHash
+	for _, lambda := range []string{"0.01", "0.01", "0.1"} {
 		run, err := writers.Parquet(dir).WithResume().Done()
 		if err != nil {
 			panic(err)
 		}
-		err = run.SetProbeHash(hash)
-		fmt.Println(strings.ReplaceAll(fmt.Sprint(err), dir, "runs/a"))
+		err = run.Enter("the hook", "unet", 0, 0, map[string]string{"relative_lambda": lambda, "metric": "ntk"}) // audit.Auditor.Settings
+		var other *writers.OtherSettingsError
+		if errors.As(err, &other) {
+			fmt.Println(strings.ReplaceAll(other.Error(), dir, "runs/a"))
+			fmt.Println("differs:", other.Differences[0].String())
+		} else {
+			fmt.Println(err)
+		}
 		run.Close()
 	}
 	// Output:
 	// <nil>
 	// <nil>
-	// writers: runs/a was audited on probes 5f2c, not 81aa; resume it with the same probes, or choose another directory
+	// writers: runs/a has audits of model "unet", seed 0 with other settings: relative_lambda was 0.01 and is 0.1; use those of before, begin a new series (writers.Builder.WithNewSeries), or choose another directory
+	// differs: relative_lambda was 0.01 and is 0.1
+}
+
+// Two trainings of one name would be one series by the files. When the first has left, another hook may go on with it.
+func ExampleRun_Leave() {
+	dir, remove := newFolder()
+	defer remove()
+	run, err := writers.Parquet(dir).Done()
+	if err != nil {
+		panic(err)
+	}
+	defer run.Close()
+	fmt.Println(run.Enter("a hook", "unet", 0, 0, nil))
+	err = run.Enter("another", "unet", 0, 0, nil)
+	fmt.Println(strings.ReplaceAll(err.Error(), dir, "runs/a"))
+	run.Leave("a hook")
+	fmt.Println(run.Enter("another", "unet", 0, 0, nil))
+	// Output:
+	// <nil>
+	// writers: two trainings write to runs/a as model "unet", seed 0; give each a name or seed of its own (hooks.Builder.WithModel)
+	// <nil>
+}
+
+// Other settings on purpose begin a new series, of which stop rules see no audit before.
+func ExampleBuilder_WithNewSeries() {
+	dir, remove := newFolder()
+	defer remove()
+	for i, metric := range []string{"ntk", "ggn"} {
+		run, err := writers.Parquet(dir).WithResume().WithNewSeries().Done()
+		if err != nil {
+			panic(err)
+		}
+		if err := run.Enter("the hook", "unet", 0, int64(100*i), map[string]string{"metric": metric}); err != nil {
+			panic(err)
+		}
+		fmt.Println("attempt", run.Attempt(), "of a series that began with attempt", run.SeriesBegan("unet", 0))
+		run.Close()
+	}
+	contents, err := writers.Read(dir)
+	if err != nil {
+		panic(err)
+	}
+	known := contents.Training("unet", 0)
+	fmt.Println("series", known.Series, "of metric", known.Settings["metric"], "from step", known.Step)
+	// Output:
+	// attempt 1 of a series that began with attempt 1
+	// attempt 2 of a series that began with attempt 2
+	// series 2 of metric ggn from step 100
+}
+
+// What would stop Done is known before the data are solved, say.
+func ExampleBuilder_Check() {
+	dir, remove := newFolder()
+	defer remove()
+	fmt.Println(writers.Parquet(dir).Check(), writers.Parquet("").Check())
+	// Output: <nil> writers: the run directory has no name; give one, such as runs/first
 }
 
 // Each Write makes a file in each table that has rows, and is on the disk when it returns. A run that is closed takes no more.

@@ -57,7 +57,7 @@ func TestTheFormatPageIsTrue(t *testing.T) {
 	require.NoError(t, run.Write(auditAt(1)))
 	require.Len(t, documented, len(tables))
 	for _, table := range tables {
-		err := withPart(run.directory.visible(table.name(), 0), func(part *parquet.File) error {
+		err := withPart(run.directory.visible(table.name(), 0), func(part *parquet.File, _ []byte) error {
 			units := unitsOf(part.Schema())
 			var written []documentedColumn
 			for _, field := range part.Schema().Fields() {

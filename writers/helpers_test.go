@@ -15,7 +15,6 @@ import (
 func auditAt(step int64) *audit.Records {
 	moment := audit.Moment{Model: "unet", Seed: 7, Step: step, Epoch: float64(step) / 10}
 	half := 0.5
-	statistics := solver.Statistics{Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged}
 	return &audit.Records{
 		Training: []audit.TrainingRow{
 			{Moment: moment, Loss: 0.25, LearningRate: 1e-3, StepSeconds: 0.01},
@@ -27,8 +26,8 @@ func auditAt(step int64) *audit.Records {
 			{Moment: moment, GroupName: "d4", Element: "r", RelativeLambda: &half, Lambda: 1e-6, Influence: 2, Cosine: &half, Estimator: "cg"},
 			{Moment: moment, GroupName: "d4", Element: "r", RelativeLambda: &half, Lambda: 1e-6, Influence: -2, Estimator: "cg", ColSample: 1}},
 		Solves: []audit.SolveRow{
-			{Moment: moment, GroupName: "d4", Metric: "ntk", Statistics: statistics},
-			{Moment: moment, GroupName: "translations", Metric: "ntk", Statistics: statistics}},
+			{Moment: moment, GroupName: "d4", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged},
+			{Moment: moment, GroupName: "translations", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged}},
 		Coherence: []audit.CoherenceRow{
 			{Moment: moment, GroupName: "d4", Element: "*", Metric: "ntk", RelativeLambda: &half, N: 3, Median: &half},
 			{Moment: moment, GroupName: "translations", Element: "*"}},

@@ -18,21 +18,29 @@ const SchemaVersion = 2
 
 const firstInfoName = "run.json"
 
-// Info says what wrote a run. The caller fills in the first part, Done the second.
+// Kinds of run that symaudit's own commands make. A run of one kind is not resumed as another.
+const (
+	KindTraining = "training"
+	KindAudit    = "audit" // of a checkpoint
+)
+
+// Info says what wrote a run. The caller fills in the first part, Done and Enter the second.
 type Info struct {
+	Kind          string   `json:"kind,omitempty"`    // KindTraining, KindAudit, or a program's own word
 	Command       []string `json:"command,omitempty"` // the program and its arguments
 	Config        string   `json:"config,omitempty"`  // the configuration in effect, as text
 	Backend       string   `json:"backend,omitempty"` // "go", "xla:cpu", ...
 	BackendReason string   `json:"backend_reason,omitempty"`
 	Seeds         []int64  `json:"seeds,omitempty"`
-	ProbeHash     string   `json:"probe_hash,omitempty"` // of the probe states; a run may not be resumed on others
 
-	SchemaVersion int       `json:"schema_version"`
-	RunID         string    `json:"run_id"` // kept if the caller gives one; unique over all runs that are read together
-	Attempt       int32     `json:"attempt"`
-	Created       time.Time `json:"created"`
-	Versions      Versions  `json:"versions"`
-	Revision      string    `json:"revision,omitempty"` // of the program's source; ends in "+changes" if it was modified
+	SchemaVersion int        `json:"schema_version"`
+	Trainings     []Training `json:"trainings,omitempty"` // that have written in this attempt, or are about to
+	RunID         string     `json:"run_id"`              // kept if the caller gives one; unique over all runs that are read together
+	Attempt       int32      `json:"attempt"`
+	ProbeHash     string     `json:"probe_hash,omitempty"` // of all probes, in runs of schema version 1; now in the settings of each training
+	Created       time.Time  `json:"created"`
+	Versions      Versions   `json:"versions"`
+	Revision      string     `json:"revision,omitempty"` // of the program's source; ends in "+changes" if it was modified
 }
 
 // Versions of what computed the records; "(devel)" is a build from a source tree.
@@ -58,6 +66,38 @@ func (info Info) complete(runID string, attempt int32) Info {
 		info.Revision = revisionOf(build)
 	}
 	return info
+}
+
+// again is the description of the attempt after this one, by the same process.
+func (info Info) again() Info { return info.complete(info.RunID, info.Attempt+1) }
+
+// validate refuses text that JSON and Parquet cannot hold.
+func (info Info) validate() error {
+	for what, texts := range map[string][]string{
+		"the kind of the run": {info.Kind}, "the command": info.Command, "the configuration": {info.Config},
+		"the backend": {info.Backend, info.BackendReason}, "the run's id": {info.RunID},
+	} {
+		for _, text := range texts {
+			if err := validText(what, text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// kind is what made the run; that of version 1 says so by its command.
+func (info Info) kind() string {
+	if info.Kind != "" || len(info.Command) < 2 {
+		return info.Kind
+	}
+	switch info.Command[1] {
+	case "train", "demo":
+		return KindTraining
+	case "audit":
+		return KindAudit
+	}
+	return ""
 }
 
 // newRunID sorts by time and does not collide between machines.
@@ -110,6 +150,11 @@ func infoName(attempt int32) string {
 	return fmt.Sprintf("run-attempt-%d.json", attempt)
 }
 
+func isInfoName(name string) bool {
+	resumed, _ := filepath.Match("run-attempt-*.json", name)
+	return name == firstInfoName || resumed
+}
+
 // readInfos returns the Info of every attempt, the first first; none where dir holds no run.
 func readInfos(dir string) ([]Info, error) {
 	resumes, err := filepath.Glob(filepath.Join(escapeGlob(dir), "run-attempt-*.json"))
@@ -122,9 +167,9 @@ func readInfos(dir string) ([]Info, error) {
 	}
 	var infos []Info
 	for _, path := range append([]string{first}, resumes...) {
-		text, err := os.ReadFile(path)
+		text, err := readBounded(path, maxInfo)
 		if err != nil {
-			return nil, explain("read", path, err)
+			return nil, err
 		}
 		var info Info
 		if err := json.Unmarshal(text, &info); err != nil {

@@ -21,6 +21,8 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/hooks"
+	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/orbits"
 )
 
 const faultsHeader = `# What goes wrong, and what happens then
@@ -78,12 +80,32 @@ var faultSections = []faultSection{
 			require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, "thesis.tex"), nil, 0o666))
 		},
 			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "writers: runs/a is not empty (it holds thesis.tex) and has no run.json; choose another directory"},
-		{"its run was audited on other probes", func(r *rig) {
-			r.builder.info.ProbeHash = "0123"
+		{"its run was audited on other probes, or in another way", func(r *rig) {
 			r.earlier(100, 200)
-			r.builder.info.ProbeHash = "4567"
+			r.settings = map[string]string{"probes": "4567", "metric": "ntk"}
 		},
-			outcome{"does not begin", 2}, outcome{"does not begin", 2}, "writers: runs/a was audited on probes 0123, not 4567; resume it with the same probes, or choose another directory"},
+			outcome{"does not begin", 2}, outcome{"does not begin", 2}, `hooks: writers: runs/a has audits of model "unet", seed 7 with other settings: probes was 0123 and is 4567; use those of before, begin a new series (writers.Builder.WithNewSeries), or choose another directory`},
+		{"another training has written to it under the same name", func(r *rig) {
+			r.sink = func(run *Run) audit.Sink {
+				require.NoError(r.t, run.Enter("another", "unet", 7, 0, nil))
+				return run
+			}
+		},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, `hooks: writers: two trainings write to runs/a as model "unet", seed 7; give each a name or seed of its own (hooks.Builder.WithModel)`},
+		{"it holds the audit of a checkpoint, and a training is to go on there", func(r *rig) {
+			r.builder.info.Kind = KindAudit
+			r.earlier(100, 200)
+			r.builder.info.Kind = KindTraining
+		},
+			outcome{"does not begin", 2}, outcome{"does not begin", 2}, "writers: runs/a holds a run of another kind: it was made by an audit, not by a training; choose another directory"},
+		{"the process before was killed before it wrote anything, and the run is begun anew", func(r *rig) {
+			run, err := (&Builder{dir: r.dir, disk: osFiles{}}).Done()
+			require.NoError(r.t, err)
+			require.NoError(r.t, run.Close())
+		},
+			outcome{"carries on", 4}, outcome{"carries on", 4}, ""},
+		{"it has no name", func(r *rig) { r.builder.dir = "" },
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "writers: the run directory has no name; give one, such as runs/first"},
 		{"its run.json is damaged when it is resumed", func(r *rig) {
 			r.earlier(100, 200)
 			path := filepath.Join(r.dir, firstInfoName)
@@ -98,7 +120,7 @@ var faultSections = []faultSection{
 			require.NoError(r.t, os.Truncate(r.part("influence", 1), 0))
 			r.remedy = func() { r.moveAway(1) }
 		},
-			outcome{"carries on", 5}, outcome{"carries on", 5}, `writers: runs/a/influence/part-000001.parquet cannot be read: reading magic header of parquet file: EOF; restore it from a copy, or move all files of its number away`},
+			outcome{"carries on", 5}, outcome{"carries on", 5}, `writers: runs/a/influence/part-000001.parquet cannot be read: its 0 bytes do not begin and end with PAR1, as those of Parquet files do; restore it from a copy, or move all files of its number away`},
 		{"a part was torn by a crash before any of it was visible", func(r *rig) {
 			r.earlier(100, 200)
 			hidden := directory{path: r.dir}.hidden("influence", 2)
@@ -179,21 +201,21 @@ var faultSections = []faultSection{
 				})
 			}
 		},
-			outcome{"ends at step 4", 1}, outcome{"ends at step 5", 1}, "hooks: audit at step 4 failed: audit: the gradient at sample 0 moved by e is not finite; has training diverged, or is the sample or its target not finite?"},
+			outcome{"ends at step 4", 1}, outcome{"ends at step 5", 1}, "hooks: audit at step 4 failed: audit: group c4, batch 0: the gradient at sample 0 moved by e is not finite; has training diverged, or is the sample or its target not finite?"},
 	}},
 	{"Interruptions", "A cancelled context ends the training cleanly: no error, and the last step is whole.", []fault{
 		{"the context is cancelled between two steps, as by ctrl-C or SIGTERM", func(r *rig) {
 			cancel := r.context()
 			r.at(5, cancel)
 		},
-			outcome{"stops cleanly after step 5", 2}, outcome{"stops cleanly after step 5", 2}, "stopping the training: interrupted"},
+			outcome{"stops cleanly after step 5", 2}, outcome{"stops cleanly after step 5", 2}, "stopped the training: interrupted"},
 		{"the context is cancelled within an audit", func(r *rig) {
 			cancel := r.context()
 			auditing(func(ctx context.Context) error { cancel(); return context.Cause(ctx) })(r)
 		},
-			outcome{"stops cleanly after step 4", 1}, outcome{"stops cleanly after step 4", 1}, "stopping the training: interrupted"},
+			outcome{"stops cleanly after step 4", 1}, outcome{"stops cleanly after step 4", 1}, "stopped the training: interrupted"},
 		{"the context is cancelled before the run", func(r *rig) { r.context()() },
-			outcome{"stops cleanly after step 1", 0}, outcome{"stops cleanly after step 1", 0}, "stopping the training: interrupted"},
+			outcome{"stops cleanly after step 1", 0}, outcome{"stops cleanly after step 1", 0}, "stopped the training: interrupted"},
 		{"a step hook of one's own fails after an audit", func(r *rig) {
 			r.attached = func(loop *train.Loop, _ *hooks.Hook) {
 				loop.OnStep("checkpoint", 100, func(*train.Loop, []*tensors.Tensor) error {
@@ -248,13 +270,19 @@ var faultSections = []faultSection{
 			setFirst(p.Inputs, math.NaN())
 			r.realAuditor(p)
 		},
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the model's outputs on the probes are not finite; has training diverged, or do the probes hold such values?"},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "audit: the input of probe 0 holds NaN; leave out the probes that are not finite"},
 		{"a target holds a NaN", func(r *rig) {
 			p := probes()
 			setFirst(p.Targets, math.NaN())
 			r.realAuditor(p)
 		},
-			outcome{"ends at step 2", 0}, outcome{"carries on", 0}, "hooks: audit at step 2 failed: audit: the gradient at sample 0 moved by e is not finite; has training diverged, or is the sample or its target not finite?"},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "audit: the target of probe 0 holds NaN; leave out the probes that are not finite"},
+		{"their classes are not in UTF-8", func(r *rig) {
+			p := probes()
+			p.Samples = []audit.Sample{{Class: "turbulent"}, {Class: "geschwungen\xfc"}}
+			r.realAuditor(p)
+		},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, `audit: the class of probe 1, "geschwungen\xfc", is not UTF-8, which is all that tables can hold; convert it`},
 		{"they are not images", func(r *rig) {
 			r.realAuditor(audit.Probes{Inputs: flow(grid*grid, 4), Targets: flow(grid*grid, 4)})
 		},
@@ -277,6 +305,20 @@ var faultSections = []faultSection{
 			r.configure = func(b *hooks.Builder) error { b.WithInitialAudit(); return nil }
 		},
 			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "hooks: there are no weights to audit before the first step, GoMLX makes those of a new model in it; load or initialise the model first, or leave WithInitialAudit out"},
+		{"the auditor is of another trainer than the loop's", func(r *rig) {
+			r.auditor = func(*train.Trainer) (hooks.Auditor, error) {
+				other := train.NewTrainer(backendtest.Go(r.t), model.NewStore(), r.modelFn, audit.Loss, optimizer.Adam().Done(), nil, nil)
+				auditor, err := audit.New(other, r.modelFn, nil).WithGroup(orbits.C4(), probes()).Done()
+				require.NoError(r.t, err)
+				r.t.Cleanup(auditor.Close)
+				return auditor, nil
+			}
+		},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "hooks: the auditor was made with another trainer than the loop's, so that its audits would be of another model; give audit.New the trainer of this loop"},
+		{"the model's name is not in UTF-8", func(r *rig) {
+			r.configure = func(b *hooks.Builder) error { b.WithModel("Stra\xdfe", 0); return nil }
+		},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, `hooks: the model is called "Stra\xdfe"; its name must be text in UTF-8, for it stands in every row (WithModel)`},
 		{"a stop rule's group is not audited", func(r *rig) {
 			r.configure = func(b *hooks.Builder) error {
 				b.WithStopRules(hooks.StopRule{Monitor: "d5/coherence", Mode: hooks.Maximize, Patience: 1})
@@ -380,6 +422,7 @@ func probes() audit.Probes {
 func (r *rig) earlier(steps ...int64) {
 	run, err := (&Builder{dir: r.dir, info: r.builder.info, disk: osFiles{}}).Done()
 	require.NoError(r.t, err)
+	require.NoError(r.t, run.Enter(r, "unet", 7, 0, map[string]string{"probes": "0123", "metric": "ntk"}))
 	for _, step := range steps {
 		records := ofModel("earlier", auditAt(step))
 		records.Training = records.Training[:1]

@@ -103,7 +103,8 @@ type rig struct {
 	auditor   func(trainer *train.Trainer) (hooks.Auditor, error)
 	configure func(builder *hooks.Builder) error
 	attached  func(loop *train.Loop, hook *hooks.Hook)
-	remedy    func() // what the user does about it, before the run is read
+	remedy    func()            // what the user does about it, before the run is read
+	settings  map[string]string // of the auditor, if it tells any
 
 	events []event
 	step   int  // of the training, that is under way or done
@@ -179,6 +180,9 @@ func (r *rig) train(policy hooks.FailurePolicy, log zerolog.Logger) (how string,
 	auditor, err := r.auditor(trainer)
 	if err != nil {
 		return none, err
+	}
+	if r.settings != nil {
+		auditor = described{auditor, r.settings}
 	}
 	loop := train.NewLoop(trainer)
 	const first, last = -1000, 1000
@@ -445,3 +449,11 @@ func (s *script) Audit(ctx context.Context, at audit.Moment) (*audit.Records, er
 	records.Training = nil
 	return records, nil
 }
+
+// described is an auditor that tells its settings.
+type described struct {
+	hooks.Auditor
+	settings map[string]string
+}
+
+func (d described) Settings() map[string]string { return d.settings }

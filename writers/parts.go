@@ -209,7 +209,7 @@ func (d directory) wholeParts() (map[string][]int, error) {
 
 // tablesOf reads from one file of a part which tables the part has.
 func (d directory) tablesOf(table string, number int) (order []string, err error) {
-	err = withPart(d.visible(table, number), func(part *parquet.File) error {
+	err = withPart(d.visible(table, number), func(part *parquet.File, _ []byte) error {
 		text, _ := part.Lookup(keyPartTables)
 		order = strings.Split(text, ",")
 		unknown := func(name string) bool { return !slices.Contains(tableNames(), name) }

@@ -14,6 +14,11 @@ type Contents struct {
 	Records audit.Records
 }
 
+// Training is what the run knows of one, from the latest attempt at it; nil where it knows nothing.
+func (c *Contents) Training(model string, seed int64) *Training {
+	return latestTraining(append([]Info{c.Info}, c.Resumes...), identity{model, seed})
+}
+
 // Read returns the whole parts of the run in dir, in the order in which they were written. It may run while another
 // process writes.
 //

@@ -1,12 +1,12 @@
 package writers
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,10 +19,11 @@ const lockName = ".lock"
 
 // Builder of a Run; see Parquet.
 type Builder struct {
-	dir    string
-	info   Info
-	resume bool
-	disk   files
+	dir       string
+	info      Info
+	resume    bool
+	newSeries bool
+	disk      files
 }
 
 // Parquet starts to open the run directory dir for writing. Done opens it.
@@ -42,10 +43,51 @@ func (b *Builder) WithResume() *Builder {
 	return b
 }
 
+// WithNewSeries lets the audits of a resumed run have other settings than before: another lambda, metric, group or field. Their
+// values are then a series of their own, which neither stop rules nor the report's lines join to the one before. Default: other
+// settings are refused.
+func (b *Builder) WithNewSeries() *Builder {
+	b.newSeries = true
+	return b
+}
+
+// Check reports why Done would not open the run, as far as can be known without making anything: to be called before what
+// takes long.
+func (b *Builder) Check() error {
+	if b.dir == "" {
+		return errors.New("writers: the run directory has no name; give one, such as runs/first")
+	}
+	if err := b.info.validate(); err != nil {
+		return err
+	}
+	if err := b.checkOccupied(); err != nil {
+		return err
+	}
+	infos, err := readInfos(b.dir)
+	if err != nil || len(infos) == 0 || !b.resume {
+		return err
+	}
+	first := infos[0]
+	if first.SchemaVersion < SchemaVersion {
+		return fmt.Errorf("writers: %s has schema version %d, and rows of version %d would not join its tables; end it with the symaudit that began it, or choose another directory", b.dir, first.SchemaVersion, SchemaVersion)
+	}
+	if was, is := first.kind(), b.info.kind(); was != "" && is != "" && was != is {
+		return fmt.Errorf("writers: %s holds a run of another kind: it was made by %s, not by %s; choose another directory", b.dir, article(was), article(is))
+	}
+	return nil
+}
+
+func article(noun string) string {
+	if strings.ContainsRune("aeiou", rune(noun[0])) {
+		return "an " + noun
+	}
+	return "a " + noun
+}
+
 // Done opens the run. The directory is locked against other writers until Close or the end of the process, kill -9
 // included.
 func (b *Builder) Done() (*Run, error) {
-	if err := b.checkOccupied(); err != nil {
+	if err := b.Check(); err != nil {
 		return nil, err
 	}
 	for _, folder := range tableNames() {
@@ -70,7 +112,7 @@ func (b *Builder) Done() (*Run, error) {
 
 func (b *Builder) open(lock *flock.Flock) (*Run, error) {
 	// Again, now that nobody else can fill it.
-	if err := b.checkOccupied(); err != nil {
+	if err := b.Check(); err != nil {
 		return nil, err
 	}
 	for _, folder := range []string{filepath.Dir(filepath.Clean(b.dir)), b.dir} {
@@ -82,10 +124,15 @@ func (b *Builder) open(lock *flock.Flock) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	run := &Run{directory: directory{path: b.dir, disk: b.disk}, lock: lock}
-	for _, info := range earlier {
-		run.probeHash = cmp.Or(run.probeHash, info.ProbeHash)
+	if !b.resume {
+		for _, info := range earlier { // of a process that was killed before it wrote anything
+			if err := b.disk.Remove(filepath.Join(b.dir, infoName(info.Attempt))); err != nil {
+				return nil, explain("remove", filepath.Join(b.dir, infoName(info.Attempt)), err)
+			}
+		}
+		earlier = nil
 	}
+	run := &Run{directory: directory{path: b.dir, disk: b.disk}, lock: lock, newSeries: b.newSeries, earlier: earlier, present: map[identity]*presence{}}
 	if run.next, err = run.directory.repair(); err != nil {
 		return nil, err
 	}
@@ -93,18 +140,14 @@ func (b *Builder) open(lock *flock.Flock) (*Run, error) {
 	if len(earlier) > 0 {
 		runID, attempt = earlier[0].RunID, earlier[len(earlier)-1].Attempt+1
 	}
-	if err := run.checkProbes(b.info.ProbeHash); err != nil {
-		return nil, err
-	}
-	run.info = b.info.complete(runID, attempt)
-	if err := run.describe(); err != nil {
+	if err := run.describe(b.info.complete(runID, attempt)); err != nil {
 		return nil, err
 	}
 	return run, nil
 }
 
-// checkOccupied refuses a directory with files in it, unless they are a run to resume. Empty table folders and
-// dot-files are what a process leaves that is killed before it has described its run.
+// checkOccupied refuses a directory with files in it, unless they are a run to resume. Empty table folders, dot-files and the
+// description of a run without a part are what a process leaves that is killed before it has written anything.
 func (b *Builder) checkOccupied() error {
 	entries, err := os.ReadDir(b.dir)
 	if os.IsNotExist(err) {
@@ -113,20 +156,19 @@ func (b *Builder) checkOccupied() error {
 	if err != nil {
 		return explain("list", b.dir, err)
 	}
-	for _, entry := range entries {
-		if entry.Name() == firstInfoName {
-			if b.resume {
-				return nil
-			}
-			return fmt.Errorf("writers: %s already holds a run; resume it (--resume, or WithResume), or choose another directory", b.dir)
-		}
+	isRun := slices.ContainsFunc(entries, func(entry os.DirEntry) bool { return entry.Name() == firstInfoName })
+	if isRun && b.resume {
+		return nil
 	}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), ".") {
+		if strings.HasPrefix(entry.Name(), ".") || isRun && isInfoName(entry.Name()) {
 			continue
 		}
 		if children, err := os.ReadDir(filepath.Join(b.dir, entry.Name())); err == nil && len(children) == 0 {
 			continue
+		}
+		if isRun {
+			return fmt.Errorf("writers: %s already holds a run; resume it (--resume, or WithResume), or choose another directory", b.dir)
 		}
 		return fmt.Errorf("writers: %s is not empty (it holds %s) and has no %s; choose another directory",
 			b.dir, entry.Name(), firstInfoName)
@@ -138,23 +180,26 @@ func (b *Builder) checkOccupied() error {
 type Run struct {
 	directory directory
 	lock      *flock.Flock
-	probeHash string // of the attempts before this one; "" where none has said
+	newSeries bool // audits may have other settings than before
 
-	mu     sync.Mutex
-	info   Info
-	next   int      // number of the next part; never one that was tried before
-	half   []string // tables of the part before it, if that could be neither written nor taken back
-	closed error    // by Close
+	mu      sync.Mutex
+	earlier []Info // attempts before this one, oldest first
+	info    Info   // this attempt, as it is on the disk
+	present map[identity]*presence
+	written bool     // something, by this process
+	next    int      // number of the next part; never one that was tried before
+	half    []string // tables of the part before it, if that could be neither written nor taken back
+	closed  error    // by Close
 }
 
 // Dir returns the run directory as it was given to Parquet.
 func (r *Run) Dir() string { return r.directory.path }
 
 // ID returns the run's identifier, the run_id of every row.
-func (r *Run) ID() string { return r.info.RunID }
+func (r *Run) ID() string { return r.Info().RunID }
 
-// Attempt returns 1 for the process that began the run, one more at each resume.
-func (r *Run) Attempt() int32 { return r.info.Attempt }
+// Attempt returns 1 at first, one more when the run is resumed, or when a training goes back to an earlier step.
+func (r *Run) Attempt() int32 { return r.Info().Attempt }
 
 // Info returns the description of this attempt.
 func (r *Run) Info() Info {
@@ -163,36 +208,17 @@ func (r *Run) Info() Info {
 	return r.info
 }
 
-// SetProbeHash adds the hash of the probes to the run's description, for a run that is opened before its probes are
-// there. Like Done it refuses probes other than those of the attempts before.
-func (r *Run) SetProbeHash(hash string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.checkProbes(hash); err != nil {
-		return err
-	}
-	if hash == r.info.ProbeHash {
-		return nil
-	}
-	r.info.ProbeHash = hash
-	return r.describe()
-}
-
-func (r *Run) checkProbes(hash string) error {
-	if hash != "" && r.probeHash != "" && hash != r.probeHash {
-		return fmt.Errorf("writers: %s was audited on probes %s, not %s; resume it with the same probes, or choose another directory",
-			r.Dir(), r.probeHash, hash)
-	}
-	return nil
-}
-
-// describe writes the attempt's description.
-func (r *Run) describe() error {
-	text, err := json.MarshalIndent(r.info, "", "  ")
+// describe writes an attempt's description, which is then this run's.
+func (r *Run) describe(info Info) error {
+	text, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writers: cannot describe the run: %w", err)
 	}
-	return writeAtomically(r.directory.disk, filepath.Join(r.Dir(), infoName(r.info.Attempt)), append(text, '\n'))
+	if err := writeAtomically(r.directory.disk, filepath.Join(r.Dir(), infoName(info.Attempt)), append(text, '\n')); err != nil {
+		return err
+	}
+	r.info = info
+	return nil
 }
 
 // Write appends records as one part; nothing is written where there are none. After it has returned nil they survive a
@@ -206,6 +232,12 @@ func (r *Run) Write(records *audit.Records) error {
 	defer r.mu.Unlock()
 	if r.closed != nil {
 		return r.closed
+	}
+	if records == nil {
+		return nil
+	}
+	if err := r.admit(records); err != nil {
+		return err
 	}
 	part, order, err := r.encode(records)
 	if err != nil || len(order) == 0 {
@@ -236,6 +268,7 @@ func (r *Run) Write(records *audit.Records) error {
 		}
 		return err
 	}
+	r.wrote(records)
 	return nil
 }
 
@@ -256,14 +289,14 @@ func (r *Run) takeBack() error {
 // encode returns the files of a part by table and the tables in the order of publishing.
 func (r *Run) encode(records *audit.Records) (part map[string][]byte, order []string, err error) {
 	for _, table := range tables {
-		if records != nil && table.count(records) > 0 {
+		if table.count(records) > 0 {
 			order = append(order, table.name())
 		}
 	}
 	part = map[string][]byte{}
 	stamp := stamp{runID: r.info.RunID, attempt: r.info.Attempt, tables: order}
 	for _, table := range tables {
-		if records == nil || table.count(records) == 0 {
+		if table.count(records) == 0 {
 			continue
 		}
 		if part[table.name()], err = table.encode(records, stamp); err != nil {
@@ -273,7 +306,8 @@ func (r *Run) encode(records *audit.Records) (part map[string][]byte, order []st
 	return part, order, nil
 }
 
-// Close lets other processes write to the directory. Everything written is already safe.
+// Close lets other processes write to the directory. Everything written is already safe. A run to which nothing was written can
+// be begun anew in its place.
 func (r *Run) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -82,7 +82,7 @@ func TestPartsHaveOneNumberAcrossTablesAndEmptyTablesNone(t *testing.T) {
 func TestInfoIsKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "runs", "a")
 	given := Info{Command: []string{"symaudit", "train"}, Config: "seed: 3\n", Backend: "go",
-		BackendReason: "asked for", Seeds: []int64{3}, ProbeHash: "abc"}
+		BackendReason: "asked for", Seeds: []int64{3}}
 	run, err := Parquet(dir).WithInfo(given).Done()
 	require.NoError(t, err)
 	require.NoError(t, run.Close())
@@ -95,7 +95,7 @@ func TestInfoIsKept(t *testing.T) {
 	require.NotEmpty(t, contents.Info.Versions.Go)
 	require.WithinRange(t, contents.Info.Created, run.Info().Created, run.Info().Created)
 
-	resumed, err := Parquet(dir).WithResume().WithInfo(Info{Backend: "xla:cpu", ProbeHash: "abc"}).Done()
+	resumed, err := Parquet(dir).WithResume().WithInfo(Info{Backend: "xla:cpu"}).Done()
 	require.NoError(t, err)
 	require.Equal(t, run.ID(), resumed.ID())
 	contents, err = Read(dir)
@@ -106,7 +106,9 @@ func TestInfoIsKept(t *testing.T) {
 
 func TestOccupiedDirectoriesAreRefused(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, openRun(t, dir).Close())
+	run := openRun(t, dir)
+	require.NoError(t, run.Write(trainingAt(1)))
+	require.NoError(t, run.Close())
 	_, err := Parquet(dir).Done()
 	require.ErrorContains(t, err, dir+" already holds a run; resume it (--resume, or WithResume), or choose another directory")
 
@@ -129,33 +131,6 @@ func TestTwoWritersAreRefused(t *testing.T) {
 	require.NoError(t, first.Close())
 	require.ErrorContains(t, first.Write(auditAt(1)), "is closed")
 	require.Equal(t, int32(2), resumeRun(t, dir).Attempt())
-}
-
-func TestResumeOnOtherProbesIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	run, err := Parquet(dir).WithInfo(Info{ProbeHash: "abc"}).Done()
-	require.NoError(t, err)
-	require.NoError(t, run.Close())
-	_, err = Parquet(dir).WithResume().WithInfo(Info{ProbeHash: "def"}).Done()
-	require.ErrorContains(t, err, "probes abc, not def")
-	require.Equal(t, int32(2), resumeRun(t, dir).Attempt(), "a refused resume must leave the run unlocked and uncounted")
-}
-
-func TestProbesThatAreKnownLater(t *testing.T) {
-	dir := t.TempDir()
-	run := openRun(t, dir)
-	require.NoError(t, run.SetProbeHash("abc"))
-	require.Equal(t, "abc", run.Info().ProbeHash)
-	contents, err := Read(dir)
-	require.NoError(t, err)
-	require.Equal(t, run.Info(), contents.Info, "they are in the description")
-	require.NoError(t, run.Close())
-
-	require.NoError(t, resumeRun(t, dir).Close()) // killed before it knew its probes
-	resumed := resumeRun(t, dir)
-	require.ErrorContains(t, resumed.SetProbeHash("def"), "probes abc, not def")
-	require.Empty(t, resumed.Info().ProbeHash)
-	require.NoError(t, resumed.SetProbeHash("abc"))
 }
 
 func TestOfARepeatedStepTheHighestAttemptIsRead(t *testing.T) {

@@ -3,16 +3,15 @@ package writers
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/symaudit/symaudit/audit"
 )
@@ -24,7 +23,8 @@ const (
 	keyPartTables    = "symaudit.part_tables" // the part's tables in the order in which they become visible, by comma
 	keyRunID         = "symaudit.run_id"
 	keyAttempt       = "symaudit.attempt"
-	keyUnits         = "symaudit.units" // a JSON object: column name to unit
+	keyUnits         = "symaudit.units"  // a JSON object: column name to unit
+	keyDigest        = "symaudit.sha256" // of the file with zeros in the digest's place; files of early versions have none
 )
 
 // table is one of the run's tables, whatever the type of its rows.
@@ -86,6 +86,9 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 	for i := range rows {
 		moment := t.moment(&rows[i])
 		moment.RunID, moment.Attempt = stamp.runID, stamp.attempt
+		if err := validStrings(reflect.ValueOf(rows[i])); err != nil {
+			return nil, fmt.Errorf("writers: table %s: %w", t.tableName, err)
+		}
 	}
 	units, err := json.Marshal(unitsOf(t.schema()))
 	if err != nil {
@@ -100,6 +103,7 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 		parquet.KeyValueMetadata(keyRunID, stamp.runID),
 		parquet.KeyValueMetadata(keyAttempt, strconv.Itoa(int(stamp.attempt))),
 		parquet.KeyValueMetadata(keyUnits, string(units)),
+		parquet.KeyValueMetadata(keyDigest, noDigest),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("writers: table %s: %w", t.tableName, err)
@@ -112,16 +116,48 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 	if err := writer.Close(); err != nil {
 		return nil, fmt.Errorf("writers: cannot encode table %s: %w", t.tableName, err)
 	}
-	return file.Bytes(), nil
+	content := file.Bytes()
+	err = seal(content)
+	if err == nil {
+		_, err = footer(content) // what cannot be read again must not be written
+	}
+	if err != nil {
+		return nil, fmt.Errorf("writers: cannot encode table %s: %w", t.tableName, err)
+	}
+	return content, nil
+}
+
+// validStrings refuses a row with text that is not UTF-8: readers would refuse the whole file.
+func validStrings(row reflect.Value) error {
+	for i := range row.NumField() {
+		field := row.Field(i)
+		if field.Kind() == reflect.Pointer && !field.IsNil() {
+			field = field.Elem()
+		}
+		switch field.Kind() {
+		case reflect.Struct:
+			if err := validStrings(field); err != nil {
+				return err
+			}
+		case reflect.String:
+			if !utf8.ValidString(field.String()) {
+				return fmt.Errorf("%s is %q, which is not UTF-8, all that tables can hold; convert it", row.Type().Field(i).Name, field.String())
+			}
+		}
+	}
+	return nil
 }
 
 // decode appends the rows of a part to records. A file that is not a whole part of this table is an error naming it.
 func (t tableOf[Row]) decode(path string, into *audit.Records) (version int, err error) {
-	err = withPart(path, func(file *parquet.File) error {
+	err = withPart(path, func(file *parquet.File, content []byte) error {
 		if got, _ := file.Lookup(keyTable); got != t.tableName {
 			return fmt.Errorf("it is a part of table %q, not of %q", got, t.tableName)
 		}
-		if version, err = lookupInt(file, keySchemaVersion); err != nil {
+		if version, err = versionOf(file.Metadata()); err != nil {
+			return err
+		}
+		if err := checkPages(content, file.Metadata()); err != nil {
 			return err
 		}
 		read := readRows[Row]
@@ -154,45 +190,7 @@ func readRows[Row any](file *parquet.File) ([]Row, error) {
 			return nil, fmt.Errorf("only %d of its %d rows can be read: %w", read, len(rows), err)
 		}
 	}
-	return rows, errors.Join(clearNulls(file, rows), reader.Close())
-}
-
-// clearNulls makes pointers nil where the file has null in the column of an embedded struct: parquet-go v0.32 leaves them
-// pointing to a zero there.
-func clearNulls[Row any](file *parquet.File, rows []Row) error {
-	column := -1
-	for _, field := range reflect.VisibleFields(reflect.TypeFor[Row]()) {
-		if field.Anonymous {
-			continue
-		}
-		column++
-		if len(field.Index) == 1 || field.Type.Kind() != reflect.Pointer {
-			continue
-		}
-		row := 0
-		for _, group := range file.RowGroups() {
-			values := parquet.NewColumnChunkValueReader(group.ColumnChunks()[column])
-			for buffer := make([]parquet.Value, 256); ; {
-				n, err := values.ReadValues(buffer)
-				for _, value := range buffer[:n] {
-					if value.IsNull() {
-						reflect.ValueOf(&rows[row]).Elem().FieldByIndex(field.Index).SetZero()
-					}
-					row++
-				}
-				if err == io.EOF {
-					break
-				}
-				if err != nil {
-					return errors.Join(err, values.Close())
-				}
-			}
-			if err := values.Close(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return rows, reader.Close()
 }
 
 // add appends the rows of a part.
@@ -233,12 +231,12 @@ func (t tableOf[Row]) keepLatest(records *audit.Records) {
 }
 
 // withPart opens a part for use. Whatever goes wrong in it, panics of the decoder too, becomes an error naming the file.
-func withPart(path string, use func(*parquet.File) error) (err error) {
-	file, err := os.Open(path)
+// The footer is checked, the pages are not.
+func withPart(path string, use func(part *parquet.File, content []byte) error) (err error) {
+	content, err := readBounded(path, maxFile)
 	if err != nil {
-		return explain("read", path, err)
+		return err
 	}
-	defer file.Close()
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("%v", cause)
@@ -248,32 +246,43 @@ func withPart(path string, use func(*parquet.File) error) (err error) {
 				path, err)
 		}
 	}()
-	status, err := file.Stat()
+	sealed, err := checkDigest(content)
 	if err != nil {
 		return err
 	}
-	part, err := parquet.OpenFile(file, status.Size())
+	if _, err := footer(content); err != nil {
+		return err
+	}
+	// Indexes and filters are not needed, and further claims.
+	part, err := parquet.OpenFile(bytes.NewReader(content), int64(len(content)), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return err
 	}
-	version, err := lookupInt(part, keySchemaVersion)
-	if err != nil {
-		return err
+	if _, found := part.Lookup(keyDigest); found != sealed {
+		return fmt.Errorf("its footer key %s is damaged", keyDigest)
 	}
-	if version > SchemaVersion {
-		return fmt.Errorf("it has schema version %d, newer than this program's %d", version, SchemaVersion)
-	}
-	return use(part)
+	return use(part, content)
 }
 
-func lookupInt(part *parquet.File, key string) (int, error) {
-	text, found := part.Lookup(key)
-	if !found {
-		return 0, fmt.Errorf("its footer has no key %s, so symaudit did not write it", key)
+// checkVersion comes before every check of what this version writes.
+func checkVersion(meta *format.FileMetaData) error {
+	version, err := versionOf(meta)
+	if err == nil && version > SchemaVersion {
+		err = fmt.Errorf("it has schema version %d, newer than this program's %d", version, SchemaVersion)
 	}
-	value, err := strconv.Atoi(text)
-	if err != nil {
-		return 0, fmt.Errorf("its footer key %s is %q, not a number", key, text)
+	return err
+}
+
+func versionOf(meta *format.FileMetaData) (int, error) {
+	for _, entry := range meta.KeyValueMetadata {
+		if entry.Key != keySchemaVersion {
+			continue
+		}
+		version, err := strconv.Atoi(entry.Value)
+		if err != nil {
+			return 0, fmt.Errorf("its footer key %s is %q, not a number", entry.Key, entry.Value)
+		}
+		return version, nil
 	}
-	return value, nil
+	return 0, fmt.Errorf("its footer has no key %s, so symaudit did not write it", keySchemaVersion)
 }

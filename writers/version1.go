@@ -105,11 +105,9 @@ func (old solveRow1) convert() audit.SolveRow {
 	row := audit.SolveRow{
 		Moment: old.Moment, GroupName: old.GroupName, Batch: old.Batch, Metric: old.Metric, MetricScale: old.MetricScale,
 		DType: old.DType, Estimator: old.Estimator, RHS: old.RHS, Seconds: old.Seconds,
-		Statistics: solver.Statistics{
-			Lambda: old.Lambda, LambdaMax: old.LambdaMax, BlockSize: old.BlockSize, Iterations: old.Iterations,
-			Products: old.Products, SetupProducts: old.SetupProducts, SketchRank: old.SketchRank,
-			MaxTrueResidual: &old.MaxTrueResidual, MaxHalfWidth: old.MaxHalfWidth,
-		},
+		Lambda: old.Lambda, LambdaMax: old.LambdaMax, BlockSize: old.BlockSize, Iterations: old.Iterations,
+		Products: old.Products, SetupProducts: old.SetupProducts, SketchRank: old.SketchRank,
+		MaxTrueResidual: &old.MaxTrueResidual, MaxHalfWidth: old.MaxHalfWidth,
 	}
 	if row.MaxHalfWidth != nil && !finite(*row.MaxHalfWidth) {
 		row.MaxHalfWidth = nil

@@ -137,8 +137,8 @@ func (p *progress) clear() {
 
 func (p *progress) end() { p.clear() }
 
-// audited prints one line: per group the median cosine with its certified bounds, and the errors, of its non-identity elements, and how long the solves
-// took.
+// audited prints one line: per group the median cosine with its certified bounds, or after a ~ where nothing is certified, and the
+// errors, of its non-identity elements, and how long the solves took. Lines below it say what is amiss.
 func (p *progress) audited(model string, records *audit.Records) {
 	p.clear()
 	if !p.header {
@@ -169,33 +169,43 @@ func (p *progress) line(model string, records *audit.Records) string {
 		loss = fmt.Sprintf("%.2e", records.Training[n-1].Loss)
 	}
 	var groups strings.Builder
-	seen := map[string]bool{}
-	for _, row := range records.Coherence {
+	var remarks []string
+	for _, row := range records.Summaries() {
 		epoch = row.Epoch
-		if row.Element != audit.AllElements || seen[row.GroupName] {
-			continue // of several lambdas the first is the smallest
-		}
-		seen[row.GroupName] = true
 		coherence := "-"
-		if row.Median != nil {
-			coherence = fmt.Sprintf("%.3f", *row.Median)
+		switch {
+		case row.Median == nil:
+		case row.MedianLow != nil:
+			coherence = fmt.Sprintf("%.3f±%.3f", *row.Median, max(*row.MedianHigh-*row.Median, *row.Median-*row.MedianLow))
+		default:
+			coherence = fmt.Sprintf("~%.3f", *row.Median) // nothing encloses it; the solves' explanations follow
 		}
-		if row.MedianLow != nil {
-			coherence += fmt.Sprintf("±%.3f", max(*row.MedianHigh-*row.Median, *row.Median-*row.MedianLow))
+		fmt.Fprintf(&groups, "   %12s %8s %10s", coherence, errorOr(row.MedianTargetError), errorOr(row.MedianCommutatorError))
+		for what, finite := range map[string]int32{"target": row.NFiniteTargetErrors, "commutator": row.NFiniteCommutatorErrors} {
+			if finite < row.NErrors {
+				remarks = append(remarks, fmt.Sprintf("%s: %d of %d %s errors are not finite", row.GroupName, row.NErrors-finite, row.NErrors, what))
+			}
 		}
-		fmt.Fprintf(&groups, "   %12s %8.2e %10.2e", coherence, row.MedianTargetError, row.MedianCommutatorError)
 	}
+	slices.Sort(remarks)
 	seconds := 0.0
 	for _, solve := range records.Solves {
 		seconds += solve.Seconds
-	}
-	fmt.Fprintf(&b, "%-6s %6.2f %8s%s  %7.1f", model, epoch, loss, groups.String(), seconds)
-	said := map[string]bool{} // lambdas of one solve share its status
-	for _, solve := range records.Solves {
-		if sentence := fmt.Sprint(solve.GroupName, solve.Batch, solve.Status); solve.Status != audit.Converged && !said[sentence] {
-			said[sentence] = true
-			fmt.Fprintf(&b, "\n       %s, batch %d: %s", solve.GroupName, solve.Batch, solve.Status)
+		if solve.Status != audit.Converged && solve.Explanation != nil {
+			remarks = append(remarks, fmt.Sprintf("%s, batch %d: %s: %s", solve.GroupName, solve.Batch, solve.Status, *solve.Explanation))
 		}
 	}
+	fmt.Fprintf(&b, "%-6s %6.2f %8s%s  %7.1f", model, epoch, loss, groups.String(), seconds)
+	for _, remark := range slices.Compact(remarks) { // of several lambdas one may say the same
+		fmt.Fprintf(&b, "\n       %s", remark)
+	}
 	return b.String()
+}
+
+// errorOr is a median error, or a dash where it has none.
+func errorOr(median *float64) string {
+	if median == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.2e", *median)
 }

@@ -84,7 +84,7 @@ func run(out io.Writer) error {
 		}
 		for _, row := range records.Coherence {
 			if row.Element != "e" && row.Element != audit.AllElements {
-				fmt.Fprintf(out, "%-12s  %-10s  %16.1e  %9.3f\n", sees, row.Element, row.MedianCommutatorError, *row.Median)
+				fmt.Fprintf(out, "%-12s  %-10s  %16.1e  %9.3f\n", sees, row.Element, *row.MedianCommutatorError, *row.Median)
 			}
 		}
 	}

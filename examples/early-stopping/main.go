@@ -130,7 +130,7 @@ func newAuditor(trainer *train.Trainer) (*audit.Auditor, error) {
 // line is an audit in a few words.
 func line(records *audit.Records) string {
 	d4 := records.Summary(orbits.D4Name)
-	return fmt.Sprintf("%5.0f  %4d  %12.4f  %9.3f", d4.Epoch, d4.Step, d4.MedianTargetError, *d4.Median)
+	return fmt.Sprintf("%5.0f  %4d  %12.4f  %9.3f", d4.Epoch, d4.Step, *d4.MedianTargetError, *d4.Median)
 }
 
 // network predicts the change of a state [n, y, x, 1]. It may choose how symmetric to be: a gate, nearly closed at first, blends

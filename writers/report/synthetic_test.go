@@ -204,8 +204,8 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 	residual := 8.7e-5
 	solve := audit.SolveRow{Moment: at, GroupName: groupName, BatchSize: samples, Metric: "ntk", MetricScale: "mean",
 		RelativeLambda: c.relative(1e-4), DType: "Float64", Estimator: "cg", RHS: 72, Seconds: 3.2,
-		Statistics: solver.Statistics{Lambda: 1e-4 * lambdaMax, LambdaMax: lambdaMax, BlockSize: 1, Iterations: 40, Products: 2200,
-			MaxTrueResidual: &residual, Status: solver.Converged}}
+		Lambda: 1e-4 * lambdaMax, LambdaMax: lambdaMax, BlockSize: 1, Iterations: 40, Products: 2200,
+		MaxTrueResidual: &residual, Status: solver.Converged}
 	if c.halfWidth > 0 {
 		solve.MaxHalfWidth = &c.halfWidth
 	}

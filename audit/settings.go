@@ -1,0 +1,93 @@
+package audit
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gomlx/gomlx/ml/model"
+
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/solver"
+)
+
+// SettingProbes names the setting that identifies all probes: SHA-256 over their values.
+const SettingProbes = "probes"
+
+// Settings are what the auditor's values depend on, by name and in words, defaults filled in. Values of audits with others are no
+// part of one series: a *writers.Run notes these for each model, and refuses to go on with others.
+func (a *Auditor) Settings() map[string]string {
+	b := a.config
+	all := map[string]string{
+		"field":       describeField(b.field),
+		"dtype":       strings.ToLower(b.dtype.String()),
+		SettingProbes: a.probeHash,
+	}
+	switch {
+	case b.invariant:
+		all["output"] = "invariant"
+	case b.output != nil:
+		all["output"] = describeField(*b.output)
+	}
+	for _, o := range a.orbits {
+		var elements []string
+		for _, element := range o.elements {
+			elements = append(elements, element.Name())
+		}
+		all["group "+o.group.Name] = fmt.Sprintf("%s; %d probes in batches of %d", strings.Join(elements, " "), len(o.samples), o.batchSize)
+	}
+	if b.forward {
+		all["influence"] = "none"
+		return all
+	}
+	name := "lambda"
+	if b.damping.relative {
+		name = "relative_lambda"
+	}
+	var values []string
+	for _, value := range b.damping.values {
+		values = append(values, fmt.Sprint(value))
+	}
+	all[name] = strings.Join(values, ", ")
+	all["metric"], all["estimator"] = string(b.metric), string(b.estimator)
+	all["metric_scale"] = "mean"
+	if b.sum {
+		all["metric_scale"] = "sum"
+	}
+	tolerance := b.solve.Tolerance
+	switch {
+	case b.estimator == Subspace: // has none
+	case tolerance == 0 && b.estimator == Block:
+		tolerance = solver.DefaultTolerance
+	case tolerance == 0:
+		tolerance = solver.DefaultResidual
+	}
+	if b.estimator != Subspace {
+		all["tolerance"] = fmt.Sprint(tolerance)
+	}
+	if b.solve.MaxProducts > 0 {
+		all["max_products"] = fmt.Sprint(b.solve.MaxProducts)
+	}
+	if b.solve.MaxTime > 0 {
+		all["max_seconds"] = fmt.Sprint(float64(b.solve.MaxTime) / float64(time.Second))
+	}
+	all["max_bytes"] = fmt.Sprint(b.solve.MaxBytes)
+	if b.recycling {
+		all["recycling"] = "true"
+	}
+	return all
+}
+
+func describeField(f orbits.Field) string {
+	words := strings.Join(f.Channels, " ") + "; " + describe(f)
+	for _, c := range f.Pseudoscalars {
+		words += fmt.Sprintf(", pseudoscalar %s", f.Channels[c])
+	}
+	if f.Conserved != nil {
+		words += fmt.Sprintf(", conserved %+v", *f.Conserved)
+	}
+	return words
+}
+
+// Audits reports whether the auditor audits the model in a store: it reads that store's weights alone.
+func (a *Auditor) Audits(store *model.Store) bool { return a.config.source.Store() == store }
