@@ -3,6 +3,7 @@
 # make bench  performance figures, as ratios within one run
 # make bench-solver  products to certified intervals against conjugate gradients, and arrays for scripts/check-solver
 # make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of
+# make queries  the documented queries, and every reader, on a small run that was resumed; needs Python and the network
 # make build  bin/symaudit
 
 # The Go backend's matrix products are five times faster with it.
@@ -21,7 +22,7 @@ endif
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ARGS ?=
 
-.PHONY: demo test lint bench bench-solver soak build
+.PHONY: demo test lint bench bench-solver soak queries build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -44,6 +45,11 @@ soak:
 	SYMAUDIT_KILLS=50 go test ./trainer -count 1 -run KilledAtRandom -v -timeout 30m
 	SYMAUDIT_MUTATIONS=10000 go test ./writers -count 1 -run Mutations -v -timeout 30m
 	SYMAUDIT_AUDITS=1000 go test ./hooks -count 1 -run LeaveNothingBehind -v -timeout 30m
+
+# Below a folder that DuckDB would take for a column.
+queries:
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && run="$$folder/step=7/run" && \
+	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-queries "$$run"
 
 bench-solver:
 	go test ./solver -count 1 -run Interval -v -rapid.checks=1000

@@ -46,8 +46,8 @@ func (c *Contents) Series(of audit.Moment) (from, to int32) {
 // process writes.
 //
 // A resumed process measures some steps again. Of a table's rows of one model and seed, those of an attempt are left out from
-// the first step on that a later attempt has. Runs of schema version 1 are converted. A part that is being written, or that a crash left unfinished, is left out; a file that
-// is damaged or gone is an error that names it.
+// the first step on that a later attempt has. Runs of schema version 1 are converted. A part that is being written, or that a
+// crash left unfinished, is left out; a file that is damaged or gone is an error that names it.
 func Read(dir string) (*Contents, error) {
 	infos, err := readInfos(dir)
 	if err != nil {

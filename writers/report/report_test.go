@@ -160,7 +160,7 @@ func TestCertifiedBoundsAreDrawnAndTold(t *testing.T) {
 	}{
 		"null": {0, 0, 0, nil},
 		"narrow": {0.012, 0, lines, []string{"(certified to ±0.012 at worst, so all bars are hidden behind their markers)",
-			"joins the certified bounds of that sample&#39;s value (influence ±0.004 at worst, cosine ±0.012 at worst)", "The medians of the cosine are certified to ±0.012 at worst."}},
+			"joins the certified bounds of that sample&#39;s value (influence ±0.004 at worst, cosine ±0.012 at worst)", "The medians of the influence are certified to ±0.0038 at worst. The medians of the cosine are certified to ±0.012 at worst."}},
 		"wide": {0.15, bars, lines, []string{"Upright bars are certified bounds of the median: the exact value lies between them",
 			"(influence ±0.05 at worst, cosine ±0.15 at worst)", "<td>0.15</td>"}},
 	} {

@@ -25,10 +25,10 @@ func (r *run) byShift(g group) (figure, bool) {
 		}
 	}
 	zero := false
-	var medians certainty // of cosines
+	var certified []string
 	for _, q := range []quantity{targetError, commutatorError, scaledInfluence, cosine} {
 		panels, anyZero, certain := r.shiftPanels(g, q, columns)
-		medians = certain
+		certified = append(certified, describeMedians(q, certain))
 		f.panels = append(f.panels, inPairs(panels)...)
 		zero = zero || anyZero
 	}
@@ -38,7 +38,7 @@ func (r *run) byShift(g group) (figure, bool) {
 	f.caption = []string{
 		fmt.Sprintf("Median over the probe samples, whiskers from 25 %% to 75 %%, last audit of each model (%s). The domain is periodic: a shift by its whole width is none.", r.lastAudits()),
 		"Shift 0 is the identity: its commutator error is exactly 0 and not drawn. Flat lines mean that the model treats shifted states alike; dips and peaks at multiples of a stride or patch size show what its layers commute with.",
-		describeMedians(medians), r.lambdas(g.name)}
+		strings.TrimSpace(strings.Join(certified, " ")), r.lambdas(g.name)}
 	if zero {
 		f.caption = append(f.caption, zeroCaption)
 	}
@@ -53,11 +53,11 @@ func (r *run) byShift(g group) (figure, bool) {
 var dashed = []vg.Length{vg.Points(4), vg.Points(2.5)}
 
 // describeMedians tells the bounds that the figure has no room for: its whiskers are quartiles.
-func describeMedians(c certainty) string {
+func describeMedians(q quantity, c certainty) string {
 	if c.certified == 0 {
 		return ""
 	}
-	return strings.TrimSpace(fmt.Sprintf("The medians of the cosine are certified to %s at worst. %s", c.within(), c.uncertified("medians")))
+	return strings.TrimSpace(fmt.Sprintf("The medians of the %s are certified to %s at worst. %s", q.short, c.within(), c.uncertified("medians")))
 }
 
 func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*panel, zero bool, medians certainty) {
