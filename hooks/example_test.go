@@ -386,7 +386,9 @@ func loopAt(step int64) *train.Loop {
 
 // setStep is what loading a checkpoint does to the step.
 func setStep(store *model.Store, step int64) {
-	optimizer.GetGlobalStepVar(store).MustSetValue(tensors.FromScalar(step))
+	if err := optimizer.GetGlobalStepVar(store).SetValue(tensors.FromScalar(step)); err != nil {
+		panic(err)
+	}
 }
 
 // preflighted is one with a preflight.
