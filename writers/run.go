@@ -186,7 +186,6 @@ type Run struct {
 	earlier []Info // attempts before this one, oldest first
 	info    Info   // this attempt, as it is on the disk
 	present map[identity]*presence
-	written bool     // something, by this process
 	next    int      // number of the next part; never one that was tried before
 	half    []string // tables of the part before it, if that could be neither written nor taken back
 	closed  error    // by Close
