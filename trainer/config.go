@@ -217,7 +217,7 @@ func keys(t reflect.Type) []string {
 
 // Validate reports the first setting that cannot work, with its value and the remedy.
 func (c Config) Validate() error {
-	if err := c.Data.validate(); err != nil {
+	if err := c.Data.Validate(); err != nil {
 		return err
 	}
 	if len(c.Models) == 0 {
@@ -243,7 +243,8 @@ func (c Config) Validate() error {
 	return c.Audit.validate(c.Data.Euler)
 }
 
-func (d Data) validate() error {
+// Validate reports the first setting that cannot work. Generating data needs no other part of a configuration.
+func (d Data) Validate() error {
 	if len(d.Families) == 0 {
 		return errors.New("trainer: data.families is empty; name at least one")
 	}

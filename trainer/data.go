@@ -2,16 +2,18 @@ package trainer
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/core/tensors/numpy"
 
@@ -60,14 +62,39 @@ type dataInfo struct {
 const (
 	dataInfoName      = "data.json"
 	dataSchemaVersion = 1
+	maxDataInfo       = 1 << 20 // bytes
 )
+
+var channels = []string{"density", "momentum_x", "momentum_y", "energy"}
+
+// CheckDataDirectory reports whether SaveData could write the directory: that it does not exist, and that the nearest
+// folder above it that does can be written to. Nothing stays changed.
+func CheckDataDirectory(dir string) error {
+	if _, err := os.Lstat(dir); err == nil {
+		return fmt.Errorf("trainer: %s exists already; choose another directory, or remove it", dir)
+	}
+	above := filepath.Dir(filepath.Clean(dir))
+	for {
+		_, err := os.Lstat(above)
+		if !errors.Is(err, fs.ErrNotExist) || above == filepath.Dir(above) {
+			break
+		}
+		above = filepath.Dir(above)
+	}
+	probe, err := os.MkdirTemp(above, ".data-*.inprogress")
+	if err == nil {
+		err = os.Remove(probe)
+	}
+	if err != nil {
+		return fmt.Errorf("trainer: %s cannot be made: %w; choose another directory, or make %s writable", dir, err, above)
+	}
+	return nil
+}
 
 // SaveData writes a data directory. It appears under its name only when it is complete; an existing one is refused.
 func SaveData(dir string, config Config, backend string, all []Trajectories) error {
-	if _, err := os.Lstat(dir); err == nil {
-		return fmt.Errorf("trainer: %s exists already; choose another directory, or remove it", dir)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("trainer: %w", err)
+	if err := CheckDataDirectory(dir); err != nil {
+		return err
 	}
 	parent := filepath.Dir(filepath.Clean(dir))
 	if err := os.MkdirAll(parent, 0o777); err != nil {
@@ -80,7 +107,7 @@ func SaveData(dir string, config Config, backend string, all []Trajectories) err
 	defer os.RemoveAll(work) // of no effect once it is renamed
 	info := dataInfo{
 		SchemaVersion: dataSchemaVersion, Families: config.Data.Families,
-		Channels:     []string{"density", "momentum_x", "momentum_y", "energy"},
+		Channels:     channels,
 		Trajectories: config.Data.Trajectories + config.Data.Probes, Seed: config.Seed, Backend: backend, Euler: config.Data.Euler,
 	}
 	text, err := json.MarshalIndent(info, "", "  ")
@@ -114,34 +141,84 @@ func LoadData(config Config) ([]Trajectories, error) {
 			return nil, fmt.Errorf("trainer: %s has no family %q; it has %v", dir, family, info.Families)
 		}
 		path := filepath.Join(dir, string(family)+".npy")
-		states, err := numpy.FromNpyFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("trainer: %s: %w", path, err)
-		}
 		size := info.Euler.Resolution
-		if got := states.Shape(); got.DType != dtypes.Float32 ||
-			!slices.Equal(got.Dimensions, []int{info.Trajectories, info.Euler.Snapshots, size, size, euler.Channels}) {
-			return nil, fmt.Errorf("trainer: %s is %s, which %s does not describe; generate the data anew", path, got, dataInfoName)
+		states, err := loadStatesOf(path, []int{info.Trajectories, info.Euler.Snapshots, size, size, euler.Channels})
+		if err != nil {
+			return nil, fmt.Errorf("trainer: %s: %w; generate the data anew", path, err)
 		}
 		all = append(all, Trajectories{Family: family, States: states})
 	}
 	return all, nil
 }
 
+// loadStatesOf loads an array of float32 whose dimensions are known. The file must say the same and have the bytes for it:
+// the loader would allocate whatever its header claims.
+func loadStatesOf(path string, dimensions []int) (*tensors.Tensor, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	status, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	start := make([]byte, 10) // mark, version 1.0, and the length of the header's text
+	if _, err := io.ReadFull(file, start); err != nil || string(start[:8]) != "\x93NUMPY\x01\x00" {
+		return nil, errors.New("it is not a NumPy file of version 1.0")
+	}
+	text := make([]byte, binary.LittleEndian.Uint16(start[8:]))
+	if _, err := io.ReadFull(file, text); err != nil {
+		return nil, errors.New("it ends within its header")
+	}
+	shape := strings.Trim(strings.ReplaceAll(fmt.Sprint(dimensions), " ", ", "), "[]")
+	want := fmt.Sprintf("{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }", shape)
+	if got := strings.TrimSpace(string(text)); got != want {
+		return nil, fmt.Errorf("its header says %q, but %s beside it %q", got, dataInfoName, want)
+	}
+	left := status.Size() - int64(len(start)+len(text))
+	values := left / 4
+	for _, n := range dimensions {
+		if values%int64(n) != 0 {
+			values = 0
+		}
+		values /= int64(n)
+	}
+	if values != 1 || left%4 != 0 {
+		return nil, fmt.Errorf("it has %d bytes of values, which is not what the shape (%s) of float32 takes", left, shape)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return numpy.FromNpyReader(file)
+}
+
 // readDataInfo reads the description of a configuration's data directory and checks that it suits.
 func readDataInfo(config Config) (info dataInfo, err error) {
 	dir := config.Data.Directory
-	text, err := os.ReadFile(filepath.Join(dir, dataInfoName))
+	path := filepath.Join(dir, dataInfoName)
+	file, err := os.Open(path)
 	if err != nil {
 		return info, fmt.Errorf("trainer: data.directory %s holds no data: %w; make some with `symaudit data generate`", dir, err)
 	}
-	if err := json.Unmarshal(text, &info); err != nil {
-		return info, fmt.Errorf("trainer: %s: %w", filepath.Join(dir, dataInfoName), err)
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxDataInfo+1))
+	if err == nil && len(text) > maxDataInfo {
+		err = fmt.Errorf("it has more than %d bytes", maxDataInfo)
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &info)
+	}
+	if err != nil {
+		return info, fmt.Errorf("trainer: %s does not describe data: %w; generate them anew", path, err)
 	}
 	want := config.Data.Euler
 	switch need := config.Data.Trajectories + config.Data.Probes; {
 	case info.SchemaVersion > dataSchemaVersion:
 		return info, fmt.Errorf("trainer: %s has schema version %d, newer than this program's %d; use a newer symaudit", dir, info.SchemaVersion, dataSchemaVersion)
+	case info.SchemaVersion < 1 || info.Trajectories < 1 || !slices.Equal(info.Channels, channels):
+		return info, fmt.Errorf("trainer: %s says schema version %d, %d trajectories, channels %q; there must be a version, a trajectory, and %q; generate the data anew",
+			path, info.SchemaVersion, info.Trajectories, info.Channels, channels)
 	case info.Euler.Resolution != want.Resolution || info.Euler.Snapshots != want.Snapshots:
 		return info, fmt.Errorf("trainer: the data in %s are %d snapshots at %dx%d, the configuration says %d at %dx%d; change data.euler or data.directory",
 			dir, info.Euler.Snapshots, info.Euler.Resolution, info.Euler.Resolution, want.Snapshots, want.Resolution, want.Resolution)

@@ -2,9 +2,12 @@ package trainer
 
 import (
 	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/gomlx/core/tensors"
@@ -146,4 +149,86 @@ func TestDataDirectory(t *testing.T) {
 			require.ErrorContains(t, err, change.want)
 		})
 	}
+}
+
+// Whatever a data directory says of itself, loading it is an error that names the file, or gives arrays of the shape that
+// the configuration asks for.
+func TestDamagedDataAreRefused(t *testing.T) {
+	config := smallConfig()
+	dir := filepath.Join(t.TempDir(), "data")
+	config.Data.Euler.Resolution = 4
+	whole := numbered(config, 4)
+	require.NoError(t, SaveData(dir, config, "go", whole))
+	config.Data.Directory = dir
+	array := filepath.Join(dir, string(config.Data.Families[1])+".npy")
+	for name, damage := range map[string]struct {
+		file, old, new, want string
+	}{
+		"more trajectories":  {array, "(5, 5,", "(9, 5,", "'shape': (9, 5, 4, 4, 4)"},
+		"enormous":           {array, "4, 4, 4), }", "4,4,4444),}", "its header says"},
+		"another type":       {array, "<f4", "<f8", "'descr': '<f8'"},
+		"column by column":   {array, "False", "True ", "'fortran_order': True"},
+		"not NumPy":          {array, "NUMPY", "NUMPI", "not a NumPy file"},
+		"data.json cut":      {filepath.Join(dir, dataInfoName), "\n}", "", "does not describe data"},
+		"no trajectories":    {filepath.Join(dir, dataInfoName), `"trajectories": 5`, `"trajectories": -5`, "-5 trajectories"},
+		"other trajectories": {filepath.Join(dir, dataInfoName), `"trajectories": 5`, `"trajectories": 1000000000000`, "its header says"},
+		"other channels":     {filepath.Join(dir, dataInfoName), `"momentum_y"`, `"momentum_z"`, "momentum_z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, err := os.ReadFile(damage.file)
+			require.NoError(t, err)
+			require.Contains(t, string(before), damage.old)
+			require.NoError(t, os.WriteFile(damage.file, []byte(strings.Replace(string(before), damage.old, damage.new, 1)), 0o666))
+			defer func() { require.NoError(t, os.WriteFile(damage.file, before, 0o666)) }()
+			_, err = LoadData(config)
+			require.ErrorContains(t, err, damage.want)
+			require.ErrorContains(t, err, dir)
+		})
+	}
+	t.Run("at random", func(t *testing.T) {
+		random := rand.New(rand.NewPCG(1, 2))
+		for i := range 1000 {
+			path := []string{array, filepath.Join(dir, dataInfoName)}[i%2]
+			before, err := os.ReadFile(path)
+			require.NoError(t, err)
+			changed := slices.Clone(before)
+			for range 1 + random.IntN(4) {
+				changed[random.IntN(min(128, len(changed)))] = byte(random.Uint32())
+			}
+			if i%8 > 5 {
+				changed = changed[:random.IntN(len(changed))]
+			}
+			require.NoError(t, os.WriteFile(path, changed, 0o666))
+			var memory [2]runtime.MemStats
+			runtime.ReadMemStats(&memory[0])
+			loaded, err := LoadData(config)
+			runtime.ReadMemStats(&memory[1])
+			require.Less(t, memory[1].TotalAlloc-memory[0].TotalAlloc, uint64(16<<20))
+			if err != nil {
+				require.ErrorContains(t, err, dir)
+			}
+			for j, got := range loaded {
+				require.Equal(t, whole[j].States.Shape(), got.States.Shape())
+			}
+			require.NoError(t, os.WriteFile(path, before, 0o666))
+		}
+	})
+	t.Run("description without end", func(t *testing.T) {
+		require.NoError(t, os.Truncate(filepath.Join(dir, dataInfoName), 1<<40)) // sparse
+		_, err := LoadData(config)
+		require.ErrorContains(t, err, "has more than 1048576 bytes")
+	})
+}
+
+func TestCheckDataDirectory(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, CheckDataDirectory(filepath.Join(dir, "new", "data")))
+	require.ErrorContains(t, CheckDataDirectory(dir), dir+" exists already")
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o666))
+	require.ErrorContains(t, CheckDataDirectory(filepath.Join(file, "data")), "cannot be made")
+	require.ErrorContains(t, CheckDataDirectory(filepath.Join(file, "deep", "data")), "cannot be made")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "nothing is left")
 }

@@ -40,7 +40,10 @@ them with data.directory. Without --config, the defaults.`,
 					return err
 				}
 			}
-			if err := config.Validate(); err != nil {
+			if err := config.Data.Validate(); err != nil {
+				return err
+			}
+			if err := trainer.CheckDataDirectory(out); err != nil { // before the minutes that solving takes
 				return err
 			}
 			choice, _, err := s.open(cmd)
