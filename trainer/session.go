@@ -45,6 +45,11 @@ func (s *session) open() (found bool, err error) {
 		return false, err
 	}
 	s.modelFn = s.model.fn(normalization)
+	if found {
+		if err := s.loadWeights(); err != nil {
+			return false, err
+		}
+	}
 	err = exceptions.TryCatch[error](func() {
 		adam := optimizer.Adam().LearningRate(s.config.Training.LearningRate).WeightDecay(s.config.Training.WeightDecay).Done()
 		s.trainer = train.NewTrainer(s.options.Backend.Backend, s.store, s.modelFn, audit.Loss, adam, nil, nil)
@@ -53,6 +58,28 @@ func (s *session) open() (found bool, err error) {
 		return false, fmt.Errorf("trainer: %w", err)
 	}
 	return found, nil
+}
+
+// loadWeights reads the model's variables, and only they, from the checkpoint, and refuses one that does not hold them all.
+func (s *session) loadWeights() error {
+	like := model.NewStore()
+	defer like.Finalize()
+	x, _ := s.data.batch([]transition{{}})
+	err := exceptions.TryCatch[error](func() {
+		model.MustNewExec(s.options.Backend.Backend, like, s.modelFn).MustCall(x)
+	})
+	if err == nil {
+		err = s.checkpoints.Matches(like)
+	}
+	if err != nil {
+		return fmt.Errorf("trainer: %w; put the configuration or the checkpoints back", err)
+	}
+	for v := range like.IterVariables() {
+		if own := s.store.GetVariable(v.Path()); own != nil {
+			own.Trainable = v.Trainable
+		}
+	}
+	return nil
 }
 
 func (s *session) newAuditor() (*audit.Auditor, error) {
@@ -214,14 +241,6 @@ func (s *session) auditCheckpoint(ctx context.Context, probes string) (records *
 	defer s.store.Finalize()
 	if !found {
 		return nil, nil, s.noCheckpoint()
-	}
-	// The model's variables, and only they, are read from the checkpoint when the model is first run.
-	x, _ := s.data.batch([]transition{{}})
-	err = exceptions.TryCatch[error](func() {
-		model.MustNewExec(s.options.Backend.Backend, s.store, s.modelFn).MustCall(x)
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("trainer: %w", err)
 	}
 	auditor, err := s.newAuditor()
 	if err != nil {

@@ -157,11 +157,70 @@ func (f Folder) LoadLatest(store *model.Store) (found bool, err error) {
 	return true, load(store, paths[len(paths)-1])
 }
 
-// Restore sets the variables that the store has to what they were at a step, if there is a checkpoint of it.
+// Matches checks that the newest checkpoint holds the trainable variables of a store, with their shapes. GoMLX initialises those
+// that it does not find, without a word.
+func (f Folder) Matches(like *model.Store) error {
+	paths, err := f.paths()
+	if err != nil || len(paths) == 0 {
+		return err
+	}
+	return matches(like, paths[len(paths)-1])
+}
+
+func matches(like *model.Store, path string) error {
+	var handler *checkpoint.Handler
+	err := exceptions.TryCatch[error](func() {
+		handler = checkpoint.Load(model.NewStore()).Dir(path).ExcludeAllParams().MustDone()
+	})
+	if err != nil {
+		return fmt.Errorf("cannot load checkpoint %s: %w", path, err)
+	}
+	held := map[string]string{}
+	var names []string // of the weights, without what optimizers and metrics keep
+	for key, value := range handler.LoadedVariables() {
+		name := key[strings.Index(key, "/"):]
+		held[name] = value.Shape().String()
+		if !strings.HasPrefix(name, "/AdamOptimizer/") && !strings.HasPrefix(name, "/metrics/") && !strings.HasPrefix(name, "/optimizers/") && !strings.HasPrefix(name, "/#") {
+			names = append(names, name)
+		}
+		value.MustFinalizeAll()
+	}
+	var wrong []string
+	for v := range like.IterVariables() {
+		switch shape, found := held[v.Path()]; {
+		case !v.Trainable:
+		case !found:
+			wrong = append(wrong, v.Path())
+		case shape != v.Shape().String():
+			wrong = append(wrong, fmt.Sprintf("%s, which is %s there and %s here", v.Path(), shape, v.Shape()))
+		}
+	}
+	if wrong == nil {
+		return nil
+	}
+	slices.Sort(wrong)
+	slices.Sort(names)
+	return fmt.Errorf("checkpoint %s is of another model: of the variables of this one it lacks %s; it holds %s", path, some(wrong), some(names))
+}
+
+// some are the first of many.
+func some(all []string) string {
+	const most = 3
+	if len(all) <= most {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
+}
+
+// Restore sets the variables that the store has to what they were at a step, if there is a checkpoint of it. One that lacks a
+// trainable variable of the store is an error: this variable would keep its value.
 func (f Folder) Restore(store *model.Store, step int64) (found bool, err error) {
 	paths, err := f.paths()
 	if err != nil || !slices.Contains(paths, f.path(step)) {
 		return false, err
+	}
+	if err := matches(store, f.path(step)); err != nil {
+		return true, err
 	}
 	return true, keepingLoader(store, func() error { return load(store, f.path(step)) })
 }

@@ -114,3 +114,25 @@ func TestTheOneSavedLastIsKept(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "nothing hidden")
 }
+
+// A checkpoint that lacks a variable would leave it as it was initialised.
+func TestACheckpointOfAnotherModelIsNamed(t *testing.T) {
+	c := Folder{t.TempDir(), 1}
+	require.NoError(t, c.Matches(storeAt(t, 9)), "there is none")
+	require.NoError(t, c.Save(storeAt(t, 9)))
+	require.NoError(t, c.Matches(storeAt(t, 10)))
+
+	other := model.NewStore()
+	for _, name := range []string{"a", "b", "c", "d"} {
+		other.RootScope().In("vit").VariableWithValue(name, float64(0))
+	}
+	require.EqualError(t, c.Matches(other), "checkpoint "+c.path(9)+" is of another model: of the variables of this one it lacks /vit/a, /vit/b, /vit/c and 1 more; it holds /global_step, /layer/weight")
+	wider := model.NewStore()
+	wider.RootScope().In("layer").VariableWithValue("weight", []float64{1, 2})
+	require.ErrorContains(t, c.Matches(wider), "lacks /layer/weight, which is (Float64) there and (Float64)[2] here; it holds")
+
+	before := wider.GetVariable("/layer/weight").MustValue().Value()
+	_, err := c.Restore(wider, 9)
+	require.ErrorContains(t, err, "is of another model")
+	require.Equal(t, before, wider.GetVariable("/layer/weight").MustValue().Value(), "nothing is restored in part")
+}
