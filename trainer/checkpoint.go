@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/symaudit/symaudit/internal/atomicfile"
 	"github.com/symaudit/symaudit/internal/checkpoint"
 )
 
@@ -29,12 +30,7 @@ func (c checkpoints) best() checkpoint.Folder {
 
 // finish marks the model's training as ended, so that a resume leaves it alone. The reason is a stop rule's, or "".
 func (c checkpoints) finish(reason string) error {
-	work := filepath.Join(c.Dir, "."+endName+".inprogress")
-	err := os.WriteFile(work, []byte(reason), 0o666)
-	if err == nil {
-		err = checkpoint.Publish(work, filepath.Join(c.Dir, endName))
-	}
-	if err != nil {
+	if err := atomicfile.Write(atomicfile.OS{}, filepath.Join(c.Dir, endName), []byte(reason)); err != nil {
 		return fmt.Errorf("trainer: %w", err)
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/core/tensors/numpy"
 
-	"github.com/symaudit/symaudit/internal/checkpoint"
+	"github.com/symaudit/symaudit/internal/atomicfile"
 	"github.com/symaudit/symaudit/trainer/euler"
 )
 
@@ -122,7 +122,7 @@ func SaveData(dir string, config Config, backend string, all []Trajectories) err
 			return fmt.Errorf("trainer: %w", err)
 		}
 	}
-	if err := checkpoint.Publish(work, dir); err != nil {
+	if err := atomicfile.Publish(work, dir); err != nil {
 		return fmt.Errorf("trainer: %w", err)
 	}
 	return nil

@@ -5,67 +5,23 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"runtime"
 	"syscall"
+
+	"github.com/symaudit/symaudit/internal/atomicfile"
 )
 
 // files is every operation that changes the disk, so that tests can fail each one and stop between any two.
 type files interface {
+	atomicfile.Disk
 	MkdirAll(path string) error
-	WriteSynced(path string, content []byte) error // creates or truncates; the content is on the disk when it returns
-	Rename(from, to string) error
 	Remove(path string) error
-	SyncDir(path string) error // afterwards the names in the folder survive a power failure
 }
 
-type osFiles struct{}
+type osFiles struct{ atomicfile.OS }
 
 func (osFiles) MkdirAll(path string) error { return os.MkdirAll(path, 0o777) }
 
-func (osFiles) WriteSynced(path string, content []byte) error {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	// Some file systems report a failed write only here.
-	return errors.Join(err, file.Close())
-}
-
-func (osFiles) Rename(from, to string) error { return os.Rename(from, to) }
-
 func (osFiles) Remove(path string) error { return os.Remove(path) }
-
-func (osFiles) SyncDir(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil // folders cannot be opened for syncing there
-	}
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
-}
-
-// writeAtomically replaces path so that a reader sees the old content or the new, never a part of either.
-func writeAtomically(disk files, path string, content []byte) error {
-	folder, name := filepath.Split(path)
-	hidden := folder + "." + name + ".inprogress"
-	if err := disk.WriteSynced(hidden, content); err != nil {
-		return explain("write", path, err)
-	}
-	if err := disk.Rename(hidden, path); err != nil {
-		return explain("rename", hidden, err)
-	}
-	if err := disk.SyncDir(filepath.Clean(folder)); err != nil {
-		return explain("sync", folder, err)
-	}
-	return nil
-}
 
 func exists(path string) (bool, error) {
 	_, err := os.Lstat(path)

@@ -13,6 +13,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/atomicfile"
 )
 
 const lockName = ".lock"
@@ -213,8 +214,9 @@ func (r *Run) describe(info Info) error {
 	if err != nil {
 		return fmt.Errorf("writers: cannot describe the run: %w", err)
 	}
-	if err := writeAtomically(r.directory.disk, filepath.Join(r.Dir(), infoName(info.Attempt)), append(text, '\n')); err != nil {
-		return err
+	path := filepath.Join(r.Dir(), infoName(info.Attempt))
+	if err := atomicfile.Write(r.directory.disk, path, append(text, '\n')); err != nil {
+		return explain("write", path, err)
 	}
 	r.info = info
 	return nil

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -17,6 +16,8 @@ import (
 	"github.com/gomlx/gomlx/ml/model/checkpoint"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/gomlx/gomlx/support/exceptions"
+
+	"github.com/symaudit/symaudit/internal/atomicfile"
 )
 
 // Folder holds checkpoints of one model, each named by its optimizer step.
@@ -53,7 +54,7 @@ func (f Folder) Save(store *model.Store) error {
 		err = remove(final) // of an earlier attempt at the same step
 	}
 	if err == nil {
-		err = Publish(work, final)
+		err = atomicfile.Publish(work, final)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot save checkpoint %s: %w", final, err)
@@ -82,7 +83,7 @@ func (f Folder) Promote(from Folder, step int64) (found bool, err error) {
 		err = remove(final)
 	}
 	if err == nil {
-		err = Publish(work, final)
+		err = atomicfile.Publish(work, final)
 	}
 	if err != nil {
 		return false, fmt.Errorf("cannot copy checkpoint %s: %w", best, err)
@@ -244,32 +245,4 @@ func keepingLoader(store *model.Store, f func() error) error {
 	loader := store.Loader()
 	defer store.SetLoader(loader)
 	return f()
-}
-
-// Publish renames a file or a folder into place when all of it is on the disk.
-func Publish(work, final string) error {
-	err := filepath.WalkDir(work, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return syncPath(path)
-	})
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(work, final); err != nil {
-		return err
-	}
-	return syncPath(filepath.Dir(final))
-}
-
-func syncPath(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil // neither folders nor files opened for reading can be synced there
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/symaudit/symaudit/internal/atomicfile"
 	"github.com/symaudit/symaudit/writers"
 )
 
@@ -74,11 +75,7 @@ func partitions(dir string) (warnings []string) {
 
 // replace never leaves half a file under the name.
 func replace(path string, content []byte) error {
-	hidden := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".inprogress")
-	if err := os.WriteFile(hidden, content, 0o666); err != nil {
-		return explain(path, errors.Join(err, os.RemoveAll(hidden)))
-	}
-	if err := os.Rename(hidden, path); err != nil {
+	if err := atomicfile.Write(atomicfile.OS{}, path, content); err != nil {
 		return explain(path, err)
 	}
 	return nil
