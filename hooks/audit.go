@@ -141,7 +141,6 @@ func (h *Hook) preflight(loop *train.Loop) error {
 	case h.config.preflight == PreflightWarning:
 		h.config.log.Warn().Err(err).Msg("audits of this model will fail or mean nothing")
 	default:
-		h.refused = true
 		return fmt.Errorf("hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): %w", err)
 	}
 	return nil

@@ -61,7 +61,6 @@ type Hook struct {
 	failures   []error                   // that the training has survived
 	unrestored error                     // of restoring the best checkpoint
 	checked    bool                      // by preflight, which runs once
-	refused    bool                      // by preflight: the training was not begun, and nothing of it is kept
 	newest     atomic.Pointer[[]reading] // of the latest audit; read from other goroutines
 	replayed   int64                     // step of the trainer when the rules were shown the history
 
@@ -83,9 +82,6 @@ func (h *Hook) Close() error {
 	}
 	h.closed = true
 	defer h.leave()
-	if h.refused {
-		return h.unrestored // of a training that was not begun nothing is written
-	}
 	return errors.Join(h.unrestored, h.flush())
 }
 
