@@ -21,7 +21,7 @@ func TestEndOfTraining(t *testing.T) {
 		require.True(t, finished)
 		require.Equal(t, want, reason)
 	}
-	found, err := c.LoadLatest(model.NewStore())
+	found, err := c.LoadLatest(model.NewStore(), nil)
 	require.NoError(t, err)
 	require.False(t, found, "it is no checkpoint")
 }

@@ -206,6 +206,49 @@ func TestResumeRefusesOtherProbes(t *testing.T) {
 	require.ErrorContains(t, err, "they differ by rounding where they are generated on another backend (--backend; this is test)")
 }
 
+// A run whose configuration or checkpoints were exchanged must not go on from weights that are initialised anew.
+func TestCheckpointsOfAnotherModelAreRefused(t *testing.T) {
+	b, config := backendtest.Go(t), parse(t, tinySource)
+	options := optionsFor(b, filepath.Join(t.TempDir(), "run"))
+	require.Error(t, trainUntil(t, config, options, func(event, model string, done int) bool {
+		return event == "step" && model == "vit" && done == tinyEpoch+1
+	}))
+	unet, vit := filepath.Join(options.Dir, "checkpoints", "unet"), filepath.Join(options.Dir, "checkpoints", "vit")
+	options.Resume = true
+	requireRefused := func(config trainer.Config, want string) {
+		t.Helper()
+		_, err := trainer.Train(context.Background(), config, options)
+		require.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, vit)
+		out := filepath.Join(t.TempDir(), "audit")
+		_, err = trainer.AuditCheckpoint(context.Background(), config, options, "vit", out)
+		require.ErrorContains(t, err, want)
+		require.NoDirExists(t, out)
+	}
+	description := filepath.Join(options.Dir, "run.json")
+	whole, err := os.ReadFile(description)
+	require.NoError(t, err)
+	for edit, want := range map[[2]string]string{
+		{" width: 4", " width: 8"}:   "instead of",
+		{" layers: 1", " layers: 2"}: "it lacks /vit/",
+	} {
+		require.Contains(t, string(whole), edit[0])
+		require.NoError(t, os.WriteFile(description, []byte(strings.Replace(string(whole), edit[0], edit[1], 1)), 0o666))
+		edited, _, err := trainer.RunConfig(options.Dir)
+		require.NoError(t, err)
+		requireRefused(edited, want)
+	}
+	require.NoError(t, os.WriteFile(description, whole, 0o666))
+
+	require.NoError(t, os.Rename(vit, vit+"-kept"))
+	require.NoError(t, os.CopyFS(vit, os.DirFS(unet)))
+	require.NoError(t, os.Remove(filepath.Join(vit, "finished")))
+	requireRefused(config, "it lacks /vit/")
+	require.NoError(t, os.RemoveAll(vit))
+	require.NoError(t, os.Rename(vit+"-kept", vit))
+	requireWhole(t, trainTiny(t, config, options).Records)
+}
+
 func TestStopRuleEndsOneModel(t *testing.T) {
 	b, config := backendtest.Go(t), parse(t, tinySource)
 	// A UNet commutes with shifts by whole pixels of its coarsest grid, a ViT with positions does not.

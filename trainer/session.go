@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
@@ -37,17 +38,21 @@ type session struct {
 func (s *session) open() (found bool, err error) {
 	s.store = model.NewStore()
 	s.store.SetParam(model.ParamInitialSeed, s.config.Seed+1) // zero would be a seed that differs each time
-	if found, err = s.checkpoints.LoadLatest(s.store); err != nil {
-		return false, fmt.Errorf("trainer: %w", err)
-	}
 	normalization, err := s.data.normalization()
 	if err != nil {
 		return false, err
 	}
 	s.modelFn = s.model.fn(normalization)
+	variables, err := s.variables()
+	if err == nil {
+		found, err = s.checkpoints.LoadLatest(s.store, variables)
+	}
+	if err != nil {
+		return false, fmt.Errorf("trainer: %w", err)
+	}
 	if found {
-		if err := s.loadWeights(); err != nil {
-			return false, err
+		for v := range variables.IterVariables() {
+			s.store.GetVariable(v.Path()).Trainable = v.Trainable
 		}
 	}
 	err = exceptions.TryCatch[error](func() {
@@ -60,26 +65,17 @@ func (s *session) open() (found bool, err error) {
 	return found, nil
 }
 
-// loadWeights reads the model's variables, and only they, from the checkpoint, and refuses one that does not hold them all.
-func (s *session) loadWeights() error {
-	like := model.NewStore()
-	defer like.Finalize()
+// variables is a store with the model's variables, which have shapes and no values.
+func (s *session) variables() (*model.Store, error) {
+	store := model.NewStore()
 	x, _ := s.data.batch([]transition{{}})
 	err := exceptions.TryCatch[error](func() {
-		model.MustNewExec(s.options.Backend.Backend, like, s.modelFn).MustCall(x)
+		g := graph.NewGraph(s.options.Backend.Backend, "variables")
+		defer g.Finalize()
+		model.SetStore(g, store)
+		s.modelFn(store.RootScope(), graph.Parameter(g, "x", x.Shape()))
 	})
-	if err == nil {
-		err = s.checkpoints.Matches(like)
-	}
-	if err != nil {
-		return fmt.Errorf("trainer: %w; put the configuration or the checkpoints back", err)
-	}
-	for v := range like.IterVariables() {
-		if own := s.store.GetVariable(v.Path()); own != nil {
-			own.Trainable = v.Trainable
-		}
-	}
-	return nil
+	return store, err
 }
 
 func (s *session) newAuditor() (*audit.Auditor, error) {

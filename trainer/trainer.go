@@ -143,7 +143,7 @@ func AuditCheckpoint(ctx context.Context, config Config, options Options, name, 
 	session := &session{
 		config: config, options: options, model: config.Models[index], checkpoints: newCheckpoints(config, options.Dir, name),
 	}
-	if found, err := session.checkpoints.LoadLatest(model.NewStore()); err != nil {
+	if found, err := session.checkpoints.LoadLatest(model.NewStore(), nil); err != nil {
 		return nil, fmt.Errorf("trainer: %w", err)
 	} else if !found {
 		return nil, session.noCheckpoint()

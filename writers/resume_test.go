@@ -99,7 +99,7 @@ func (p *pair) run(from, to int) {
 		store.SetParam(model.ParamInitialSeed, int64(7+i))
 		kept := checkpoint.Folder{Dir: filepath.Join(p.dir, "checkpoints", name), Keep: 100}
 		if from > 0 {
-			found, err := kept.LoadLatest(store)
+			found, err := kept.LoadLatest(store, nil)
 			require.NoError(t, err)
 			require.True(t, found)
 		}

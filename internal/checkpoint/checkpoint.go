@@ -150,94 +150,126 @@ func (f Folder) paths() ([]string, error) {
 
 // LoadLatest makes the newest checkpoint, if there is one, the source of the store's variables: each is read when the
 // model or the optimizer first asks for it, and so is marked trainable or not by whom it belongs to.
-func (f Folder) LoadLatest(store *model.Store) (found bool, err error) {
+//
+// A store with the variables that the model will ask for, built without a checkpoint, makes sure that they are these: GoMLX
+// initialises at random, without a word, what a checkpoint lacks. It may be nil.
+func (f Folder) LoadLatest(store, of *model.Store) (found bool, err error) {
 	paths, err := f.paths()
 	if err != nil || len(paths) == 0 {
 		return false, err
 	}
-	return true, load(store, paths[len(paths)-1])
-}
-
-// Matches checks that the newest checkpoint holds the trainable variables of a store, with their shapes. GoMLX initialises those
-// that it does not find, without a word.
-func (f Folder) Matches(like *model.Store) error {
-	paths, err := f.paths()
-	if err != nil || len(paths) == 0 {
-		return err
+	latest := paths[len(paths)-1]
+	handler, err := load(latest)
+	if err == nil && of != nil {
+		err = compare(latest, handler, of, true)
 	}
-	return matches(like, paths[len(paths)-1])
-}
-
-func matches(like *model.Store, path string) error {
-	var handler *checkpoint.Handler
-	err := exceptions.TryCatch[error](func() {
-		handler = checkpoint.Load(model.NewStore()).Dir(path).ExcludeAllParams().MustDone()
-	})
+	if err == nil {
+		err = set(store, latest, handler)
+	}
 	if err != nil {
-		return fmt.Errorf("cannot load checkpoint %s: %w", path, err)
+		return false, err
 	}
-	held := map[string]string{}
-	var names []string // of the weights, without what optimizers and metrics keep
-	for key, value := range handler.LoadedVariables() {
-		name := key[strings.Index(key, "/"):]
-		held[name] = value.Shape().String()
-		if !strings.HasPrefix(name, "/AdamOptimizer/") && !strings.HasPrefix(name, "/metrics/") && !strings.HasPrefix(name, "/optimizers/") && !strings.HasPrefix(name, "/#") {
-			names = append(names, name)
-		}
-		value.MustFinalizeAll()
-	}
-	var wrong []string
-	for v := range like.IterVariables() {
-		switch shape, found := held[v.Path()]; {
-		case !v.Trainable:
-		case !found:
-			wrong = append(wrong, v.Path())
-		case shape != v.Shape().String():
-			wrong = append(wrong, fmt.Sprintf("%s, which is %s there and %s here", v.Path(), shape, v.Shape()))
-		}
-	}
-	if wrong == nil {
-		return nil
-	}
-	slices.Sort(wrong)
-	slices.Sort(names)
-	return fmt.Errorf("checkpoint %s is of another model: of the variables of this one it lacks %s; it holds %s", path, some(wrong), some(names))
+	store.SetLoader(handler)
+	return true, nil
 }
 
-// some are the first of many.
-func some(all []string) string {
-	const most = 3
-	if len(all) <= most {
-		return strings.Join(all, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
-}
-
-// Restore sets the variables that the store has to what they were at a step, if there is a checkpoint of it. One that lacks a
-// trainable variable of the store is an error: this variable would keep its value.
+// Restore sets the variables that the store has to what they were at a step, if there is a checkpoint of it. One that
+// lacks any of them is an error, and changes nothing.
 func (f Folder) Restore(store *model.Store, step int64) (found bool, err error) {
 	paths, err := f.paths()
-	if err != nil || !slices.Contains(paths, f.path(step)) {
+	path := f.path(step)
+	if err != nil || !slices.Contains(paths, path) {
 		return false, err
 	}
-	if err := matches(store, f.path(step)); err != nil {
-		return true, err
+	handler, err := load(path)
+	if err == nil {
+		err = compare(path, handler, store, false)
 	}
-	return true, keepingLoader(store, func() error { return load(store, f.path(step)) })
+	if err == nil {
+		err = set(store, path, handler)
+	}
+	return err == nil, err
 }
 
-// load also sets the variables that exist already.
-func load(store *model.Store, path string) (err error) {
+// load reads a checkpoint without giving it to a store.
+func load(path string) (handler *checkpoint.Handler, err error) {
 	panicked := exceptions.TryCatch[error](func() {
-		_, err = checkpoint.Load(store).Dir(path).ExcludeAllParams().Done()
+		handler, err = checkpoint.Load(model.NewStore()).Dir(path).ExcludeAllParams().Done()
 	})
 	if panicked != nil {
 		err = panicked
 	}
 	if err != nil {
-		return fmt.Errorf("cannot load checkpoint %s: %w", path, err)
+		return nil, fmt.Errorf("cannot load checkpoint %s: %w", path, err)
+	}
+	return handler, nil
+}
+
+// set gives the store's variables the values that the checkpoint has of them.
+func set(store *model.Store, path string, handler *checkpoint.Handler) error {
+	for v := range store.IterVariables() {
+		value, found := handler.LoadVariable(store, v.Path())
+		if !found {
+			continue
+		}
+		if err := v.SetValue(value); err != nil {
+			return fmt.Errorf("cannot load %s from checkpoint %s: %w", v.Path(), path, err)
+		}
 	}
 	return nil
+}
+
+// compare refuses a checkpoint that lacks a variable of a store or has it in another shape or type; strictly, also one
+// that has more of the same model, as one with a further layer has.
+func compare(path string, handler *checkpoint.Handler, store *model.Store, strictly bool) error {
+	const variable = "var:"            // begins the keys of LoadedVariables
+	noPart := func(path string) bool { // of a model: metrics, named at random by each process, and the random state
+		return strings.HasPrefix(path, "/metrics/") || path == "/"+model.RNGStateVariableName
+	}
+	held := handler.LoadedVariables()
+	scope := func(path string) string { return strings.Split(path, "/")[1] }
+	needed, scopes := map[string]bool{}, map[string]bool{}
+	var differences, others []string
+	for v := range store.IterVariables() {
+		if noPart(v.Path()) {
+			continue
+		}
+		needed[v.Path()] = true
+		scopes[scope(v.Path())] = true
+		value, found := held[variable+v.Path()]
+		switch {
+		case !found:
+			differences = append(differences, "lacks "+v.Path())
+		case !value.Shape().Equal(v.Shape()):
+			differences = append(differences, fmt.Sprintf("has %s as %s instead of %s", v.Path(), value.Shape(), v.Shape()))
+		}
+	}
+	for key := range held {
+		if name := strings.TrimPrefix(key, variable); !needed[name] && !noPart(name) {
+			others = append(others, name)
+			if strictly && scopes[scope(name)] {
+				differences = append(differences, "has "+name+", which the model does not have")
+			}
+		}
+	}
+	if len(differences) == 0 {
+		return nil
+	}
+	instead := ""
+	if len(others) > 0 {
+		instead = "; beside the model's variables it holds " + firstFew(others)
+	}
+	return fmt.Errorf("checkpoint %s is of another model: it %s%s; use the checkpoint with the configuration that it was trained with",
+		path, firstFew(differences), instead)
+}
+
+func firstFew(all []string) string {
+	const few = 3
+	slices.Sort(all)
+	if len(all) <= few {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:few], ", "), len(all)-few)
 }
 
 // keepingLoader undoes that a handler attaches itself to the store as a loader.
