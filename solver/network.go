@@ -366,9 +366,6 @@ func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...any) (outpu
 	if err != nil && n.dtype == dtypes.Float64 && strings.Contains(err.Error(), dtypes.Float32.String()) {
 		err = fmt.Errorf("%w; if the model does not follow the dtype of its input, audit it in float32 (audit.Builder.WithDType)", err)
 	}
-	if err != nil && strings.Contains(err.Error(), "BatchNormForInference") {
-		err = fmt.Errorf("GoMLX cannot differentiate a batch norm in evaluation mode as its backends do it; build it with norm.BatchNorm(...).UseBackendInference(false): %w", err)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("solver: %w", err)
 	}

@@ -222,10 +222,12 @@ func TestBatchNorm(t *testing.T) {
 	checkLayers(t, b, []layerCase{
 		layer("in training", image, func(s *model.Scope, x node) node { return norm.BatchNorm(s, x, -1).Done() }).inTraining(),
 		layer("of another axis", image, func(s *model.Scope, x node) node { return norm.BatchNorm(s, x, 1).Done() }).inTraining(),
+		layer("as it comes, in evaluation", image, func(s *model.Scope, x node) node { return norm.BatchNorm(s, x, -1).Done() }),
+		layer("of another axis, in evaluation", image, func(s *model.Scope, x node) node { return norm.BatchNorm(s, x, 1).Done() }),
 	})
 	vector := []int{3}
 	check(t, b, []testCase{
-		{name: "in evaluation", inputs: [][]int{image, vector, vector, vector, vector}, noAdjoint: true, f: func(in []node) node {
+		{name: "in evaluation", inputs: [][]int{image, vector, vector, vector, vector}, f: func(in []node) node {
 			return graph.InternalBatchNormForInference(in[0], in[1], in[2], in[3], positive(in[4]), 1e-3, -1)
 		}},
 		{name: "mean and variance of the batch", inputs: [][]int{image, vector, vector}, noAdjoint: true, f: func(in []node) node {

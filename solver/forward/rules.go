@@ -106,7 +106,7 @@ func ruleOf(operation graph.NodeType) rule {
 	case graph.NodeTypeSort:
 		return refuse("GoMLX has no derivative of it either; gather by the sorted indices instead")
 	case graph.NodeTypeBatchNormGradient:
-		return refuse("it is a gradient itself; normalise with UseBackendInference(false) to differentiate it")
+		return refuse("it is a gradient itself, and second derivatives of a batch norm in training are not followed")
 	case graph.NodeTypeFusedScaledDotProductAttention, graph.NodeTypeFusedScaledDotProductAttentionVJP:
 		return refuse(fusedAttention)
 	case graph.NodeTypeFusedQuantizedDense, graph.NodeTypeQuantizedEmbeddingLookup:
