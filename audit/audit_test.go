@@ -85,7 +85,7 @@ func TestInfluenceAgainstDenseAndDualOracles(t *testing.T) {
 			backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 				trainer := trained(t, b, fn)
 				p := probes(samples, 0)
-				auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), p).
+				auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).
 					WithDType(dtypes.Float64).WithRelativeLambda(relative).WithTolerance(1e-7).Done()
 				require.NoError(t, err)
 				defer auditor.Close()
@@ -179,7 +179,7 @@ func TestBatchesAreIndependent(t *testing.T) {
 	fn := smallViT.Fn()
 	trainer := trained(t, b, fn)
 	influence := func(p audit.Probes) map[int32][]float64 {
-		auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.Translations(4), p).WithLambda(0.1).WithTolerance(1e-9).Done()
+		auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.Translations(4), p).WithLambda(0.1).WithTolerance(1e-9).Done()
 		require.NoError(t, err)
 		defer auditor.Close()
 		records, err := auditor.Audit(context.Background(), audit.Moment{})
@@ -204,7 +204,7 @@ func TestALooseSolveFailsTheComparison(t *testing.T) {
 	fn := smallUNet.Fn()
 	trainer := trained(t, b, fn)
 	influence := func(tolerance float64) []float64 {
-		auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), probes(2, 2)).
+		auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 2)).
 			WithEstimator(audit.CGResidual).WithRelativeLambda(1e-3).WithTolerance(tolerance).Done()
 		require.NoError(t, err)
 		defer auditor.Close()
@@ -227,7 +227,7 @@ func TestSymmetrizedModelIsTheUpperEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			symmetric := models.Symmetrize(fn, orbits.EulerField(), elements)
 			b := backendtest.Go(t)
-			auditor, err := audit.New(trained(t, b, symmetric), symmetric, nil).WithGroup(orbits.D4(), probes(2, 2)).
+			auditor, err := audit.New(trained(t, b, symmetric), symmetric, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 2)).
 				WithDType(dtypes.Float64).WithTolerance(1e-8).Done()
 			require.NoError(t, err)
 			defer auditor.Close()
@@ -258,7 +258,7 @@ func TestForwardErrorsByHand(t *testing.T) {
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 		p := probes(3, 0)
 		p.Targets = p.Inputs
-		auditor, err := audit.New(source{b, model.NewStore()}, fn, nil).WithGroup(orbits.D4(), p).WithForwardOnly().Done()
+		auditor, err := audit.New(source{b, model.NewStore()}, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).WithForwardOnly().Done()
 		require.NoError(t, err)
 		defer auditor.Close()
 		at := audit.Moment{Model: "doubler", Step: 12, Epoch: 1.5}
@@ -298,7 +298,7 @@ func TestWrongGradientIsRefused(t *testing.T) {
 		y := layers.Convolution(scope.In("stem"), x).Channels(2).KernelSize(3).PadSame().Done()
 		return layers.Convolution(scope.In("even"), graph.Tanh(y)).Channels(4).KernelSize(2).PadSame().Done()
 	}
-	auditor, err := audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithGroup(orbits.D4(), probes(2, 0)).Done()
+	auditor, err := audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).Done()
 	require.NoError(t, err)
 	defer auditor.Close()
 	_, err = auditor.Audit(context.Background(), audit.Moment{})
@@ -312,7 +312,7 @@ func TestVanishingGradientHasNoCosine(t *testing.T) {
 	noLoss := func(labels, predictions []*graph.Node) *graph.Node {
 		return graph.MulScalar(audit.Loss(labels, predictions), 0)
 	}
-	auditor, err := audit.New(trained(t, b, fn), fn, noLoss).WithGroup(orbits.D4(), probes(2, 2)).Done()
+	auditor, err := audit.New(trained(t, b, fn), fn, noLoss).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 2)).Done()
 	require.NoError(t, err)
 	defer auditor.Close()
 	records, err := auditor.Audit(context.Background(), audit.Moment{})
@@ -340,7 +340,7 @@ func TestAuditLeavesTheStoreAlone(t *testing.T) {
 			return values
 		}
 		before := snapshot()
-		auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), probes(2, 2)).WithTolerance(0.1).Done()
+		auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 2)).WithTolerance(0.1).Done()
 		require.NoError(t, err)
 		defer auditor.Close()
 		_, err = auditor.Audit(context.Background(), audit.Moment{})
@@ -353,7 +353,7 @@ func TestAuditLeavesTheStoreAlone(t *testing.T) {
 func TestAuditsFollowWhatIsTrainable(t *testing.T) {
 	trainer := trained(t, backendtest.Go(t), smallUNet.Fn())
 	newAuditor := func() *audit.Auditor {
-		auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithGroup(orbits.C4(), probes(2, 0)).WithRelativeLambda(1e-1).WithRecycling().Done()
+		auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), probes(2, 0)).WithRelativeLambda(1e-1).WithRecycling().Done()
 		require.NoError(t, err)
 		t.Cleanup(auditor.Close)
 		return auditor
@@ -380,7 +380,7 @@ func TestAuditIsCancelled(t *testing.T) {
 	fn := smallUNet.Fn()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	stop := fmt.Errorf("enough")
-	auditor, err := audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithGroup(orbits.D4(), probes(2, 2)).
+	auditor, err := audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 2)).
 		WithProgress(func(_, _ int) { cancel(stop) }).Done()
 	require.NoError(t, err)
 	defer auditor.Close()
@@ -401,15 +401,19 @@ func TestBuilderRefuses(t *testing.T) {
 		builder *audit.Builder
 		want    string
 	}{
-		"no group":   {audit.New(from, fn, nil), "no group to audit"},
-		"oblong":     {audit.New(from, fn, nil).WithGroup(orbits.Translations(4), oblong), "needs a stride of at least 0.01 and less than 4 pixels on a 4x16 grid, got 4"},
-		"shapes":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), shapes), "both must be the same"},
-		"channels":   {audit.New(from, fn, nil).WithField(orbits.Field{Channels: []string{"u"}}).WithGroup(orbits.D4(), probes(2, 0)), "have 4 channels, the field has 1"},
-		"tolerance":  {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithTolerance(2), "tolerance is ±2 on a cosine"},
-		"batch size": {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(4, 3)), "a batch size of 3 does not divide 4 probes"},
-		"twice":      {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithGroup(orbits.D4(), probes(2, 0)), `group "d4" was added twice`},
-		"lambda":     {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithLambda(0), "lambda is 0; it must be positive"},
-		"dtype":      {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithDType(dtypes.Int32), "only float32 and float64"},
+		"no field":      {audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0)), "it is not declared how the channels of the states transform; add .WithField(orbits.Field{Channels"},
+		"no trainer":    {audit.New[models.Fn](nil, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)), "there is no trainer: audit.New got nil"},
+		"a nil trainer": {audit.New((*train.Trainer)(nil), fn, nil), "there is no trainer: audit.New got nil"},
+		"no model":      {audit.New(from, models.Fn(nil), nil), "there is no model: audit.New got nil"},
+		"no group":      {audit.New(from, fn, nil).WithField(orbits.EulerField()), "no group to audit"},
+		"oblong":        {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.Translations(4), oblong), "needs a stride of at least 0.01 and less than 4 pixels on a 4x16 grid, got 4"},
+		"shapes":        {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), shapes), "both must be the same"},
+		"channels":      {audit.New(from, fn, nil).WithField(orbits.Field{Channels: []string{"u"}}).WithGroup(orbits.D4(), probes(2, 0)), "have 4 channels, the field has 1"},
+		"tolerance":     {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithTolerance(2), "tolerance is ±2 on a cosine"},
+		"batch size":    {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(4, 3)), "a batch size of 3 does not divide 4 probes"},
+		"twice":         {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithGroup(orbits.D4(), probes(2, 0)), `group "d4" was added twice`},
+		"lambda":        {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithLambda(0), "lambda is 0; it must be positive"},
+		"dtype":         {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithDType(dtypes.Int32), "only float32 and float64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := test.builder.Done()
@@ -441,14 +445,14 @@ func TestProbesThatSayLittleAreNamed(t *testing.T) {
 		&empty: {`"channel":"momentum_y","probes":1,"of":2,"message":"a channel of these probes' targets is zero`},
 	} {
 		log.Reset()
-		auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithGroup(orbits.D4(), *p).WithLogger(zerolog.New(log)).Done()
+		auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), *p).WithLogger(zerolog.New(log)).Done()
 		require.NoError(t, err)
 		auditor.Close()
 		require.Equal(t, len(want), strings.Count(log.String(), "\n"), log)
 		require.Contains(t, log.String(), want[0])
 	}
 	log.Reset()
-	auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithGroup(orbits.D4(), probes(2, 0)).WithLogger(zerolog.New(log)).Done()
+	auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithLogger(zerolog.New(log)).Done()
 	require.NoError(t, err)
 	auditor.Close()
 	require.Empty(t, log.String())

@@ -31,7 +31,7 @@ func TestAuditsOnTheGoBackendAsItComes(t *testing.T) {
 	trainer := trained(t, backendtest.Go(t), sideBySide)
 	parallel, err := compute.NewWithConfig("go")
 	require.NoError(t, err)
-	auditor, err := audit.New(source{parallel, trainer.Store()}, sideBySide, audit.Loss).WithGroup(orbits.D4(), probes(2, 0)).
+	auditor, err := audit.New(source{parallel, trainer.Store()}, sideBySide, audit.Loss).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).
 		WithRelativeLambda(0.1).Done()
 	require.NoError(t, err)
 	finished := make(chan error, 1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -63,17 +64,26 @@ func New[F solver.Model](source Source, modelFn F, lossFn solver.LossFn) *Builde
 	if lossFn == nil {
 		lossFn = Loss
 	}
-	build := solver.Inputs(modelFn)
-	return &Builder{
-		source: source, field: orbits.EulerField(),
-		modelFn: func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
-			return orError(func() *graph.Node { return build(scope, inputs) })
-		},
+	builder := &Builder{
+		source: source,
 		lossFn: func(labels, predictions []*graph.Node) *graph.Node {
 			return orError(func() *graph.Node { return lossFn(labels, predictions) })
 		},
 		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: NTK, estimator: Block, log: zerolog.Nop(),
 	}
+	if !isNil(modelFn) {
+		build := solver.Inputs(modelFn)
+		builder.modelFn = func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
+			return orError(func() *graph.Node { return build(scope, inputs) })
+		}
+	}
+	return builder
+}
+
+// isNil reports whether an interface holds nothing, or a pointer or function that is nil.
+func isNil(x any) bool {
+	v := reflect.ValueOf(x)
+	return !v.IsValid() || (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil()
 }
 
 // orError turns any panic of a user's graph function into one with an error. With another value it would leave GoMLX's
@@ -89,7 +99,8 @@ func orError(build func() *graph.Node) (node *graph.Node) {
 	panic(fmt.Errorf("panic: %v", panicked))
 }
 
-// WithField declares how the channels transform. The default is orbits.EulerField.
+// WithField declares how the channels of the states transform: which are scalars, which pairs are vectors, and which way rows grow.
+// It is needed, for a wrong field makes every number wrong without a failure.
 func (b *Builder) WithField(field orbits.Field) *Builder { b.field = field; return b }
 
 // WithOutputField declares how the channels of the model's output transform, where it is not a state like its input: the
@@ -169,6 +180,15 @@ func (b *Builder) WithProgress(report func(done, total int)) *Builder { b.report
 
 // Done checks the configuration, moves the probes by every element of their groups, and returns the auditor.
 func (b *Builder) Done() (made *Auditor, err error) {
+	if isNil(b.source) {
+		return nil, errors.New("audit: there is no trainer: audit.New got nil; give it the *train.Trainer of the model")
+	}
+	if b.modelFn == nil {
+		return nil, errors.New("audit: there is no model: audit.New got nil; give it the function that the trainer was made with")
+	}
+	if len(b.field.Channels) == 0 {
+		return nil, errors.New(`audit: it is not declared how the channels of the states transform; add .WithField(orbits.Field{Channels: []string{"u", "v", "p"}, Vectors: [][2]int{{0, 1}}}) with your own names and the pairs that are vectors, or .WithField(orbits.EulerField()) for density, momentum_x, momentum_y, energy`)
+	}
 	output := b.field
 	if b.output != nil {
 		output = *b.output

@@ -24,7 +24,7 @@ import (
 func audited(t *testing.T, configure func(*audit.Builder)) *audit.Records {
 	t.Helper()
 	fn := smallViT.Fn()
-	builder := audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithRelativeLambda(1e-2)
+	builder := audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithRelativeLambda(1e-2)
 	configure(builder)
 	auditor, err := builder.Done()
 	require.NoError(t, err)
@@ -61,7 +61,7 @@ func TestRecycling(t *testing.T) {
 	rate := trainer.Store().GetVariable(model.JoinPath("/", optimizer.Scope, optimizer.ParamLearningRate))
 	require.NoError(t, rate.SetValue(tensors.FromValue(float32(1e-5))))
 	newAuditor := func(configure func(*audit.Builder)) *audit.Auditor {
-		builder := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithGroup(orbits.Translations(2), probes(2, 0)).
+		builder := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithGroup(orbits.Translations(2), probes(2, 0)).
 			WithRelativeLambda(1e-3).WithDType(dtypes.Float64)
 		configure(builder)
 		auditor, err := builder.Done()
@@ -193,7 +193,7 @@ func TestMetricsAgainstDenseOracles(t *testing.T) {
 	} {
 		t.Run(string(test.metric), func(t *testing.T) {
 			auditor, err := func() (*audit.Auditor, error) {
-				builder := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), p).WithDType(dtypes.Float64).
+				builder := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).WithDType(dtypes.Float64).
 					WithRelativeLambda(1e-2).WithMetric(test.metric).WithTolerance(1e-8)
 				test.configure(builder)
 				return builder.Done()
@@ -256,7 +256,7 @@ func TestBuilderRefusesSolves(t *testing.T) {
 		"lambda has 1 twice":                                                  func(b *audit.Builder) { b.WithLambda(1, 2, 1) },
 		"max_bytes is -1; it must not be negative":                            func(b *audit.Builder) { b.WithMaxBytes(-1) },
 	} {
-		builder := audit.New(from, fn, nil).WithGroup(orbits.D4(), probes(2, 0))
+		builder := audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0))
 		configure(builder)
 		_, err := builder.Done()
 		require.ErrorContains(t, err, want)

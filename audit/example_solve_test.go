@@ -198,7 +198,7 @@ func convolves(scope *model.Scope, x *graph.Node) *graph.Node {
 
 // Settings can be checked without a model, and the error names what a configuration calls them.
 func ExampleBuilder_Check() {
-	builder := audit.New(newModel(spreads, waves(1)), spreads, nil).WithRelativeLambda(0.01, -1)
+	builder := audit.New(newModel(spreads, waves(1)), spreads, nil).WithField(orbits.EulerField()).WithRelativeLambda(0.01, -1)
 	var fault *audit.SettingError
 	if errors.As(builder.Check(), &fault) {
 		fmt.Println(fault.Setting)

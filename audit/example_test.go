@@ -277,7 +277,7 @@ func ExampleBuilder_WithForwardOnly() {
 		state[i] = random.NormFloat64()
 	}
 	gas := tensors.FromFlatDataAndDimensions(state, 1, 8, 8, 4)
-	records := recordsOf(audit.New(newModel(doubled, audit.Probes{Inputs: gas}), doubled, nil).WithForwardOnly().
+	records := recordsOf(audit.New(newModel(doubled, audit.Probes{Inputs: gas}), doubled, nil).WithField(orbits.EulerField()).WithForwardOnly().
 		WithGroup(orbits.C4(), audit.Probes{Inputs: gas, Targets: gas}))
 	for _, row := range records.Errors {
 		fmt.Printf("%-2s target error %.4f, commutator error %.4f\n", row.Element, row.TargetError, row.CommutatorError)

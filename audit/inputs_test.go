@@ -38,7 +38,7 @@ func TestFurtherInputs(t *testing.T) {
 		store.SetParam(model.ParamInitialSeed, int64(7))
 		model.MustNewExec(b, store, stepped).MustCall(batch(flow(1, 3)), lengths, laws)
 		for _, metric := range []audit.Metric{audit.Identity, audit.NTK, audit.GGN} {
-			auditor, err := audit.New(source{b, store}, stepped, nil).WithGroup(orbits.D4(), p).WithMetric(metric).
+			auditor, err := audit.New(source{b, store}, stepped, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).WithMetric(metric).
 				WithDType(dtypes.Float64).WithRelativeLambda(1).Done()
 			require.NoError(t, err)
 			_, err = auditor.Preflight(context.Background())
@@ -90,7 +90,7 @@ func TestFurtherInputsAreOneForEachProbe(t *testing.T) {
 	for _, further := range []*tensors.Tensor{nil, tensors.FromScalar(1.0), tensors.FromValue([]float64{1, 2})} {
 		p := probes(3, 0)
 		p.Further = []*tensors.Tensor{further}
-		_, err := audit.New(source{backendtest.Go(t), model.NewStore()}, stepped, nil).WithGroup(orbits.D4(), p).Done()
+		_, err := audit.New(source{backendtest.Go(t), model.NewStore()}, stepped, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).Done()
 		require.ErrorContains(t, err, "audit: Probes.Further[0] is ")
 		require.ErrorContains(t, err, "each further input must be [3, ...], one for each probe")
 	}
@@ -101,7 +101,7 @@ func TestAModelThatTakesAnotherNumberOfInputs(t *testing.T) {
 	p := probes(2, 0)
 	p.Further = []*tensors.Tensor{tensors.FromValue([]float64{1, 2})}
 	trainer := trained(t, backendtest.Go(t), fn)
-	auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), p).Done()
+	auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).Done()
 	require.NoError(t, err)
 	defer auditor.Close()
 	_, err = auditor.Preflight(context.Background())

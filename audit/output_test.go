@@ -75,7 +75,7 @@ func TestBoostsDriftTheOutput(t *testing.T) {
 		p := audit.Probes{Inputs: x, Targets: graph.MustNewExec(b, func(x *graph.Node) *graph.Node { return fn(nil, x) }).MustCall(x)[0]}
 		errors := func(group orbits.Group) (largestTarget, leastCommutator, largestCommutator float64) {
 			leastCommutator = math.Inf(1)
-			records := auditOnce(t, audit.New(source{b, model.NewStore()}, fn, nil).WithForwardOnly().WithGroup(group, p))
+			records := auditOnce(t, audit.New(source{b, model.NewStore()}, fn, nil).WithField(orbits.EulerField()).WithForwardOnly().WithGroup(group, p))
 			require.Len(t, records.Errors, 3*2)
 			for _, row := range records.Errors[2:] {
 				require.Zero(t, row.ShiftX)
@@ -95,7 +95,7 @@ func TestBoostsDriftTheOutput(t *testing.T) {
 		boosts, err := orbits.Boosts(step, velocities...).Elements(9, 9)
 		require.NoError(t, err)
 		fn = models.Symmetrize(fn, orbits.EulerField(), boosts)
-		for _, row := range auditOnce(t, audit.New(source{b, model.NewStore()}, fn, nil).WithForwardOnly().WithGroup(orbits.D4(), p)).Errors {
+		for _, row := range auditOnce(t, audit.New(source{b, model.NewStore()}, fn, nil).WithField(orbits.EulerField()).WithForwardOnly().WithGroup(orbits.D4(), p)).Errors {
 			require.Less(t, row.IdentityError, 1e-26)
 		}
 	})
@@ -169,7 +169,7 @@ func TestOutputFieldRefuses(t *testing.T) {
 	coarse := tensors.FromFlatDataAndDimensions(make([]float64, 2*4*4), 2, 4, 4, 1)
 	x := gas(1, 2, 8)
 	builder := func(targets *tensors.Tensor) *audit.Builder {
-		return audit.New(from, curl, nil).WithGroup(orbits.D4(), audit.Probes{Inputs: x, Targets: targets})
+		return audit.New(from, curl, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), audit.Probes{Inputs: x, Targets: targets})
 	}
 	for name, test := range map[string]struct {
 		builder *audit.Builder
@@ -205,7 +205,7 @@ func TestSymmetrizedUnderNewGroups(t *testing.T) {
 		store.SetParam(model.ParamInitialSeed, int64(3))
 		p := audit.Probes{Inputs: gas(1, 2, size), Targets: gas(2, 2, size)}
 		model.MustNewExec(b, store, fn).MustCall(p.Inputs)
-		records := auditOnce(t, audit.New(source{b, store}, fn, nil).WithGroup(group, p).WithDType(dtypes.Float64).WithRelativeLambda(1e-2))
+		records := auditOnce(t, audit.New(source{b, store}, fn, nil).WithField(orbits.EulerField()).WithGroup(group, p).WithDType(dtypes.Float64).WithRelativeLambda(1e-2))
 		for _, row := range records.Errors {
 			require.Less(t, row.CommutatorError, 1e-25, row.Element)
 		}
@@ -235,7 +235,7 @@ func TestScalingsOfANetworkOfDegreeOne(t *testing.T) {
 				y := activation.Relu(layers.Convolution(scope.In("in"), x).Channels(3).KernelSize(3).PadSame().UseBias(biases).Done())
 				return layers.Convolution(scope.In("out"), y).Channels(4).KernelSize(3).PadSame().UseBias(biases).Done()
 			}
-			records := auditOnce(t, audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithGroup(orbits.Scalings(0.5, 3), probes(2, 2)).WithDType(dtypes.Float64))
+			records := auditOnce(t, audit.New(trained(t, backendtest.Go(t), fn), fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.Scalings(0.5, 3), probes(2, 2)).WithDType(dtypes.Float64))
 			for _, row := range records.Coherence {
 				if row.Element == "e" {
 					continue

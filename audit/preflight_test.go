@@ -55,7 +55,7 @@ func TestPreflight(t *testing.T) {
 			b := backendtest.Go(t)
 			// The model makes its weights when it is first run.
 			model.MustNewExec(b, store, test.fn).MustCall(batch(flow(1, 2)))
-			auditor, err := audit.New(source{b, store}, test.fn, nil).WithGroup(orbits.D4(), probes(4, 2)).WithDType(dtypes.Float32).Done()
+			auditor, err := audit.New(source{b, store}, test.fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(4, 2)).WithDType(dtypes.Float32).Done()
 			require.NoError(t, err)
 			defer auditor.Close()
 			cost, err := auditor.Preflight(context.Background())
@@ -96,7 +96,7 @@ func TestPreflightFindsAFaultBehindAClosedLayer(t *testing.T) {
 		p := probes(4, 2)
 		_, err := trainer.TrainStep(train.Batch{Inputs: []*tensors.Tensor{batch(flow(1, 4))}, Labels: []*tensors.Tensor{batch(flow(2, 4))}})
 		require.NoError(t, err)
-		auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), p).WithDType(dtypes.Float32).Done()
+		auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).WithDType(dtypes.Float32).Done()
 		require.NoError(t, err)
 		_, err = auditor.Preflight(context.Background())
 		auditor.Close()

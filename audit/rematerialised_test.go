@@ -37,7 +37,7 @@ func TestCheckpointedLayers(t *testing.T) {
 		var all [2]*audit.Records
 		for i := range all {
 			fn := network(i == 1)
-			auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), probes(2, 0)).WithDType(dtypes.Float64).WithRelativeLambda(1e-2).Done()
+			auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithDType(dtypes.Float64).WithRelativeLambda(1e-2).Done()
 			require.NoError(t, err)
 			_, err = auditor.Preflight(context.Background())
 			require.NoError(t, err)

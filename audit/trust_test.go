@@ -45,7 +45,7 @@ func TestAModelThatIsNotFiniteAtSomeProbesHasNoHeadline(t *testing.T) {
 			isBroken := graph.LessThan(first, graph.Scalar(x.Graph(), x.DType(), float64(broken)))
 			return graph.Where(isBroken, graph.Div(graph.ZerosLike(x), graph.ZerosLike(x)), y)
 		}
-		records := auditOf(t, audit.New(trained(t, backendtest.Go(t), smallUNet.Fn()), fn, nil).WithGroup(orbits.D4(), probes(n, 0)).WithForwardOnly())
+		records := auditOf(t, audit.New(trained(t, backendtest.Go(t), smallUNet.Fn()), fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(n, 0)).WithForwardOnly())
 		for _, row := range records.Coherence {
 			of := int32(n)
 			if row.Element == audit.AllElements {
@@ -83,7 +83,7 @@ func TestErrorsAreTheSameInAnyUnits(t *testing.T) {
 				return graph.MulScalar(graph.Add(x, rolled), 0.5)
 			}
 			of := func(p audit.Probes) *audit.Records {
-				return auditOf(t, audit.New(source{b, model.NewStore()}, fn, nil).WithGroup(orbits.D4(), p).WithForwardOnly())
+				return auditOf(t, audit.New(source{b, model.NewStore()}, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).WithForwardOnly())
 			}
 			want, got := of(probes(3, 0)), of(scaled(probes(3, 0)))
 			for i, row := range want.Errors {
@@ -100,7 +100,7 @@ func TestErrorsAreTheSameInAnyUnits(t *testing.T) {
 // Each batch has a metric of its own, and its lambda is the asked-for multiple of that.
 func TestEachSolveHasTheRelativeLambdaThatWasAskedFor(t *testing.T) {
 	b := backendtest.Go(t)
-	records := auditOf(t, audit.New(trained(t, b, smallUNet.Fn()), smallUNet.Fn(), nil).
+	records := auditOf(t, audit.New(trained(t, b, smallUNet.Fn()), smallUNet.Fn(), nil).WithField(orbits.EulerField()).
 		WithGroup(orbits.D4(), probes(4, 2)).WithGroup(orbits.Translations(4), probes(3, 1)).WithRelativeLambda(1e-2, 1e-1))
 	require.Len(t, records.Solves, 2*(2+3))
 	lambdas := map[float64]bool{}
@@ -129,7 +129,7 @@ func TestLambdaMaxMeansOneThing(t *testing.T) {
 	var largest []float64
 	for _, estimator := range []audit.Estimator{audit.Block, audit.CGResidual, audit.Subspace} {
 		for _, relative := range []bool{true, false} {
-			builder := audit.New(trainer, smallUNet.Fn(), nil).WithGroup(orbits.C4(), probes(2, 0)).WithEstimator(estimator).WithDType(dtypes.Float64)
+			builder := audit.New(trainer, smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), probes(2, 0)).WithEstimator(estimator).WithDType(dtypes.Float64)
 			if relative {
 				builder.WithRelativeLambda(1e-2)
 			} else {
@@ -147,7 +147,7 @@ func TestLambdaMaxMeansOneThing(t *testing.T) {
 func TestRowsCarryTheirKeys(t *testing.T) {
 	p := probes(4, 2)
 	p.Samples = []audit.Sample{{"CE-RP", 7, 0}, {"CE-CRP", 8, 1}, {"CE-RP", 9, 2}, {"CE-CRP", 10, 3}}
-	records := auditOf(t, audit.New(trained(t, backendtest.Go(t), smallUNet.Fn()), smallUNet.Fn(), nil).WithGroup(orbits.C4(), p).WithRelativeLambda(0.1))
+	records := auditOf(t, audit.New(trained(t, backendtest.Go(t), smallUNet.Fn()), smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), p).WithRelativeLambda(0.1))
 	key := func(class string, trajectory int64, time int32) audit.Sample {
 		return audit.Sample{Class: class, Trajectory: trajectory, TimeIndex: time}
 	}
@@ -174,7 +174,7 @@ func TestFrobeniusScaledIsEnclosed(t *testing.T) {
 	b := backendtest.Go(t)
 	trainer := trained(t, b, smallViT.Fn())
 	builder := func() *audit.Builder {
-		return audit.New(trainer, smallViT.Fn(), nil).WithGroup(orbits.D4(), probes(3, 0)).WithDType(dtypes.Float64).WithRelativeLambda(1e-5)
+		return audit.New(trainer, smallViT.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(3, 0)).WithDType(dtypes.Float64).WithRelativeLambda(1e-5)
 	}
 	exact := auditOf(t, builder().WithTolerance(1e-7))
 	widest := 0.0
@@ -203,7 +203,7 @@ func TestGradientsCountTowardsTheMemoryLimit(t *testing.T) {
 	trainer := trained(t, b, smallUNet.Fn())
 	const samples, elements, bytes = 2, 8, 8
 	builder := func() *audit.Builder {
-		return audit.New(trainer, smallUNet.Fn(), nil).WithGroup(orbits.D4(), probes(samples, 0)).WithDType(dtypes.Float64).WithRelativeLambda(1e-1).WithTolerance(1e-6)
+		return audit.New(trainer, smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(samples, 0)).WithDType(dtypes.Float64).WithRelativeLambda(1e-1).WithTolerance(1e-6)
 	}
 	whole := auditOf(t, builder())
 	dim := 0
@@ -255,7 +255,7 @@ func TestFailingAuditsLeaveNothingBehind(t *testing.T) {
 			before := backendtest.LiveBuffers()
 			ctx, cancel := context.WithCancelCause(context.Background())
 			defer cancel(nil)
-			builder := audit.New(trainer, test.fn, test.loss).WithGroup(orbits.C4(), probes(2, 1)).WithRelativeLambda(0.1)
+			builder := audit.New(trainer, test.fn, test.loss).WithField(orbits.EulerField()).WithGroup(orbits.C4(), probes(2, 1)).WithRelativeLambda(0.1)
 			if test.stop > 0 {
 				parts := 0
 				builder.WithProgress(func(int, int) {
@@ -294,7 +294,7 @@ func TestProbesThatCannotBeWrittenOrAveragedAreRefused(t *testing.T) {
 			b.WithGroup(group, probes(2, 0))
 		},
 	} {
-		b := audit.New(source{backendtest.Go(t), model.NewStore()}, smallUNet.Fn(), nil)
+		b := audit.New(source{backendtest.Go(t), model.NewStore()}, smallUNet.Fn(), nil).WithField(orbits.EulerField())
 		builder(b)
 		_, err := b.Done()
 		require.ErrorContains(t, err, want)

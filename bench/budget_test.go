@@ -34,7 +34,7 @@ func BenchmarkBudget(b *testing.B) {
 
 	trainer, fn := trained(b, on, vit(models.TinyViT()), before[:batchSize*size], after[:batchSize*size], resolution, 1)
 	run := func(steps int, configure func(*hooks.Builder)) (took, audits time.Duration, count int) {
-		auditor, err := audit.New(trainer, fn, audit.Loss).WithRelativeLambda(1e-2).
+		auditor, err := audit.New(trainer, fn, audit.Loss).WithField(orbits.EulerField()).WithRelativeLambda(1e-2).
 			WithGroup(orbits.D4(), audit.Probes{Inputs: states(before[:3*size], resolution), Targets: states(after[:3*size], resolution)}).Done()
 		must(b, err)
 		defer auditor.Close()

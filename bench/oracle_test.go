@@ -53,7 +53,7 @@ func compareWithOracles(b *testing.B, on compute.Backend, trainer *train.Trainer
 		y = append(y, after[family*perFamily:family*perFamily+size]...)
 	}
 	probes := audit.Probes{Inputs: states(x, resolution), Targets: states(y, resolution), Samples: make([]audit.Sample, 3)}
-	auditor, err := audit.New(trainer, fn, nil).WithGroup(orbits.D4(), probes).
+	auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes).
 		WithDType(dtypes.Float64).WithRelativeLambda(1e-3).WithTolerance(1e-7).Done()
 	must(b, err)
 	defer auditor.Close()

@@ -40,7 +40,7 @@ func BenchmarkRecycling(b *testing.B) {
 		random := rand.New(rand.NewPCG(1, 2))
 		var auditors [2]*audit.Auditor
 		for i := range auditors {
-			builder := audit.New(trainer, fn, audit.Loss).WithGroup(orbits.D4(), probes).WithRelativeLambda(relative)
+			builder := audit.New(trainer, fn, audit.Loss).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes).WithRelativeLambda(relative)
 			if i == 1 {
 				builder.WithRecycling()
 			}

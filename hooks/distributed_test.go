@@ -59,7 +59,7 @@ func TestDistributedTrainingIsBitIdenticalWithTheHook(t *testing.T) {
 	plain := run(func(*train.Loop, *train.Trainer) {})
 	var sink memory
 	hooked := run(func(loop *train.Loop, trainer *train.Trainer) {
-		auditor, err := audit.New(trainer, fn, nil).WithRelativeLambda(1e-1).
+		auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithRelativeLambda(1e-1).
 			WithGroup(orbits.C4(), audit.Probes{Inputs: states(-1), Targets: states(-2), BatchSize: 2}).Done()
 		require.NoError(t, err)
 		t.Cleanup(auditor.Close)

@@ -79,7 +79,7 @@ func TestAuditsLeaveNothingBehind(t *testing.T) {
 		store := model.NewStore()
 		store.SetParam(model.ParamInitialSeed, int64(7))
 		trainer := train.NewTrainer(b, store, modelFn, audit.Loss, optimizer.Adam().LearningRate(learningRate).Done(), nil, nil)
-		auditor, err := audit.New(trainer, modelFn, nil).WithRelativeLambda(1e-1).
+		auditor, err := audit.New(trainer, modelFn, nil).WithField(orbits.EulerField()).WithRelativeLambda(1e-1).
 			WithGroup(orbits.C4(), audit.Probes{Inputs: states(), Targets: states()}).Done()
 		require.NoError(t, err)
 		defer auditor.Close()

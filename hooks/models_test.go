@@ -74,7 +74,7 @@ func TestTrainingOfModelsIsBitIdenticalWithTheHook(t *testing.T) {
 				plain := run(func(*train.Loop, *train.Trainer) {})
 				var sink memory
 				hooked := run(func(loop *train.Loop, trainer *train.Trainer) {
-					builder := audit.New(trainer, test.fn, test.loss).WithRelativeLambda(1e-1).
+					builder := audit.New(trainer, test.fn, test.loss).WithField(orbits.EulerField()).WithRelativeLambda(1e-1).
 						WithGroup(orbits.C4(), audit.Probes{Inputs: test.x, Targets: test.y, BatchSize: 2})
 					if test.y == labels {
 						builder.WithField(orbits.Field{Channels: []string{"grey"}}).WithInvariantOutput()

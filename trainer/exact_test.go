@@ -50,7 +50,7 @@ func TestTheSolverItselfPassesTheAudit(t *testing.T) {
 		probes.Inputs, probes.Targets = at(1), at(2)
 		auditor, err := audit.New(bare{b, model.NewStore()}, func(_ *model.Scope, x *graph.Node) *graph.Node {
 			return config.Advance(x)
-		}, nil).
+		}, nil).WithField(orbits.EulerField()).
 			WithDType(dtypes.Float64).
 			WithForwardOnly().
 			WithGroup(orbits.D4(), probes).
@@ -100,7 +100,7 @@ func smooth(size int) *tensors.Tensor {
 func worstCommutator(t *testing.T, b compute.Backend, size int, group orbits.Group) float64 {
 	config := euler.Default()
 	probes := audit.Probes{Inputs: smooth(size), Targets: smooth(size)}
-	auditor, err := audit.New(bare{b, model.NewStore()}, func(_ *model.Scope, x *graph.Node) *graph.Node { return config.Advance(x) }, nil).
+	auditor, err := audit.New(bare{b, model.NewStore()}, func(_ *model.Scope, x *graph.Node) *graph.Node { return config.Advance(x) }, nil).WithField(orbits.EulerField()).
 		WithForwardOnly().WithGroup(group, probes).Done()
 	require.NoError(t, err)
 	defer auditor.Close()

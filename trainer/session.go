@@ -18,6 +18,7 @@ import (
 	"github.com/symaudit/symaudit/hooks"
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/models"
+	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/writers"
 )
 
@@ -80,7 +81,7 @@ func (s *session) variables() (*model.Store, error) {
 
 func (s *session) newAuditor() (*audit.Auditor, error) {
 	settings := s.config.Audit
-	builder := settings.configure(audit.New(s.trainer, s.modelFn, audit.Loss)).
+	builder := settings.configure(audit.New(s.trainer, s.modelFn, audit.Loss).WithField(orbits.EulerField())).
 		WithLogger(s.options.Log).
 		WithProgress(func(done, total int) {
 			if report := s.options.Watcher.AuditPart; report != nil {

@@ -308,7 +308,7 @@ var faultSections = []faultSection{
 		{"the auditor is of another trainer than the loop's", func(r *rig) {
 			r.auditor = func(*train.Trainer) (hooks.Auditor, error) {
 				other := train.NewTrainer(backendtest.Go(r.t), model.NewStore(), r.modelFn, audit.Loss, optimizer.Adam().Done(), nil, nil)
-				auditor, err := audit.New(other, r.modelFn, nil).WithGroup(orbits.C4(), probes()).Done()
+				auditor, err := audit.New(other, r.modelFn, nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), probes()).Done()
 				require.NoError(r.t, err)
 				r.t.Cleanup(auditor.Close)
 				return auditor, nil

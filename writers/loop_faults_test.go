@@ -425,7 +425,7 @@ func dense(scope *model.Scope, x *graph.Node) *graph.Node {
 // realAuditor audits modelFn with few products.
 func (r *rig) realAuditor(probes audit.Probes) {
 	r.auditor = func(trainer *train.Trainer) (hooks.Auditor, error) {
-		auditor, err := audit.New(trainer, r.modelFn, nil).WithDType(dtypes.Float32).WithRelativeLambda(0.1).WithGroup(orbits.C4(), probes).Done()
+		auditor, err := audit.New(trainer, r.modelFn, nil).WithField(orbits.EulerField()).WithDType(dtypes.Float32).WithRelativeLambda(0.1).WithGroup(orbits.C4(), probes).Done()
 		if err != nil {
 			return nil, err
 		}

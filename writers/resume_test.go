@@ -104,7 +104,7 @@ func (p *pair) run(from, to int) {
 			require.True(t, found)
 		}
 		trainer := train.NewTrainer(backendtest.Go(t), store, dense, audit.Loss, optimizer.Adam().LearningRate(0.03).Done(), nil, nil)
-		auditor, err := audit.New(trainer, dense, nil).WithGroup(orbits.C4(), noise(uint64(100+i))).WithRelativeLambda(0.1, 0.5).Done()
+		auditor, err := audit.New(trainer, dense, nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), noise(uint64(100+i))).WithRelativeLambda(0.1, 0.5).Done()
 		require.NoError(t, err)
 		defer auditor.Close()
 		loop := train.NewLoop(trainer)
