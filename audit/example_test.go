@@ -192,7 +192,7 @@ func ExampleAuditor_Preflight_faults() {
 	fmt.Println(regexp.MustCompile(` \(.*?\)|, off by [^;]*`).ReplaceAllString(wrong, "")) // without the sizes of the errors
 	// Output:
 	// audit: a sample's output changes by 0.49 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone
-	// audit: the model's gradient is wrong: ConvGeneral in layer /even/conv; training and influence need a right one, and GoMLX v0.28 has none for convolutions with an even kernel: use an odd one
+	// audit: the model's gradient is wrong, and training and influence need a right one: ConvGeneral in layer /even/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one
 }
 
 // The preflight asks the probes, here sound in a wind, which channels are a vector.

@@ -84,7 +84,7 @@ func (a *Auditor) targetErrors(o *orbit, e int, prediction *tensors.Tensor) ([]f
 	for i := range values {
 		var err error
 		if values[i], err = a.loss(o, e, i); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("audit: %w", err)
 		}
 	}
 	return values, nil
@@ -97,10 +97,7 @@ func (a *Auditor) loss(o *orbit, e, sample int) (loss float64, err error) {
 		return 0, err
 	}
 	defer one.freeAfter(&err)
-	if loss, err = a.network.With(one.further...).Loss(one.x, one.y); err != nil {
-		return 0, fmt.Errorf("audit: %w", err)
-	}
-	return loss, nil
+	return a.network.With(one.further...).Loss(one.x, one.y)
 }
 
 // compare returns the distance of each sample's states or outputs.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/solver"
@@ -32,7 +33,10 @@ type Forecast struct {
 //   - outputs of a sample that depend on the others of its batch;
 //   - probes that behave as if other channels were the components of a vector, or rows grew the other way, in as far as a law
 //     of the vector alone, or of scalars alone, does not leave that open;
-//   - outputs of another shape than the targets need, or that are not finite.
+//   - outputs of another shape than the targets need, or that are not finite;
+//   - a loss that cannot be computed from one label and one output, is not finite at a moved probe, or has no gradient at any.
+//
+// It warns, in the log, of a loss that is not the mean of its samples': influence is that of single samples.
 func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 	if err := a.load(); err != nil {
 		return Forecast{}, err
@@ -58,6 +62,14 @@ func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 	if err := a.checkGradient(); err != nil && !slices.ContainsFunc(faults, func(known error) bool { return known.Error() == err.Error() }) {
 		faults = append(faults, err)
 	}
+	for _, o := range a.orbits {
+		if len(faults) > 0 {
+			break // of a model that fails, or whose outputs are no numbers, so will the loss
+		}
+		if err := a.checkLoss(ctx, o); err != nil {
+			faults = append(faults, err)
+		}
+	}
 	if err := errors.Join(faults...); err != nil {
 		return Forecast{}, err
 	}
@@ -70,7 +82,9 @@ func (a *Auditor) checkGradient() (err error) {
 	if a.checked || a.config.forward {
 		return nil
 	}
-	one, err := a.orbits[0].states(0, 0, 1)
+	// A batch as audits use it, of the last element: a gradient may be right for one sample and wrong for two.
+	o := a.orbits[0]
+	one, err := o.states(len(o.elements)-1, 0, o.batchSize)
 	if err != nil {
 		return err
 	}
@@ -88,7 +102,7 @@ func (a *Auditor) checkGradient() (err error) {
 		return errors.New("audit: the model's derivatives at the probes are not finite; has training diverged?")
 	}
 	if !report.OK() {
-		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e): %s; training and influence need a right one, and GoMLX v0.28 has none for convolutions with an even kernel: use an odd one", report.Error, report.Limit, report.FaultsString())
+		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e), and training and influence need a right one: %s", report.Error, report.Limit, report.FaultsString())
 	}
 	a.checked = true
 	return nil
@@ -186,6 +200,67 @@ func (a *Auditor) checkOutputs(o *orbit) (outputs int, err error) {
 		return 0, fmt.Errorf("audit: a sample's output changes by %.2g of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone", difference/norm)
 	}
 	return outputs, nil
+}
+
+// checkLoss computes the loss of every probe alone, moved by every element, and of a batch, as audits and trainings do.
+func (a *Auditor) checkLoss(ctx context.Context, o *orbit) error {
+	mean, sum := 0.0, 0.0 // of the first batch, unmoved
+	for e, element := range o.elements {
+		for i := range o.samples {
+			if err := context.Cause(ctx); err != nil {
+				return fmt.Errorf("audit: %w", err)
+			}
+			loss, err := a.loss(o, e, i)
+			if err != nil {
+				return fmt.Errorf("audit: the loss fails on the probes; it gets one label, the probe's target %s, and one output: %w", o.targets[e].Shape(), err)
+			}
+			if math.IsNaN(loss) || math.IsInf(loss, 0) {
+				return fmt.Errorf("audit: the loss at probe %d moved by %s is %g; has training diverged, or does the loss take states that %s makes?", i, element.Name(), loss, o.group.Name)
+			}
+			if e == 0 && i < o.batchSize {
+				sum += loss
+			}
+		}
+	}
+	mean = sum / float64(o.batchSize)
+	batch, err := a.batchLoss(o)
+	if err != nil {
+		return err
+	}
+	const rounding = 1e-3 // of float32, and of a loss that takes a scale from its batch
+	near := func(other float64) bool {
+		return math.Abs(batch-other) <= rounding*max(math.Abs(batch), math.Abs(other))
+	}
+	if !near(mean) && !near(sum) {
+		a.config.log.Warn().Str("group", o.group.Name).Float64("batch", batch).Float64("mean_of_samples", mean).
+			Msg("the loss of a batch is not that of its samples, which it compares or weighs: influence is of each sample's own loss")
+	}
+	if a.config.forward {
+		return nil
+	}
+	for i := range o.batchSize {
+		gradient, err := a.gradient(ctx, o, 0, i)
+		if err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+		if floats.Norm(gradient, 2) > 0 {
+			return nil
+		}
+	}
+	return errors.New("audit: the gradient of the loss is zero at every sample of a batch, so that there is no influence: does the loss of a single sample depend on the model's output, and this on trainable parameters?")
+}
+
+// batchLoss is that of the first batch, unmoved.
+func (a *Auditor) batchLoss(o *orbit) (loss float64, err error) {
+	batch, err := o.states(0, 0, o.batchSize)
+	if err != nil {
+		return 0, err
+	}
+	defer batch.freeAfter(&err)
+	if loss, err = a.network.With(batch.further...).Loss(batch.x, batch.y); err != nil {
+		return 0, fmt.Errorf("audit: the loss of a batch fails: %w", err)
+	}
+	return loss, nil
 }
 
 // evaluate returns the model's outputs.

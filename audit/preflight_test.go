@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model/initializer"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
@@ -81,6 +83,54 @@ func TestPreflight(t *testing.T) {
 
 // After a step a last layer that began at zero lets so little through that the fault before it is less than the rounding of
 // single precision.
+// The preflight runs the loss as audits will.
+func TestPreflightRunsTheLoss(t *testing.T) {
+	b := backendtest.Go(t)
+	type lossFn = func(labels, predictions []*graph.Node) *graph.Node
+	for name, test := range map[string]struct {
+		loss      lossFn
+		want, log string
+	}{
+		"sum": {func(labels, predictions []*graph.Node) *graph.Node {
+			return graph.ReduceAllSum(graph.Square(graph.Sub(predictions[0], labels[0])))
+		}, "", ""},
+		"mask": {func(labels, predictions []*graph.Node) *graph.Node {
+			return graph.ReduceAllMean(graph.Mul(labels[1], graph.Square(graph.Sub(predictions[0], labels[0]))))
+		}, "the loss fails on the probes; it gets one label, the probe's target (Float32)[4, 8, 8, 4], and one output: solver: runtime error: index out of range [1] with length 1", ""},
+		"moved": {func(labels, predictions []*graph.Node) *graph.Node {
+			rising := graph.Sub(graph.Slice(labels[0], graph.AxisRange(), graph.AxisRange(0, 1), graph.AxisRange(0, 1)), graph.Slice(labels[0], graph.AxisRange(), graph.AxisRange(1, 2), graph.AxisRange(0, 1)))
+			return graph.ReduceAllMean(graph.Add(graph.MulScalar(predictions[0], 1), graph.ReduceAllMean(graph.Log(rising))))
+		}, "the loss at probe ", ""},
+		"coupled": {func(labels, predictions []*graph.Node) *graph.Node {
+			n := float64(predictions[0].Shape().Dimensions[0])
+			return graph.MulScalar(graph.ReduceAllMean(graph.Square(predictions[0])), n*n)
+		}, "", "the loss of a batch is not that of its samples"},
+		"contrast": {func(labels, predictions []*graph.Node) *graph.Node {
+			all := graph.ReduceMean(predictions[0], 1, 2, 3)
+			return graph.ReduceAllMean(graph.Square(graph.Sub(all, graph.ReduceAllMean(all))))
+		}, "the gradient of the loss is zero at every sample of a batch", "the loss of a batch is not that of its samples"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := &bytes.Buffer{}
+			auditor, err := audit.New(trained(t, b, smallViT.Fn()), smallViT.Fn(), test.loss).WithField(orbits.EulerField()).
+				WithGroup(orbits.D4(), probes(4, 2)).WithDType(dtypes.Float32).WithLogger(zerolog.New(log)).Done()
+			require.NoError(t, err)
+			defer auditor.Close()
+			_, err = auditor.Preflight(context.Background())
+			if test.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, test.want)
+			}
+			if test.log == "" {
+				require.Empty(t, log.String())
+			} else {
+				require.Contains(t, log.String(), test.log)
+			}
+		})
+	}
+}
+
 func TestPreflightFindsAFaultBehindAClosedLayer(t *testing.T) {
 	for kernel, want := range map[int]string{2: "/even/conv", 3: ""} {
 		fn := func(scope *model.Scope, x *graph.Node) *graph.Node {

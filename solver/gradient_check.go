@@ -26,14 +26,17 @@ type GradientReport struct {
 // OK reports whether the model's gradient can be trusted.
 func (r GradientReport) OK() bool { return r.Error <= r.Limit }
 
-// FaultsString names the operations at fault in one line.
+// FaultsString names the operations at fault in one line, with what is known to help.
 func (r GradientReport) FaultsString() string {
 	if len(r.Faults) == 0 {
 		return "no single operation is at fault"
 	}
-	faults := make([]string, len(r.Faults))
-	for i, fault := range r.Faults {
-		faults[i] = fault.String()
+	var faults []string
+	for _, fault := range r.Faults {
+		faults = append(faults, fault.String())
+	}
+	if advice := r.Faults[0].Advice(); advice != "" {
+		faults = append(faults, advice)
 	}
 	return strings.Join(faults, "; ")
 }
@@ -43,6 +46,14 @@ type GradientFault struct {
 	Layer     string  // scope of the variables that enter the operation, "" if none is near
 	Operation string  // GoMLX's name for it
 	Error     float64 // as in GradientReport, of this operation alone
+}
+
+// Advice is what to do about a fault that is known; "" for one that is not.
+func (f GradientFault) Advice() string {
+	if f.Operation == graph.NodeTypeConvGeneral.String() {
+		return "GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"
+	}
+	return ""
 }
 
 func (f GradientFault) String() string {

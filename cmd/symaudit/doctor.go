@@ -90,8 +90,8 @@ a model of your own with solver.Network.CheckGradient.`,
 				for _, fault := range report.Faults {
 					fmt.Fprintf(out, "  %s\n", fault)
 				}
-				if len(report.Faults) > 0 {
-					fmt.Fprintln(out, "  GoMLX's gradient of a convolution with an even kernel is wrong: use an odd kernel, or reshape and a product")
+				if len(report.Faults) > 0 && report.Faults[0].Advice() != "" {
+					fmt.Fprintf(out, "  %s\n", report.Faults[0].Advice())
 				}
 			}
 			if !sound {
