@@ -266,7 +266,7 @@ var faultSections = []faultSection{
 		},
 			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the loss fails on the probes; it gets one label, the probe's target (Float32)[2, 4, 4, 4], and one output: solver: runtime error: index out of range [1] with length 1"},
 		{"it has an operation without a forward derivative", auditingModel(evaluating(func(x *graph.Node) *graph.Node { return graph.Sort(x, -1, true) })),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: solver: forward: operation Sort has no forward derivative, at Node #12 Sort -> [(Float32)[1, 4, 4, 4]] - mem: [256 B]: GoMLX has no derivative of it either; gather by the sorted indices instead"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: solver: forward: operation Sort has no forward derivative, at Node #12 Sort -> [(Float32)[2, 4, 4, 4]] - mem: [512 B]: GoMLX has no derivative of it either; gather by the sorted indices instead"},
 		{"its graph panics in evaluation mode", auditingModel(evaluating(func(*graph.Node) *graph.Node { panic("not written yet") })),
 			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: solver: panic: not written yet"},
 		{"the same, and WithPreflight(hooks.PreflightOff)", func(r *rig) {
