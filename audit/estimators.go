@@ -216,6 +216,23 @@ func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, er
 	return solver.Zero(a.network.Dim()), nil
 }
 
+// checkConvex refuses the metric GGN of a loss that is not convex in the model's outputs at a batch: eta is then not positive, and
+// its intervals mean nothing.
+func (a *Auditor) checkConvex(b states) error {
+	if a.config.metric != GGN {
+		return nil
+	}
+	const steps = 30 // of the loss alone
+	smallest, largest, err := a.network.With(b.further...).LossCurvature(b.x, b.y, steps)
+	if err != nil {
+		return fmt.Errorf("audit: the curvature of the loss in the model's outputs: %w", err)
+	}
+	if rounding := 1e3 * roundoff(a.network.DType()); smallest < -rounding*math.Abs(largest) {
+		return fmt.Errorf("audit: the loss is not convex in the model's outputs: its second derivatives there have an eigenvalue of %.2g or below, beside %.2g, so that the metric ggn is not positive and would certify nothing; use metric ntk or fisher", smallest, largest)
+	}
+	return nil
+}
+
 // lambdaSteps is the number of products spent on the largest eigenvalue of a metric, and lambdaSeed fixes them.
 const (
 	lambdaSteps = 20

@@ -27,6 +27,9 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 		return found, err
 	}
 	defer batched.freeAfter(&err)
+	if err := a.checkConvex(batched); err != nil {
+		return found, err
+	}
 	gradient := func(i int) ([]float64, error) { return a.gradient(ctx, o, batch, i) }
 	eta, err := a.eta(batched, outputs, gradient)
 	if err != nil {

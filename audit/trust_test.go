@@ -300,3 +300,27 @@ func TestProbesThatCannotBeWrittenOrAveragedAreRefused(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+// Of a loss that is not convex the metric GGN is none: it would certify intervals that miss.
+func TestGGNOfALossThatIsNotConvexIsRefused(t *testing.T) {
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		welsch := func(labels, predictions []*graph.Node) *graph.Node {
+			square := graph.Square(graph.MulScalar(graph.Sub(predictions[0], labels[0]), 3))
+			return graph.ReduceAllMean(graph.Neg(graph.Exp(graph.Neg(square))))
+		}
+		trainer := trained(t, b, smallUNet.Fn())
+		for _, metric := range []audit.Metric{audit.GGN, audit.NTK} {
+			auditor, err := audit.New(trainer, smallUNet.Fn(), welsch).WithField(orbits.EulerField()).WithGroup(orbits.C4(), probes(2, 0)).
+				WithMetric(metric).WithRelativeLambda(0.1).Done()
+			require.NoError(t, err)
+			_, err = auditor.Audit(context.Background(), audit.Moment{})
+			auditor.Close()
+			if metric == audit.NTK {
+				require.NoError(t, err)
+				continue
+			}
+			require.ErrorContains(t, err, "the loss is not convex in the model's outputs: its second derivatives there have an eigenvalue of -")
+			require.ErrorContains(t, err, "use metric ntk or fisher")
+		}
+	})
+}

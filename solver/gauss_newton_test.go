@@ -139,3 +139,32 @@ func TestGaussNewtonSumsOverSamples(t *testing.T) {
 		requireClose(t, &sum, of(0, 2, 0.25))
 	})
 }
+
+// A loss that is not convex everywhere: its curvature is 2 where a difference is small and below 0 where it is large.
+func TestLossCurvatureTellsWhetherALossIsConvex(t *testing.T) {
+	welsch := func(labels, predictions []*graph.Node) *graph.Node {
+		square := graph.Square(graph.Sub(predictions[0], labels[0]))
+		return graph.ReduceAllMean(graph.Neg(graph.Exp(graph.Neg(square))))
+	}
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		x, y := tensors.FromValue([][]float64{{0.2, -0.9}, {1.1, 0.4}}), tensors.FromValue([][]float64{{0.1, 2}, {-3, 0.5}})
+		network := withLoss(t, b, twoLayers, welsch, x)
+		output, err := network.Predict(x)
+		require.NoError(t, err)
+		predicted := tensors.MustCopyFlatData[float64](output)
+		low, high := math.Inf(1), math.Inf(-1)
+		for i, label := range []float64{0.1, 2, -3, 0.5} {
+			d := predicted[i] - label
+			curvature := (2 - 4*d*d) * math.Exp(-d*d) / 2 // a mean over two outputs
+			low, high = min(low, curvature), max(high, curvature)
+		}
+		require.Negative(t, low)
+		smallest, largest, err := network.LossCurvature(x, y, 20)
+		require.NoError(t, err)
+		require.InEpsilon(t, low, smallest, 1e-9)
+		require.InEpsilon(t, high, largest, 1e-9)
+		smallest, _, err = withLoss(t, b, twoLayers, scaledSquare, x).LossCurvature(x, y, 20)
+		require.NoError(t, err)
+		require.Positive(t, smallest)
+	})
+}

@@ -86,7 +86,7 @@ type weights struct {
 	dim     int
 	loaded  bool
 
-	predict, cost, gradient, product, tangent, curvature *model.Exec
+	predict, cost, gradient, product, tangent, curvature, hessian *model.Exec
 }
 
 // NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products.
@@ -125,6 +125,10 @@ func NewNetwork[F Model](backend compute.Backend, modelFn F, lossFn LossFn, dtyp
 			return n.jacobianVector(n.model(scope, inputs), v)
 		})
 		n.curvature = model.MustNewExec(backend, n.store, n.gaussNewtonVector)
+		n.hessian = model.MustNewExec(backend, n.store, func(_ *model.Scope, args []*graph.Node) *graph.Node {
+			output, y, v := args[0], args[1], args[2]
+			return graph.Reshape(n.hessianVector(output, y, graph.Reshape(v, output.Shape().Dimensions...)), -1)
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("solver: %w", err)
@@ -262,7 +266,7 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 
 // Close frees the weights and the compiled programs.
 func (n *Network) Close() {
-	for _, exec := range []*model.Exec{n.predict, n.cost, n.gradient, n.product, n.tangent, n.curvature} {
+	for _, exec := range []*model.Exec{n.predict, n.cost, n.gradient, n.product, n.tangent, n.curvature, n.hessian} {
 		exec.Finalize()
 	}
 	n.store.Finalize()
