@@ -19,6 +19,7 @@ type samples struct {
 	certified            bool // some cosine has bounds; the others are taken to be anything in [-1, 1]
 	without              int  // pairs that have no cosine
 	target, commutator   []float64
+	broken               bool // of a group: its errors have no median, whatever these are
 }
 
 // summarise describes the cosines between x and g.x, if there are any, and the errors of a group, element by element and all
@@ -42,6 +43,8 @@ func summarise(o *orbit, base CoherenceRow, errors []ErrorRow, pairs []Influence
 		of[row.Element].addErrors(row)
 		if row.Element != identity {
 			of[AllElements].addErrors(row)
+		} else if !finite(row.TargetError) || !finite(row.CommutatorError) {
+			of[AllElements].broken = true // the untransformed probes themselves: what holds of their copies alone would flatter
 		}
 	}
 	describe := func(name string, dy, dx float64) CoherenceRow {
@@ -83,6 +86,9 @@ func (s *samples) describe(row *CoherenceRow) {
 	row.NErrors = int32(len(s.target))
 	row.NFiniteTargetErrors, row.MedianTargetError = finiteMedian(s.target)
 	row.NFiniteCommutatorErrors, row.MedianCommutatorError = finiteMedian(s.commutator)
+	if s.broken {
+		row.MedianTargetError, row.MedianCommutatorError = nil, nil
+	}
 	row.N, row.NWithoutCosine = int32(len(s.cosines)), int32(s.without)
 	if len(s.cosines) == 0 {
 		return
@@ -111,16 +117,18 @@ func (s *samples) describe(row *CoherenceRow) {
 	}
 }
 
+func finite(value float64) bool { return !math.IsNaN(value) && !math.IsInf(value, 0) }
+
 // finiteMedian counts the finite values, and returns the median if all are.
-func finiteMedian(values []float64) (finite int32, median *float64) {
+func finiteMedian(values []float64) (count int32, median *float64) {
 	for _, value := range values {
-		if !math.IsNaN(value) && !math.IsInf(value, 0) {
-			finite++
+		if finite(value) {
+			count++
 		}
 	}
-	if len(values) == 0 || int(finite) < len(values) {
-		return finite, nil
+	if len(values) == 0 || int(count) < len(values) {
+		return count, nil
 	}
 	middle := quantile.Of(values, 0.5)
-	return finite, &middle
+	return count, &middle
 }

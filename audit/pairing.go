@@ -44,6 +44,11 @@ func (a *Auditor) checkField(o *orbit) error {
 		return err
 	}
 	steps := newSteps(before, after, height, width, channels)
+	if still := slices.Index(steps.variances(nil), 0); still >= 0 {
+		a.config.log.Warn().Str("channel", field.Channels[still]).
+			Msg("whether the field is declared as the probes behave cannot be told: a channel never changes")
+		return nil
+	}
 	declared := steps.residuals(field, turns)
 	var worst error
 	most := 0.0
@@ -202,9 +207,24 @@ func (s steps) residuals(field orbits.Field, turns []turn) []float64 {
 		for j := i; j <= one; j++ {
 			cells.SetSym(i, j, total.At(i, j))
 		}
-		cells.SetSym(i, i, cells.At(i, i)*(1+1e-9)) // smooth states make it singular
 		for c := range s.channels {
 			change.Set(i, c, total.At(i, one+1+c))
+		}
+	}
+	// Scaled to a diagonal of ones, so that the units of the channels make no difference; a channel of zeros takes part in no law.
+	scale := make([]float64, one+1)
+	for i := range scale {
+		if scale[i] = math.Sqrt(cells.At(i, i)); scale[i] == 0 {
+			scale[i] = 1
+		}
+	}
+	for i := range scale {
+		for j := i; j <= one; j++ {
+			cells.SetSym(i, j, cells.At(i, j)/scale[i]/scale[j])
+		}
+		cells.SetSym(i, i, 1+1e-9) // smooth states make it singular
+		for c := range s.channels {
+			change.Set(i, c, change.At(i, c)/scale[i])
 		}
 	}
 	left := make([]float64, s.channels)

@@ -64,6 +64,21 @@ func TestPreflightChecksTheFieldAgainstTheProbes(t *testing.T) {
 					require.ErrorContains(t, err, right)
 				}
 				require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.C4()), "do not behave")
+				if first > 0 || interval < 0.05 {
+					continue
+				}
+				// The units of the channels make no difference.
+				for _, units := range [][4]float32{{1e-12, 1e-12, 1e-12, 1e-12}, {1e-9, 1e3, 1e3, 1e12}} {
+					for _, states := range []*tensors.Tensor{p.Inputs, p.Targets} {
+						tensors.MustMutableFlatData(states, func(flat []float32) {
+							for i := range flat {
+								flat[i] *= units[i%4]
+							}
+						})
+					}
+					require.NoError(t, preflight(vectors([2]int{1, 2}), orbits.D4()), units)
+					require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.D4()), right, "%g", units)
+				}
 			}
 		}
 	}

@@ -62,6 +62,27 @@ func TestAModelThatIsNotFiniteAtSomeProbesHasNoHeadline(t *testing.T) {
 	}
 }
 
+// A model that is finite on transformed copies alone has no headline either.
+func TestAModelThatIsNotFiniteOnTheProbesThemselvesHasNoHeadline(t *testing.T) {
+	p := probes(3, 0)
+	first := tensors.MustCopyFlatData[float32](p.Inputs)[0]
+	fn := func(_ *model.Scope, x *graph.Node) *graph.Node { // NaN where the first cell is that of the first probe
+		corner := graph.Slice(x, graph.AxisRange(), graph.AxisRange(0, 1), graph.AxisRange(0, 1), graph.AxisRange(0, 1))
+		own := graph.LessThan(graph.Abs(graph.AddScalar(corner, -float64(first))), graph.Scalar(x.Graph(), x.DType(), 1e-6))
+		return graph.Where(graph.BroadcastToShape(own, x.Shape()), graph.Div(graph.ZerosLike(x), graph.ZerosLike(x)), x)
+	}
+	records := auditOf(t, audit.New(source{backendtest.Go(t), model.NewStore()}, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), p).WithForwardOnly())
+	for _, row := range records.Coherence {
+		switch row.Element {
+		case "e":
+			require.EqualValues(t, 2, row.NFiniteTargetErrors)
+		case audit.AllElements:
+			require.Equal(t, row.NErrors, row.NFiniteTargetErrors)
+			require.Nil(t, row.MedianTargetError)
+		}
+	}
+}
+
 // The same data in other units: scaled errors are the same to rounding, so that a threshold means the same.
 func TestErrorsAreTheSameInAnyUnits(t *testing.T) {
 	for _, unit := range [][4]float64{{1e-8, 1e-8, 1e-8, 1e-8}, {1e-9, 1e3, 1e3, 1e12}} {

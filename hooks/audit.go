@@ -13,6 +13,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/attempts"
 )
 
 // SharedPrefix precedes the monitors of stop rules in the keys of Loop.SharedData under which the latest audit's values stand, as
@@ -208,7 +209,7 @@ func (h *Hook) flush() error {
 
 func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 	var unknown []error
-	for _, rule := range h.rules {
+	for number, rule := range h.rules {
 		i := slices.IndexFunc(found, func(r reading) bool { return r.monitor == rule.Monitor })
 		var r reading
 		switch {
@@ -222,32 +223,28 @@ func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 		if r.value == nil {
 			h.config.log.Warn().Str("monitor", rule.Monitor).Int64("step", at.Step).Str("because", r.missing()).Msg("a stop rule's monitor has no value in this audit")
 		}
-		if reason := rule.observe(at.Step, r); reason != "" && h.reason == "" {
+		best, reason := rule.observe(at.Step, r)
+		if number == 0 {
+			h.atBest = best
+		}
+		if reason != "" && h.reason == "" {
 			h.reason = fmt.Sprintf("%s, at step %d, epoch %.6g", reason, at.Step, at.Epoch)
 		}
 	}
 	return errors.Join(unknown...)
 }
 
-// replay shows the rules the audits of this model that the history has up to a step, each once: where an earlier process measured
-// it twice, the later attempt's.
+// replay shows the rules the audits of this training that the history has up to a step, without those that were superseded.
 func (h *Hook) replay(step int64) error {
 	h.replayed, h.reason = step, ""
 	for i, rule := range h.rules {
 		h.rules[i] = &progress{StopRule: rule.StopRule}
 	}
-	own := func(row audit.CoherenceRow) bool {
-		return row.Model == h.config.model && row.Seed == h.config.seed && row.Step <= step && h.config.ofSeries(row.Moment)
-	}
-	var history []audit.CoherenceRow
-	latest := map[int64]int32{} // attempt, by step
-	for _, row := range h.config.history {
-		if own(row) {
-			history = append(history, row)
-			latest[row.Step] = max(latest[row.Step], row.Attempt)
-		}
-	}
-	history = slices.DeleteFunc(history, func(row audit.CoherenceRow) bool { return row.Attempt < latest[row.Step] })
+	history := slices.DeleteFunc(slices.Clone(h.config.history), func(row audit.CoherenceRow) bool {
+		return row.Model != h.config.model || row.Seed != h.config.seed || !h.config.ofSeries(row.Moment)
+	})
+	history = attempts.Current(history, func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment })
+	history = slices.DeleteFunc(history, func(row audit.CoherenceRow) bool { return row.Step > step })
 	slices.SortStableFunc(history, func(a, b audit.CoherenceRow) int { return cmp.Compare(a.Step, b.Step) })
 	for len(history) > 0 {
 		n := 1

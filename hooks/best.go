@@ -10,7 +10,7 @@ import (
 
 // keepBest saves the weights if the audit just made is the best by the first rule.
 func (h *Hook) keepBest(store *model.Store) error {
-	if h.config.best == "" || h.rules[0].best == nil || h.rules[0].bestStep != h.auditedStep {
+	if h.config.best == "" || !h.atBest {
 		return nil
 	}
 	if err := h.bestCheckpoint().Save(store); err != nil {
@@ -21,7 +21,7 @@ func (h *Hook) keepBest(store *model.Store) error {
 
 // restoreBest takes the model back to the best audit when a rule has stopped its training.
 func (h *Hook) restoreBest(store *model.Store) error {
-	if h.config.best == "" || h.reason == "" || h.rules[0].best == nil || h.rules[0].bestStep == h.step {
+	if h.config.best == "" || h.reason == "" || h.rules[0].best == nil || h.atBest {
 		return nil
 	}
 	best := h.rules[0]
@@ -32,7 +32,7 @@ func (h *Hook) restoreBest(store *model.Store) error {
 	if !found {
 		return fmt.Errorf("hooks: %s has no checkpoint of step %d, where %s was best, %.6g; the model keeps the weights of step %d", h.config.best, best.bestStep, best.Monitor, *best.best, h.step)
 	}
-	h.auditedStep, h.step = best.bestStep, best.bestStep
+	h.auditedStep, h.step, h.atBest = best.bestStep, best.bestStep, true
 	h.config.log.Info().Int64("step", best.bestStep).Float64(best.Monitor, short(*best.best)).Msg("the weights of the best audit are restored")
 	return nil
 }

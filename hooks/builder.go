@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/gomlx/gomlx/ml/model"
@@ -183,8 +185,8 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	if b.ctx == nil {
 		return nil, errors.New("hooks: the context is nil; leave WithContext out")
 	}
-	if b.model == "" || !utf8.ValidString(b.model) {
-		return nil, fmt.Errorf("hooks: the model is called %q; its name must be text in UTF-8, for it stands in every row (WithModel)", b.model)
+	if b.model == "" || !utf8.ValidString(b.model) || strings.ContainsFunc(b.model, unicode.IsControl) {
+		return nil, fmt.Errorf("hooks: the model is called %q; its name must be text in UTF-8 without control characters, for it stands in every row (WithModel)", b.model)
 	}
 	if of, ok := b.auditor.(interface{ Audits(*model.Store) bool }); ok && !of.Audits(loop.Trainer.Store()) {
 		return nil, errors.New("hooks: the auditor was made with another trainer than the loop's, so that its audits would be of another model; give audit.New the trainer of this loop")
@@ -227,7 +229,8 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 // keeper is a sink that knows who writes to it and with what settings, as a *writers.Run does.
 type keeper interface {
 	Enter(writer any, model string, seed, step int64, settings map[string]string) error
-	Leave(writer any)
+	Leave(writer any, step int64)
+	ID() string
 	SeriesBegan(model string, seed int64) (attempt int32)
 }
 
@@ -250,14 +253,14 @@ func (h *Hook) enter(step int64) error {
 
 func (h *Hook) leave() {
 	if run, ok := h.config.sink.(keeper); ok {
-		run.Leave(h)
+		run.Leave(h, h.step)
 	}
 }
 
 // ofSeries reports whether an audit belongs to the series that the sink goes on with.
 func (b *Builder) ofSeries(at audit.Moment) bool {
 	run, ok := b.sink.(keeper)
-	return !ok || at.Attempt >= run.SeriesBegan(b.model, b.seed)
+	return !ok || at.Attempt >= run.SeriesBegan(b.model, b.seed) && (at.RunID == "" || at.RunID == run.ID())
 }
 
 // Between the two a checkpoint hook at priority 100 saves the weights that were audited.

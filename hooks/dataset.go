@@ -59,7 +59,6 @@ func (d *dataset) Iter() iter.Seq2[train.Batch, error] {
 		outer := d.current
 		stopped := func() bool { return d.stopped && outer == nil }
 		if stopped() {
-			d.hook.cut = true
 			return
 		}
 		it := newIteration(d.inner)
@@ -73,9 +72,6 @@ func (d *dataset) Iter() iter.Seq2[train.Batch, error] {
 			if !ok || !yield(batch, err) {
 				return
 			}
-		}
-		if !it.exhausted() {
-			d.hook.cut = true
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,14 +37,14 @@ type Hook struct {
 	runEpochs bool     // RunEpochs, not RunSteps
 	dataset   *dataset // the loop's, if it is one of ours
 	stepped   bool     // the run has made a step
-	reason    string   // why a rule stops the run; "" while none does, and again where it has stopped nothing
+	reason    string   // why a rule stops the run; "" while none is met
 	asked     string   // why the run was asked to end after its latest step: reason, or that the context is done
-	cut       bool     // steps were left when it did
 
 	// The step before. step is never behind the trainer's while a run is under way.
 	epoch       int   // loop.Epoch
 	step        int64 // optimizer steps done
-	auditedStep int64 // the latest audit's; -1 before the first. Equal to step: there is nothing new to audit
+	auditedStep int64 // the latest audit's; -1 where none is of these weights or earlier ones. Equal to step: nothing new to audit
+	atBest      bool  // the weights are those of the best audit
 
 	learningRate *model.Variable // found once in each run; nil before
 	rateless     bool            // no learning rate was found, and that has been said
@@ -69,9 +70,9 @@ type Hook struct {
 	undated []int // batches done at each of those rows, which are the last of pending.Training
 }
 
-// Stopped reports whether a stop rule ended the latest run before its end, and which one, with its value, threshold, step and
-// epoch. A rule that is met by the audit of the last step has stopped nothing. Before the first run it speaks of the history;
-// see Builder.WithHistory.
+// Stopped reports whether a stop rule was met in the latest run, which then ended, and which one, with its value, threshold, step
+// and epoch. It may have been met by the audit of the run's last step: a program that calls RunEpochs for one epoch after the other
+// asks here whether to go on. Before the first run it speaks of the history; see Builder.WithHistory.
 func (h *Hook) Stopped() (reason string, stopped bool) { return h.reason, h.reason != "" }
 
 // Close writes the training steps recorded since the last audit, those of a run that ended with an error for instance. It
@@ -94,7 +95,7 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	}
 	h.runEpochs = loop.EndStep < 0
 	h.dataset = h.own(ds)
-	h.reason, h.asked, h.cut = "", "", false
+	h.reason, h.asked = "", ""
 	h.epoch, h.stepped = loop.Epoch, false
 	h.learningRate = nil
 	if err := h.checkRun(ds); err != nil {
@@ -137,10 +138,18 @@ func (h *Hook) begin(step int64) error {
 		}
 	}
 	h.dropAfter(step)
-	h.auditedStep = min(h.auditedStep, step)
+	if h.auditedStep > step {
+		h.auditedStep = -1 // of other weights than these, if of any
+	}
+	h.atBest = h.atBest && step == h.step
 	if h.reason != "" {
 		for _, rule := range h.rules {
 			rule.stale = 0
+		}
+	}
+	for _, rule := range h.rules {
+		if rule.latest > step+1 {
+			rule.latest = 0 // the steps after this one are of other weights now
 		}
 	}
 	h.step = step
@@ -230,7 +239,7 @@ func (h *Hook) onStep(loop *train.Loop, metrics []*tensors.Tensor) error {
 	batches := loop.LoopStep + 1
 	step := loop.Trainer.GlobalStep()
 	advanced := step != h.step // not while gradients are only accumulated
-	h.step, h.stepped = step, true
+	h.step, h.stepped, h.atBest = step, true, false
 	epochEnded := h.followEpochs(loop, batches)
 	if err := h.preflight(loop); err != nil {
 		return err
@@ -270,10 +279,9 @@ func (h *Hook) onStepStop(loop *train.Loop, _ []*tensors.Tensor) error {
 		return nil
 	}
 	if h.dataset != nil {
-		h.dataset.stopped = true // it finds out whether anything was left
+		h.dataset.stopped = true
 	}
 	if !h.runEpochs {
-		h.cut = loop.LoopStep+1 < loop.EndStep
 		loop.EndStep = loop.LoopStep + 1
 	}
 	return nil
@@ -293,9 +301,7 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 		h.endEpoch(loop.LoopStep)
 	}
 	if h.stepped && h.auditedStep != h.step && h.config.ctx.Err() == nil {
-		reason := h.reason
 		err := h.audit(loop, h.moment(loop.LoopStep))
-		h.reason = reason // a rule met now has not stopped anything
 		if err != nil {
 			return err
 		}
@@ -310,15 +316,8 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 				Msg("the run had too few audits for the patience of a stop rule: train longer, audit more often, or raise the budget")
 		}
 	}
-	switch line := h.config.log.Info().Int64("step", h.step).Str("reason", h.asked); {
-	case h.asked == "":
-	case h.cut:
-		line.Msg("stopped the training")
-	default:
-		line.Msg("a stop was asked for by the last step: nothing was left to stop")
-	}
-	if !h.cut {
-		h.reason = ""
+	if why := cmp.Or(h.reason, h.asked); why != "" {
+		h.config.log.Info().Int64("step", h.step).Str("reason", why).Msg("stopped the training")
 	}
 	written := h.flush() // of the steps that the best weights take back
 	if err := h.restoreBest(loop.Trainer.Store()); err != nil {

@@ -87,6 +87,9 @@ var quantities = []quantity{
 }
 
 func errorReading(median *float64, finite, all int32) reading {
+	if finite == all {
+		return reading{value: median, why: "the errors of the untransformed probes are not finite"}
+	}
 	return reading{value: median, why: fmt.Sprintf("%d of %d values are not finite", all-finite, all)}
 }
 
@@ -209,16 +212,16 @@ type progress struct {
 	latest   int64    // step of the audit observed last, plus 1; 0 before the first
 }
 
-// observe takes the reading of an audit at a step and returns why to stop, or "".
-func (p *progress) observe(step int64, r reading) (reason string) {
+// observe takes the reading of an audit at a step. It tells whether this is the best so far, and why to stop, or "".
+func (p *progress) observe(step int64, r reading) (best bool, reason string) {
 	if step < p.FirstStep || step+1 == p.latest {
-		return "" // of the same weights nothing new is learned: a resume with an initial audit repeats the one before
+		return p.best != nil && p.bestStep == step, "" // of the same weights nothing new is learned: a resume with an initial audit repeats the one before
 	}
 	p.latest = step + 1
 	if value := r.value; value != nil {
 		if p.best == nil || p.Mode.better(*value, *p.best, 0) {
-			best := *value
-			p.best, p.bestStep = &best, step
+			seen := *value
+			p.best, p.bestStep, best = &seen, step, true
 		}
 		p.stale++
 		if p.mark == nil || p.Mode.better(*value, *p.mark, p.MinDelta) {
@@ -227,19 +230,19 @@ func (p *progress) observe(step int64, r reading) (reason string) {
 		}
 		worse, better := r.ends(p.Mode)
 		if p.Threshold != nil && !p.Mode.better(*p.Threshold, *worse, 0) {
-			return fmt.Sprintf("%s is %s, threshold %.6g (%s)", p.Monitor, r, *p.Threshold, p.Mode)
+			return best, fmt.Sprintf("%s is %s, threshold %.6g (%s)", p.Monitor, r, *p.Threshold, p.Mode)
 		}
 		if p.Divergence != nil && p.Mode.better(*p.Divergence, *better, 0) {
-			return fmt.Sprintf("%s is %s, worse than %.6g (%s)", p.Monitor, r, *p.Divergence, p.Mode)
+			return best, fmt.Sprintf("%s is %s, worse than %.6g (%s)", p.Monitor, r, *p.Divergence, p.Mode)
 		}
 	} else {
 		p.stale++
 	}
 	if p.Patience == 0 || p.stale < p.Patience {
-		return ""
+		return best, ""
 	}
 	if p.mark == nil {
-		return fmt.Sprintf("%s has had no value in %d audits", p.Monitor, p.stale)
+		return best, fmt.Sprintf("%s has had no value in %d audits", p.Monitor, p.stale)
 	}
 	now := "has no value"
 	if r.value != nil {
@@ -249,5 +252,5 @@ func (p *progress) observe(step int64, r reading) (reason string) {
 	if p.MinDelta > 0 {
 		least = fmt.Sprintf(" by more than %g", p.MinDelta)
 	}
-	return fmt.Sprintf("%s %s and has not improved on %.6g%s (%s) in %d audits", p.Monitor, now, *p.mark, least, p.Mode, p.stale)
+	return best, fmt.Sprintf("%s %s and has not improved on %.6g%s (%s) in %d audits", p.Monitor, now, *p.mark, least, p.Mode, p.stale)
 }

@@ -135,7 +135,8 @@ func TestStopAtTheEndOfAnEpochBeginsNoOther(t *testing.T) {
 	require.Contains(t, reason, "at step 6, epoch 2")
 }
 
-func TestARuleMetByTheLastAuditHasStoppedNothing(t *testing.T) {
+// A program that trains epoch by epoch asks after each; so the audit of a run's last step counts as any other.
+func TestARuleMetByTheLastAuditIsTold(t *testing.T) {
 	for every, audits := range map[int]int{1: 12, 4: 3, 100: 1} { // on schedule, or because it is the last
 		for how, run := range runs {
 			coherence := make([]float64, audits)
@@ -147,12 +148,28 @@ func TestARuleMetByTheLastAuditHasStoppedNothing(t *testing.T) {
 			_, err := run(loop, hook)
 			require.NoError(t, err)
 			require.Len(t, auditor.moments, audits)
-			_, stopped := hook.Stopped()
-			require.False(t, stopped, "%s, every %d", how, every)
+			reason, stopped := hook.Stopped()
+			require.True(t, stopped, "%s, every %d", how, every)
+			require.Contains(t, reason, "at step 12")
 			require.EqualValues(t, 12, loop.Trainer.GlobalStep())
 			require.NotEmpty(t, *saved)
 		}
 	}
+}
+
+func TestATrainingThatIsRunEpochByEpochIsStopped(t *testing.T) {
+	loop, auditor := newLoop(t), &script{coherence: []float64{0.5, 0.9, 0.4, 0.3, 0.2}}
+	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EveryEpochs(1)).WithBestCheckpoint(t.TempDir()).
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2}), loop)
+	data := hook.Dataset(newSamples(2, 2))
+	epochs := 0
+	for stopped := false; !stopped && epochs < 10; epochs++ {
+		_, err := loop.RunEpochs(data, 1)
+		require.NoError(t, err)
+		_, stopped = hook.Stopped()
+	}
+	require.Equal(t, 4, epochs, "two after the best without an improvement")
+	require.EqualValues(t, 4, loop.Trainer.GlobalStep(), "the best weights are restored")
 }
 
 // A resumed training whose first audit is of the weights that its history ends with has seen nothing new.
@@ -395,7 +412,9 @@ func (d *described) Enter(_ any, model string, seed, step int64, settings map[st
 	return nil
 }
 
-func (d *described) Leave(any) {}
+func (d *described) Leave(any, int64) {}
+
+func (d *described) ID() string { return "ours" }
 
 func (d *described) SeriesBegan(string, int64) int32 { return d.began }
 

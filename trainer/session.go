@@ -153,8 +153,8 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 		}
 	}
 	reason, stopped = hook.Stopped()
-	if !stopped || loop.LoopStep == perEpoch*epochs {
-		return "", nil // by the history a rule was met, but by the audit of the last step
+	if !stopped {
+		return "", nil
 	}
 	if best, _, _ := hook.Best(); s.config.Audit.RestoreBest {
 		found, err := s.checkpoints.Promote(s.checkpoints.best(), best)
@@ -164,6 +164,9 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 		if !found {
 			s.options.Log.Warn().Str("model", s.model.Name).Int64("step", best).Msg("the checkpoint of the best audit is not there: the latest stays")
 		}
+	}
+	if loop.LoopStep == perEpoch*epochs {
+		return "", nil // the rule was met by the audit of the last step: nothing was left to stop
 	}
 	if report := s.options.Watcher.Stopped; report != nil {
 		report(s.model.Name, reason)

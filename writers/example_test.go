@@ -129,6 +129,7 @@ func ExampleRun_Enter() {
 			fmt.Println("differs:", other.Differences[0].String())
 		} else {
 			fmt.Println(err)
+			must(run.Write(auditOf("unet", 0)))
 		}
 		run.Close()
 	}
@@ -151,11 +152,11 @@ func ExampleRun_Leave() {
 	fmt.Println(run.Enter("a hook", "unet", 0, 0, nil))
 	err = run.Enter("another", "unet", 0, 0, nil)
 	fmt.Println(strings.ReplaceAll(err.Error(), dir, "runs/a"))
-	run.Leave("a hook")
+	run.Leave("a hook", 0)
 	fmt.Println(run.Enter("another", "unet", 0, 0, nil))
 	// Output:
 	// <nil>
-	// writers: two trainings write to runs/a as model "unet", seed 0; give each a name or seed of its own (hooks.Builder.WithModel)
+	// writers: two trainings write to runs/a as model "unet", seed 0; give each a name or seed of its own (hooks.Builder.WithModel), or close the first hook if it is the same training
 	// <nil>
 }
 
@@ -172,6 +173,7 @@ func ExampleBuilder_WithNewSeries() {
 			panic(err)
 		}
 		fmt.Println("attempt", run.Attempt(), "of a series that began with attempt", run.SeriesBegan("unet", 0))
+		must(run.Write(auditOf("unet", int64(100*(i+1)))))
 		run.Close()
 	}
 	contents, err := writers.Read(dir)
@@ -254,6 +256,17 @@ func ExampleRead() {
 	// Output:
 	// writers: runs/a holds no run: it has no run.json; name a run's own directory, such as runs/a
 	// unet 1 0.25 true 1 0
+}
+
+// auditOf is the records of an audit, in short.
+func auditOf(model string, step int64) *audit.Records {
+	return &audit.Records{Coherence: []audit.CoherenceRow{{Moment: audit.Moment{Model: model, Step: step}, GroupName: "d4", Element: audit.AllElements}}}
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
 }
 
 // newFolder is where a run can be put, in a folder that is removed with it.

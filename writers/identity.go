@@ -3,6 +3,7 @@ package writers
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -30,20 +31,25 @@ func (id identity) String() string { return fmt.Sprintf("%q, seed %d", id.model,
 
 func (t Training) identity() identity { return identity{t.Model, t.Seed} }
 
+const notAudited = math.MinInt64
+
 // presence is what a run remembers, in this process, of a training that writes to it.
 type presence struct {
-	writer  any            // whose Enter was the latest; nil after Leave
-	last    int64          // highest step written
-	audited map[int64]bool // steps of audits written in this attempt
-	entered bool           // since the latest write: an audit of the same step again begins a new attempt
+	training Training // as the latest Enter had it; described when it first writes, so that what never wrote binds nobody
+	writer   any      // whose Enter was the latest; nil after Leave
+	left     int64    // step at which it left
+	last     int64    // highest step written
+	audited  int64    // highest step of an audit written in this attempt; notAudited before the first
+	entered  bool     // since the latest write: an audit of the same step again begins a new attempt
+	back     bool     // it entered at an earlier step than it has written: its next write begins a new attempt
 }
 
 // Enter tells the run that a training writes to it, from a step on, with audits of these settings. A hook calls it when it is
 // attached, and when a run of its loop begins; writer is the hook.
 //
 // It refuses a training with the name and seed of another, and one whose audits have other settings than those that the run has
-// of it: their values would be one series by the files. Where the training goes back to an earlier step than it has written, a
-// new attempt begins, so that attempt, model, seed and step say which audit a row is of.
+// of it: their values would be one series by the files. Where the training has gone back to an earlier step than it has written,
+// its next write begins an attempt, so that attempt, model, seed and step say which audit a row is of.
 func (r *Run) Enter(writer any, model string, seed, step int64, settings map[string]string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,12 +60,11 @@ func (r *Run) Enter(writer any, model string, seed, step int64, settings map[str
 	if err := validText("the model's name", model); err != nil {
 		return err
 	}
-	now := r.present[id]
+	now := r.of(id)
 	switch {
-	case now == nil:
 	case now.writer != nil && now.writer != writer:
-		return fmt.Errorf("writers: two trainings write to %s as model %s; give each a name or seed of its own (hooks.Builder.WithModel)", r.Dir(), id)
-	case now.writer == nil && step < now.last:
+		return fmt.Errorf("writers: two trainings write to %s as model %s; give each a name or seed of its own (hooks.Builder.WithModel), or close the first hook if it is the same training", r.Dir(), id)
+	case now.writer == nil && step < min(now.last, now.left):
 		return fmt.Errorf("writers: model %s was written to %s up to step %d, and a training that begins at step %d is another; give it a name or seed of its own (hooks.Builder.WithModel), or resume the run (WithResume) where it is to be the same", id, r.Dir(), now.last, step)
 	}
 	training := Training{Model: model, Seed: seed, Step: step, Series: 1, Settings: settings}
@@ -72,24 +77,25 @@ func (r *Run) Enter(writer any, model string, seed, step int64, settings map[str
 			training.Series++
 		}
 	}
-	if now == nil {
-		now = &presence{audited: map[int64]bool{}}
-		r.present[id] = now
-	}
-	now.writer, now.entered = writer, true
-	if step < now.last {
-		return r.beginAttempt(training)
-	}
-	return r.note(training)
+	now.training, now.writer, now.entered, now.back = training, writer, true, step < now.last
+	return nil
 }
 
-// Leave tells the run that a writer has ended: another may go on with its training, from where it is.
-func (r *Run) Leave(writer any) {
+// of is what is remembered of a training.
+func (r *Run) of(id identity) *presence {
+	if r.present[id] == nil {
+		r.present[id] = &presence{training: Training{Model: id.model, Seed: id.seed, Series: 1}, audited: notAudited}
+	}
+	return r.present[id]
+}
+
+// Leave tells the run that a writer has ended, with its training at a step: another may go on with that, from there.
+func (r *Run) Leave(writer any, step int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, now := range r.present {
 		if now.writer == writer {
-			now.writer = nil
+			now.writer, now.left = nil, step
 		}
 	}
 }
@@ -99,20 +105,27 @@ func (r *Run) Leave(writer any) {
 func (r *Run) SeriesBegan(model string, seed int64) (attempt int32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	series, attempt := int32(0), int32(0)
-	for _, info := range append(slices.Clone(r.earlier), r.info) {
+	id := identity{model, seed}
+	series := int32(0)
+	for _, info := range r.attempts() {
 		for _, t := range info.Trainings {
-			if t.identity() == (identity{model, seed}) && t.Series > series {
+			if t.identity() == id && t.Series > series {
 				series, attempt = t.Series, info.Attempt
 			}
 		}
 	}
+	if r.of(id).training.Series > series {
+		attempt = r.info.Attempt // it is about to begin
+	}
 	return attempt
 }
 
+// attempts are all, oldest first.
+func (r *Run) attempts() []Info { return append(slices.Clone(r.earlier), r.info) }
+
 // latest is what the run knows of a training: of this attempt, or of the latest before it.
 func (r *Run) latest(id identity) *Training {
-	return latestTraining(append(slices.Clone(r.earlier), r.info), id)
+	return latestTraining(r.attempts(), id)
 }
 
 func latestTraining(attempts []Info, id identity) *Training {
@@ -126,84 +139,82 @@ func latestTraining(attempts []Info, id identity) *Training {
 	return nil
 }
 
-// note adds a training to the attempt's description.
-func (r *Run) note(training Training) error {
-	at := slices.IndexFunc(r.info.Trainings, func(t Training) bool { return t.identity() == training.identity() })
-	if at >= 0 && r.info.Trainings[at].Series == training.Series {
-		return nil // it goes on
+// admit prepares the run for records: a training that writes for the first time in this attempt is described, and where one has gone
+// back a new attempt begins. It refuses a second audit of a step, unless an Enter has announced that the training went back.
+func (r *Run) admit(records *audit.Records) error {
+	again := false
+	var ids []identity
+	for _, at := range writtenIn(records) {
+		id := identity{at.moment.Model, at.moment.Seed}
+		now := r.of(id)
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+		repeated := at.audit && at.moment.Step == now.audited
+		switch {
+		case now.back || now.entered && repeated:
+			again = true
+		case repeated:
+			return fmt.Errorf("writers: model %s was audited at step %d already, in attempt %d of %s; give each training a name or seed of its own (hooks.Builder.WithModel)", id, at.moment.Step, r.info.Attempt, r.Dir())
+		}
 	}
 	info := r.info
 	info.Trainings = slices.Clone(info.Trainings)
-	if at >= 0 {
-		info.Trainings = slices.Delete(info.Trainings, at, at+1)
+	if again {
+		info = info.again()
+		info.Trainings = nil
 	}
-	info.Trainings = append(info.Trainings, training)
-	return r.describe(info)
-}
-
-// beginAttempt begins one in the midst of a process, for a training that goes back. The others go on in it, from where they are.
-func (r *Run) beginAttempt(back Training) error {
-	info := r.info.again()
-	info.Trainings = nil
-	for _, t := range r.info.Trainings {
-		if t.identity() == back.identity() {
-			continue
+	for _, id := range ids {
+		known := func(t Training) bool { return t.identity() == id }
+		if !slices.ContainsFunc(info.Trainings, known) {
+			info.Trainings = append(info.Trainings, r.of(id).training)
 		}
-		if now := r.present[t.identity()]; now != nil {
-			t.Step = now.last
-		}
-		info.Trainings = append(info.Trainings, t)
 	}
-	info.Trainings = append(info.Trainings, back)
+	if !again && len(info.Trainings) == len(r.info.Trainings) {
+		return nil
+	}
 	before := r.info
 	if err := r.describe(info); err != nil {
 		return err
 	}
-	r.earlier = append(r.earlier, before)
-	for _, now := range r.present {
-		now.audited = map[int64]bool{}
-	}
-	r.present[back.identity()].last = back.Step
-	return nil
-}
-
-// admit checks that records are no second audit of a step in one attempt; one that an Enter announced begins a new attempt.
-func (r *Run) admit(records *audit.Records) error {
-	for _, row := range records.Coherence {
-		id := identity{row.Model, row.Seed}
-		now := r.present[id]
-		if now == nil || !now.audited[row.Step] {
-			continue
+	if again {
+		r.earlier = append(r.earlier, before)
+		for _, now := range r.present {
+			now.audited, now.training.Step = notAudited, now.last // those that did not go back go on from where they are
 		}
-		if !now.entered {
-			return fmt.Errorf("writers: model %s was audited at step %d already, in attempt %d of %s; give each training a name or seed of its own (hooks.Builder.WithModel)", id, row.Step, r.info.Attempt, r.Dir())
-		}
-		training := Training{Model: row.Model, Seed: row.Seed, Step: row.Step, Series: 1}
-		if known := r.latest(id); known != nil {
-			training.Series, training.Settings = known.Series, known.Settings
-		}
-		return r.beginAttempt(training)
 	}
 	return nil
 }
 
 // wrote notes what is written.
 func (r *Run) wrote(records *audit.Records) {
-	see := func(m audit.Moment) *presence {
-		id := identity{m.Model, m.Seed}
-		if r.present[id] == nil {
-			r.present[id] = &presence{audited: map[int64]bool{}}
+	for _, at := range writtenIn(records) {
+		now := r.of(identity{at.moment.Model, at.moment.Seed})
+		if now.back {
+			now.last = 0
 		}
-		now := r.present[id]
-		now.last, now.entered = max(now.last, m.Step), false
-		return now
+		now.entered, now.back = false, false
+		now.last = max(now.last, at.moment.Step)
+		if at.audit {
+			now.audited = max(now.audited, at.moment.Step)
+		}
 	}
+}
+
+// written is the moment of a row, of an audit or of a training step.
+type written struct {
+	moment audit.Moment
+	audit  bool
+}
+
+func writtenIn(records *audit.Records) (all []written) {
 	for _, row := range records.Training {
-		see(row.Moment)
+		all = append(all, written{row.Moment, false})
 	}
 	for _, row := range records.Coherence {
-		see(row.Moment).audited[row.Step] = true
+		all = append(all, written{row.Moment, true})
 	}
+	return all
 }
 
 // OtherSettingsError says that a run has audits of a training with other settings.

@@ -45,7 +45,7 @@ func TestTwoTrainingsOfOneNameAreRefused(t *testing.T) {
 	require.NoError(t, run.Enter("second", "model", 1, 0, ours), "another seed")
 	require.NoError(t, run.Enter("third", "other", 0, 0, map[string]string{"probes": "4567"}), "another model, on other probes")
 	require.NoError(t, run.Write(modelAt("model", 0, 6)))
-	run.Leave("first")
+	run.Leave("first", 6)
 	require.ErrorContains(t, run.Enter("fourth", "model", 0, 0, ours), "was written to "+run.Dir()+" up to step 6, and a training that begins at step 0 is another")
 	require.NoError(t, run.Enter("fourth", "model", 0, 6, ours), "it goes on")
 	require.Equal(t, int32(1), run.Attempt())
@@ -71,9 +71,9 @@ func TestATrainingThatGoesBackBeginsAnAttempt(t *testing.T) {
 		require.NoError(t, run.Write(modelAt("other", 0, step)))
 	}
 	require.NoError(t, run.Enter("a", "model", 0, 4, ours)) // restored
+	require.NoError(t, run.Write(modelAt("model", 0, 6)))
 	require.Equal(t, int32(2), run.Attempt())
 	require.NoError(t, run.Write(modelAt("other", 0, 10)))
-	require.NoError(t, run.Write(modelAt("model", 0, 6)))
 	contents, err := Read(dir)
 	require.NoError(t, err)
 	attempts := map[string]map[int64]int32{"model": {}, "other": {}}
@@ -89,13 +89,31 @@ func TestATrainingThatGoesBackBeginsAnAttempt(t *testing.T) {
 	require.Equal(t, int32(3), resumeRun(t, dir).Attempt())
 }
 
+// Restored weights may be trained on by another hook of the process, from the step that the first left.
+func TestAnotherHookGoesOnFromRestoredWeights(t *testing.T) {
+	dir := t.TempDir()
+	run := openRun(t, dir)
+	require.NoError(t, run.Enter("a", "model", 0, 0, ours))
+	require.NoError(t, run.Write(modelAt("model", 0, 4)))
+	require.NoError(t, run.Write(modelAt("model", 0, 8)))
+	run.Leave("a", 4)
+	require.ErrorContains(t, run.Enter("b", "model", 0, 0, ours), "is another")
+	require.NoError(t, run.Enter("b", "model", 0, 4, ours))
+	require.NoError(t, run.Write(modelAt("model", 0, 6)))
+	steps := map[int64]int32{}
+	for _, row := range readRecords(t, dir).Coherence {
+		steps[row.Step] = row.Attempt
+	}
+	require.Equal(t, map[int64]int32{4: 1, 6: 2}, steps)
+}
+
 // An initial audit of the step that the run before ended with is another audit of it.
 func TestAnAuditAgainAfterEnteringBeginsAnAttempt(t *testing.T) {
 	dir := t.TempDir()
 	run := openRun(t, dir)
 	require.NoError(t, run.Enter("a", "model", 0, 0, ours))
 	require.NoError(t, run.Write(modelAt("model", 0, 4)))
-	run.Leave("a")
+	run.Leave("a", 4)
 	require.NoError(t, run.Enter("b", "model", 0, 4, ours))
 	require.NoError(t, run.Write(modelAt("model", 0, 4)))
 	require.Equal(t, int32(2), run.Attempt())
@@ -117,11 +135,15 @@ func TestOtherSettingsAreNoContinuation(t *testing.T) {
 	require.NoError(t, resumed.Enter("b", "vit", 7, 0, map[string]string{"probes": "89"}), "each model has its own")
 	require.Equal(t, int32(1), resumed.SeriesBegan("unet", 7))
 	require.NoError(t, resumed.Close())
+	void, err := Parquet(dir).WithResume().WithNewSeries().Done() // a series that has no row binds nobody
+	require.NoError(t, err)
+	require.NoError(t, void.Enter("a", "unet", 7, 1, other))
+	require.NoError(t, void.Close())
 
 	anew, err := Parquet(dir).WithResume().WithNewSeries().Done()
 	require.NoError(t, err)
 	require.NoError(t, anew.Enter("a", "unet", 7, 1, other))
-	require.Equal(t, int32(3), anew.SeriesBegan("unet", 7))
+	require.Equal(t, int32(4), anew.SeriesBegan("unet", 7))
 	require.NoError(t, anew.Write(auditAt(2)))
 	require.NoError(t, anew.Close())
 	contents, err := Read(dir)

@@ -82,6 +82,10 @@ var faultSections = []faultSection{
 			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "writers: runs/a is not empty (it holds thesis.tex) and has no run.json; choose another directory"},
 		{"its run was audited on other probes, or in another way", func(r *rig) {
 			r.earlier(100, 200)
+			run := resumeRun(r.t, r.dir)
+			require.NoError(r.t, run.Enter(r, "unet", 7, 0, map[string]string{"probes": "0123", "metric": "ntk"}))
+			require.NoError(r.t, run.Write(trainingAt(0)))
+			require.NoError(r.t, run.Close())
 			r.settings = map[string]string{"probes": "4567", "metric": "ntk"}
 		},
 			outcome{"does not begin", 2}, outcome{"does not begin", 2}, `hooks: writers: runs/a has audits of model "unet", seed 7 with other settings: probes was 0123 and is 4567; use those of before, begin a new series (writers.Builder.WithNewSeries), or choose another directory`},
@@ -91,7 +95,7 @@ var faultSections = []faultSection{
 				return run
 			}
 		},
-			outcome{"does not begin", 0}, outcome{"does not begin", 0}, `hooks: writers: two trainings write to runs/a as model "unet", seed 7; give each a name or seed of its own (hooks.Builder.WithModel)`},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, `hooks: writers: two trainings write to runs/a as model "unet", seed 7; give each a name or seed of its own (hooks.Builder.WithModel), or close the first hook if it is the same training`},
 		{"it holds the audit of a checkpoint, and a training is to go on there", func(r *rig) {
 			r.builder.info.Kind = KindAudit
 			r.earlier(100, 200)
@@ -329,7 +333,7 @@ var faultSections = []faultSection{
 		{"the model's name is not in UTF-8", func(r *rig) {
 			r.configure = func(b *hooks.Builder) error { b.WithModel("Stra\xdfe", 0); return nil }
 		},
-			outcome{"does not begin", 0}, outcome{"does not begin", 0}, `hooks: the model is called "Stra\xdfe"; its name must be text in UTF-8, for it stands in every row (WithModel)`},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, `hooks: the model is called "Stra\xdfe"; its name must be text in UTF-8 without control characters, for it stands in every row (WithModel)`},
 		{"a stop rule's group is not audited", func(r *rig) {
 			r.configure = func(b *hooks.Builder) error {
 				b.WithStopRules(hooks.StopRule{Monitor: "d5/coherence", Mode: hooks.Maximize, Patience: 1})
@@ -433,7 +437,6 @@ func probes() audit.Probes {
 func (r *rig) earlier(steps ...int64) {
 	run, err := (&Builder{dir: r.dir, info: r.builder.info, disk: osFiles{}}).Done()
 	require.NoError(r.t, err)
-	require.NoError(r.t, run.Enter(r, "unet", 7, 0, map[string]string{"probes": "0123", "metric": "ntk"}))
 	for _, step := range steps {
 		records := ofModel("earlier", auditAt(step))
 		records.Training = records.Training[:1]

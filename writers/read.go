@@ -80,7 +80,7 @@ func Read(dir string) (*Contents, error) {
 		}
 	}
 	for _, table := range tables {
-		table.keepLatest(&contents.Records)
+		table.keepCurrent(&contents.Records)
 	}
 	return contents, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/attempts"
 )
 
 // Keys of a part's footer; their values are text.
@@ -35,7 +36,7 @@ type table interface {
 	encode(records *audit.Records, stamp stamp) ([]byte, error)
 	decode(path string, into *audit.Records) (version int, err error)
 	add(part, to *audit.Records)
-	keepLatest(*audit.Records)
+	keepCurrent(*audit.Records)
 }
 
 // stamp is what a part says of itself beside its rows.
@@ -199,35 +200,10 @@ func (t tableOf[Row]) add(part, to *audit.Records) {
 	*all = append(*all, *t.rows(part)...)
 }
 
-// keepLatest drops what a run did before it went back: of a model, the rows of an attempt from the first step on that a later
-// attempt has.
-func (t tableOf[Row]) keepLatest(records *audit.Records) {
-	type training struct {
-		model string
-		seed  int64
-	}
+// keepCurrent leaves out superseded rows.
+func (t tableOf[Row]) keepCurrent(records *audit.Records) {
 	rows := t.rows(records)
-	firstSteps := map[training]map[int32]int64{} // by attempt
-	for i := range *rows {
-		moment := t.moment(&(*rows)[i])
-		key := training{moment.Model, moment.Seed}
-		if firstSteps[key] == nil {
-			firstSteps[key] = map[int32]int64{}
-		}
-		first, known := firstSteps[key][moment.Attempt]
-		if !known || moment.Step < first {
-			firstSteps[key][moment.Attempt] = moment.Step
-		}
-	}
-	*rows = slices.DeleteFunc(*rows, func(row Row) bool {
-		moment := t.moment(&row)
-		for later, first := range firstSteps[training{moment.Model, moment.Seed}] {
-			if later > moment.Attempt && first <= moment.Step {
-				return true
-			}
-		}
-		return false
-	})
+	*rows = attempts.Current(*rows, t.moment)
 }
 
 // withPart opens a part for use. Whatever goes wrong in it, panics of the decoder too, becomes an error naming the file.
