@@ -153,8 +153,8 @@ func (b *Builder) WithEstimator(estimator Estimator) *Builder { b.estimator = es
 // the default is 0.02. For CGResidual it is the relative residual of each solve, by default 1e-3.
 func (b *Builder) WithTolerance(tolerance float64) *Builder { b.solve.Tolerance = tolerance; return b }
 
-// WithMaxProducts limits the metric products of one solve, of the gradients of one group in one batch. Zero means as many as
-// there are parameters; for CGResidual, 1000 for each gradient.
+// WithMaxProducts limits the metric products of one solve, of the gradients of one group in one batch, beside the twenty for
+// lambda_max. Zero means as many as there are parameters; for CGResidual, 1000 for each gradient.
 func (b *Builder) WithMaxProducts(products int64) *Builder { b.solve.MaxProducts = products; return b }
 
 // WithMaxTime limits the wall-clock time of one solve; the intervals are then as wide as they are. Zero means no limit.
@@ -238,6 +238,9 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		}
 	}()
 	for _, g := range b.groups {
+		if err := b.checkProducts(g); err != nil {
+			return nil, err
+		}
 		o, err := newOrbit(a.backend, g.group, b.field, output, g.probes, b.invariant, b.dtype, b.log)
 		if err != nil {
 			return nil, err
@@ -246,6 +249,13 @@ func (b *Builder) Done() (made *Auditor, err error) {
 	}
 	if a.probeHash, err = hashProbes(b.groups); err != nil {
 		return nil, err
+	}
+	for _, g := range b.groups {
+		hash, err := g.hash()
+		if err != nil {
+			return nil, err
+		}
+		a.probeHashes = append(a.probeHashes, hash)
 	}
 	if a.network, err = solver.NewNetwork(a.backend, b.modelFn, b.lossFn, b.dtype); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
@@ -285,6 +295,9 @@ func (b *Builder) Check() error {
 		if !(lambda > 0) || math.IsInf(lambda, 0) {
 			return fault(name, "is %g; it must be positive", lambda)
 		}
+		if b.damping.relative && lambda < leastRelative {
+			return fault(name, "is %g; it must be at least %g, the rounding of float64", lambda, leastRelative)
+		}
 		if i > 0 && lambda == b.damping.values[i-1] {
 			return fault(name, "has %g twice", lambda)
 		}
@@ -309,6 +322,29 @@ func (b *Builder) Check() error {
 	}
 	return nil
 }
+
+// checkProducts refuses a limit of products that one product of every gradient of a batch breaks.
+func (b *Builder) checkProducts(g groupProbes) error {
+	if b.forward || b.estimator != Block || b.solve.MaxProducts == 0 {
+		return nil
+	}
+	shape := g.probes.Inputs.Shape().Dimensions
+	elements, err := g.group.Elements(shape[1], shape[2])
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	batch := g.probes.BatchSize
+	if batch == 0 {
+		batch = shape[0]
+	}
+	if least := int64(len(elements)*batch + 1); b.solve.MaxProducts < least {
+		return &SettingError{"max_products", fmt.Sprintf("is %d; a batch of group %s needs %d at least, one for each gradient and one to check", b.solve.MaxProducts, g.group.Name, least)}
+	}
+	return nil
+}
+
+// leastRelative is the smallest lambda / lambda_max that float64 can tell from none.
+const leastRelative = 0x1p-53
 
 // leastSingle is the lambda / lambda_max down to which float32 is taken: rounding in its products, a few 1e-6 of lambda_max
 // as the certificate counts it, then widens an interval by less than a tenth of the usual tolerance.

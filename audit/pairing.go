@@ -52,14 +52,14 @@ func (a *Auditor) checkField(o *orbit) error {
 	declared := steps.residuals(field, turns)
 	var worst error
 	most := 0.0
-	for _, vectors := range pairings(channels) {
-		for _, down := range []bool{false, true} {
+	for _, down := range []bool{field.RowDown, !field.RowDown} { // of laws that leave the same, the one of the declared orientation
+		for _, vectors := range pairings(channels) {
 			other := field
 			other.Vectors, other.RowDown = vectors, down
 			// Both are measured by the same variances, or two scalars would look like a vector where one is easier to predict.
 			scales := steps.variances(append(slices.Clone(field.Vectors), vectors...))
 			left, least := share(declared, scales), share(steps.residuals(other, turns), scales)
-			if gain := left - least; left > clearly*least && gain > atLeast && gain > most { // never where something is not finite
+			if gain := left - least; left > clearly*least && gain > atLeast && gain > most+1e-6 { // never where something is not finite
 				most = gain
 				worst = fmt.Errorf("audit: the probes do not behave as the field says: the best linear law of a step that has the symmetry %s leaves %.0f %% unexplained with %s, and %.0f %% with %s; declare the latter (WithField), or let the preflight warn if they are what you mean",
 					o.group.Name, 100*left, describe(field), 100*least, describe(other))

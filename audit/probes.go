@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"unicode/utf8"
@@ -104,15 +105,34 @@ func shapeOf(t *tensors.Tensor) string {
 	return t.Shape().String()
 }
 
+// hash identifies the values of the probes of a group and where they come from.
+func (g groupProbes) hash() (string, error) {
+	digest := sha256.New()
+	if err := g.hashValues(digest); err != nil {
+		return "", err
+	}
+	for _, sample := range g.probes.Samples {
+		fmt.Fprintf(digest, "%q %d %d\n", sample.Class, sample.Trajectory, sample.TimeIndex)
+	}
+	return hex.EncodeToString(digest.Sum(nil)), nil
+}
+
+func (g groupProbes) hashValues(digest io.Writer) error {
+	for _, t := range append([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further...) {
+		fmt.Fprintln(digest, g.group.Name, t.Shape())
+		if err := t.ConstBytes(func(data []byte) { _, _ = digest.Write(data) }); err != nil {
+			return fmt.Errorf("audit: reading the probes: %w", err)
+		}
+	}
+	return nil
+}
+
 // hashProbes identifies the values of all probes.
 func hashProbes(groups []groupProbes) (string, error) {
 	digest := sha256.New()
 	for _, g := range groups {
-		for _, t := range append([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further...) {
-			fmt.Fprintln(digest, g.group.Name, t.Shape())
-			if err := t.ConstBytes(func(data []byte) { digest.Write(data) }); err != nil {
-				return "", fmt.Errorf("audit: reading the probes: %w", err)
-			}
+		if err := g.hashValues(digest); err != nil {
+			return "", err
 		}
 	}
 	return hex.EncodeToString(digest.Sum(nil)), nil

@@ -11,17 +11,16 @@ import (
 	"github.com/symaudit/symaudit/solver"
 )
 
-// SettingProbes names the setting that identifies all probes: SHA-256 over their values.
-const SettingProbes = "probes"
+// SettingProbes begins the names of the settings that identify the probes of each group: SHA-256 over their values and samples.
+const SettingProbes = "probes of "
 
 // Settings are what the auditor's values depend on, by name and in words, defaults filled in. Values of audits with others are no
 // part of one series: a *writers.Run notes these for each model, and refuses to go on with others.
 func (a *Auditor) Settings() map[string]string {
 	b := a.config
 	all := map[string]string{
-		"field":       describeField(b.field),
-		"dtype":       strings.ToLower(b.dtype.String()),
-		SettingProbes: a.probeHash,
+		"field": describeField(b.field),
+		"dtype": strings.ToLower(b.dtype.String()),
 	}
 	switch {
 	case b.invariant:
@@ -29,12 +28,13 @@ func (a *Auditor) Settings() map[string]string {
 	case b.output != nil:
 		all["output"] = describeField(*b.output)
 	}
-	for _, o := range a.orbits {
+	for i, o := range a.orbits {
 		var elements []string
 		for _, element := range o.elements {
 			elements = append(elements, element.Name())
 		}
 		all["group "+o.group.Name] = fmt.Sprintf("%s; %d probes in batches of %d", strings.Join(elements, " "), len(o.samples), o.batchSize)
+		all[SettingProbes+o.group.Name] = a.probeHashes[i]
 	}
 	if b.forward {
 		all["influence"] = "none"

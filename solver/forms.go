@@ -134,6 +134,10 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 	if err != nil {
 		return nil, err
 	}
+	least := min(k, options.Rows+1) // right-hand sides that the smallest part has
+	if need := vectorBytes(least, n, least); need > options.MaxBytes {
+		return nil, fmt.Errorf("solver: a product of %d right-hand sides takes %d MiB of vectors, and the limit is %d MiB; raise it, or want fewer rows together", least, need>>20, options.MaxBytes>>20)
+	}
 	blocks := split(k, options.Rows, n, options.MaxBytes)
 	reserved := int64(0) // for a product of each block to come and its residual
 	for _, members := range blocks {

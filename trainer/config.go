@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/agnivade/levenshtein"
 	"github.com/goccy/go-yaml"
@@ -226,8 +228,8 @@ func (c Config) Validate() error {
 	seen := make(map[string]bool)
 	size := c.Data.Euler.Resolution
 	for _, m := range c.Models {
-		if m.Name == "" || strings.ContainsAny(m.Name, "/\\ ") || strings.HasPrefix(m.Name, ".") {
-			return fmt.Errorf("trainer: a model's name %q cannot name a folder; use letters, digits and dashes", m.Name)
+		if m.Name == "" || len(m.Name) > longestName || strings.ContainsAny(m.Name, "/\\ ") || strings.HasPrefix(m.Name, ".") || !utf8.ValidString(m.Name) || strings.ContainsFunc(m.Name, unicode.IsControl) {
+			return fmt.Errorf("trainer: a model's name %q cannot name a folder; use letters, digits and dashes, %d at most", m.Name, longestName)
 		}
 		if seen[m.Name] {
 			return fmt.Errorf("trainer: two models are called %q; give each a name of its own", m.Name)
@@ -280,6 +282,9 @@ func (t Training) validate() error {
 	}
 	return nil
 }
+
+// longestName leaves room for what is put before and after a name in a file system that takes 255 bytes.
+const longestName = 100
 
 // Beyond these, limits are no longer what is written: nanoseconds and bytes overflow.
 const (

@@ -202,7 +202,7 @@ func TestResumeRefusesOtherProbes(t *testing.T) {
 	options.Resume = true
 	config.Data.Euler.Interval *= 2
 	_, err = trainer.Train(context.Background(), config, options)
-	require.ErrorContains(t, err, `has audits of model "unet" with other settings: probes was `)
+	require.ErrorContains(t, err, `has audits of model "unet" with other settings: probes of d4 were `)
 	require.ErrorContains(t, err, "they differ by rounding where they are generated on another backend (--backend; this is test)")
 }
 

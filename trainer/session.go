@@ -109,7 +109,7 @@ func (s *session) explain(err error) error {
 		all = append(all, d.String())
 	}
 	remedy := "resume it with the version and the configuration that began it, or choose another directory"
-	if slices.ContainsFunc(other.Differences, func(d writers.Difference) bool { return d.Setting == audit.SettingProbes }) {
+	if slices.ContainsFunc(other.Differences, func(d writers.Difference) bool { return strings.HasPrefix(d.Setting, audit.SettingProbes) }) {
 		remedy = fmt.Sprintf("the data are not those of before: they differ by rounding where they are generated on another backend (--backend; this is %s), and with another seed", s.options.Backend.Config)
 	}
 	return fmt.Errorf("trainer: %s has audits of model %q with other settings: %s; %s", other.Dir, other.Model, strings.Join(all, ", "), remedy)
@@ -231,9 +231,9 @@ func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, total i
 	})
 }
 
-// auditCheckpoint audits the weights of the latest checkpoint on the probes that the training was audited on, whose hash is known
-// unless it is "". It returns the settings too.
-func (s *session) auditCheckpoint(ctx context.Context, probes string) (records *audit.Records, settings map[string]string, err error) {
+// auditCheckpoint audits the weights of the latest checkpoint on the probes that the training was audited on, which same tells. It
+// returns the settings too.
+func (s *session) auditCheckpoint(ctx context.Context, same func(*audit.Auditor) bool) (records *audit.Records, settings map[string]string, err error) {
 	found, err := s.open()
 	if err != nil {
 		return nil, nil, err
@@ -247,8 +247,8 @@ func (s *session) auditCheckpoint(ctx context.Context, probes string) (records *
 		return nil, nil, err
 	}
 	defer auditor.Close()
-	if probes != "" && auditor.ProbeHash() != probes {
-		return nil, nil, fmt.Errorf("trainer: the probes are not those that %s was audited on (SHA-256 %.8s..., then %.8s...): has its configuration or data been changed, or are the data generated on another backend (--backend; this is %s)? Put them back", s.options.Dir, auditor.ProbeHash(), probes, s.options.Backend.Config)
+	if !same(auditor) {
+		return nil, nil, fmt.Errorf("trainer: the probes are not those that %s was audited on: has its configuration or data been changed, or are the data generated on another backend (--backend; this is %s)? Put them back", s.options.Dir, s.options.Backend.Config)
 	}
 	step := s.trainer.GlobalStep()
 	perEpoch := s.data.dataset(s.config, 0).stepsPerEpoch()

@@ -149,7 +149,7 @@ func TestTrain(t *testing.T) {
 	require.Equal(t, []int64{5}, info.Seeds)
 	require.Equal(t, writers.KindTraining, info.Kind)
 	require.Len(t, info.Trainings, 2)
-	require.Len(t, contents.Training("vit", 5).Settings[audit.SettingProbes], 64, "SHA-256")
+	require.Len(t, contents.Training("vit", 5).Settings[audit.SettingProbes+"d4"], 64, "SHA-256")
 	again, backend, err := trainer.RunConfig(dir)
 	require.NoError(t, err)
 	require.Equal(t, config.String(), again.String())

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/rs/zerolog"
@@ -151,15 +152,22 @@ func AuditCheckpoint(ctx context.Context, config Config, options Options, name, 
 	if session.data, err = loadStates(ctx, config, options); err != nil {
 		return nil, err
 	}
-	probes := contents.Info.ProbeHash // of version 1
-	if contents.Info.SchemaVersion > 1 {
-		known := contents.Training(name, config.Seed)
-		if known == nil {
-			return nil, fmt.Errorf("trainer: %s has not trained model %q with seed %d, as its configuration says: has run.json been changed? Put it back", options.Dir, name, config.Seed)
-		}
-		probes = known.Settings[audit.SettingProbes]
+	known := contents.Training(name, config.Seed)
+	if known == nil && contents.Info.SchemaVersion > 1 {
+		return nil, fmt.Errorf("trainer: %s has not trained model %q with seed %d, as its configuration says: has run.json been changed? Put it back", options.Dir, name, config.Seed)
 	}
-	records, settings, err := session.auditCheckpoint(ctx, probes)
+	records, settings, err := session.auditCheckpoint(ctx, func(auditor *audit.Auditor) bool {
+		if known == nil { // of version 1
+			return contents.Info.ProbeHash == "" || contents.Info.ProbeHash == auditor.ProbeHash()
+		}
+		now := auditor.Settings()
+		for setting, hash := range known.Settings {
+			if strings.HasPrefix(setting, audit.SettingProbes) && now[setting] != hash {
+				return false
+			}
+		}
+		return true
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package writers
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -31,15 +30,13 @@ func (id identity) String() string { return fmt.Sprintf("%q, seed %d", id.model,
 
 func (t Training) identity() identity { return identity{t.Model, t.Seed} }
 
-const notAudited = math.MinInt64
-
 // presence is what a run remembers, in this process, of a training that writes to it.
 type presence struct {
 	training Training // as the latest Enter had it; described when it first writes, so that what never wrote binds nobody
 	writer   any      // whose Enter was the latest; nil after Leave
 	left     int64    // step at which it left
 	last     int64    // highest step written
-	audited  int64    // highest step of an audit written in this attempt; notAudited before the first
+	audited  *int64   // highest step of an audit written in this attempt; nil before the first
 	entered  bool     // since the latest write: an audit of the same step again begins a new attempt
 	back     bool     // it entered at an earlier step than it has written: its next write begins a new attempt
 }
@@ -84,7 +81,7 @@ func (r *Run) Enter(writer any, model string, seed, step int64, settings map[str
 // of is what is remembered of a training.
 func (r *Run) of(id identity) *presence {
 	if r.present[id] == nil {
-		r.present[id] = &presence{training: Training{Model: id.model, Seed: id.seed, Series: 1}, audited: notAudited}
+		r.present[id] = &presence{training: Training{Model: id.model, Seed: id.seed, Series: 1}}
 	}
 	return r.present[id]
 }
@@ -150,7 +147,7 @@ func (r *Run) admit(records *audit.Records) error {
 		if !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
-		repeated := at.audit && at.moment.Step == now.audited
+		repeated := at.audit && now.audited != nil && at.moment.Step == *now.audited
 		switch {
 		case now.back || now.entered && repeated:
 			again = true
@@ -180,7 +177,7 @@ func (r *Run) admit(records *audit.Records) error {
 	if again {
 		r.earlier = append(r.earlier, before)
 		for _, now := range r.present {
-			now.audited, now.training.Step = notAudited, now.last // those that did not go back go on from where they are
+			now.audited, now.training.Step = nil, now.last // those that did not go back go on from where they are
 		}
 	}
 	return nil
@@ -195,8 +192,8 @@ func (r *Run) wrote(records *audit.Records) {
 		}
 		now.entered, now.back = false, false
 		now.last = max(now.last, at.moment.Step)
-		if at.audit {
-			now.audited = max(now.audited, at.moment.Step)
+		if at.audit && (now.audited == nil || at.moment.Step > *now.audited) {
+			now.audited = &at.moment.Step
 		}
 	}
 }
@@ -229,6 +226,9 @@ type OtherSettingsError struct {
 type Difference struct{ Setting, Was, Is string }
 
 func (d Difference) String() string {
+	if strings.HasPrefix(d.Setting, audit.SettingProbes) { // the whole digests say no more
+		return fmt.Sprintf("%s were %.8s and are %.8s", d.Setting, d.Was, d.Is)
+	}
 	return fmt.Sprintf("%s was %s and is %s", d.Setting, d.Was, d.Is)
 }
 

@@ -1,6 +1,7 @@
 package writers
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -175,13 +176,25 @@ func readInfos(dir string) ([]Info, error) {
 		if err := json.Unmarshal(text, &info); err != nil {
 			return nil, fmt.Errorf("writers: %s is not the description of a run: %w; restore it from a copy", path, err)
 		}
+		if info.SchemaVersion < 1 {
+			return nil, fmt.Errorf("writers: %s is not the description of a run: it says schema version %d; restore it from a copy", path, info.SchemaVersion)
+		}
 		if info.SchemaVersion > SchemaVersion {
 			return nil, fmt.Errorf("writers: %s has schema version %d, newer than this program's %d; use a newer symaudit",
 				path, info.SchemaVersion, SchemaVersion)
 		}
 		infos = append(infos, info)
 	}
-	slices.SortFunc(infos, func(a, b Info) int { return int(a.Attempt - b.Attempt) })
+	slices.SortFunc(infos, func(a, b Info) int { return cmp.Compare(a.Attempt, b.Attempt) })
+	for i, info := range infos {
+		path := filepath.Join(dir, infoName(int32(i+1)))
+		switch {
+		case info.Attempt != int32(i+1):
+			return nil, fmt.Errorf("writers: %s is missing, or says attempt %d; restore it from a copy", path, info.Attempt)
+		case info.RunID == "" || info.RunID != infos[0].RunID:
+			return nil, fmt.Errorf("writers: %s is the description of run %q, and %s of run %q; restore it from a copy", path, info.RunID, filepath.Join(dir, firstInfoName), infos[0].RunID)
+		}
+	}
 	return infos, nil
 }
 

@@ -3,6 +3,7 @@ package writers
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 
 	"github.com/symaudit/symaudit/audit"
@@ -68,8 +69,14 @@ func Read(dir string) (*Contents, error) {
 			if _, found := slices.BinarySearch(parts[table.name()], number); !found {
 				continue
 			}
-			if version, err = table.decode(run.visible(table.name(), number), part); err != nil {
+			path := run.visible(table.name(), number)
+			if version, err = table.decode(path, part); err != nil {
 				return nil, err
+			}
+			for _, m := range table.moments(part) {
+				if m.RunID != contents.Info.RunID {
+					return nil, fmt.Errorf("writers: %s is of run %q, and %s of run %q; move all files of its number away, or restore the description from a copy", path, m.RunID, filepath.Join(dir, firstInfoName), contents.Info.RunID)
+				}
 			}
 		}
 		if version == 1 {

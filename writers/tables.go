@@ -37,6 +37,7 @@ type table interface {
 	decode(path string, into *audit.Records) (version int, err error)
 	add(part, to *audit.Records)
 	keepCurrent(*audit.Records)
+	moments(*audit.Records) []*audit.Moment
 }
 
 // stamp is what a part says of itself beside its rows.
@@ -198,6 +199,15 @@ func readRows[Row any](file *parquet.File) ([]Row, error) {
 func (t tableOf[Row]) add(part, to *audit.Records) {
 	all := t.rows(to)
 	*all = append(*all, *t.rows(part)...)
+}
+
+// moments are those of the rows.
+func (t tableOf[Row]) moments(records *audit.Records) (all []*audit.Moment) {
+	rows := *t.rows(records)
+	for i := range rows {
+		all = append(all, t.moment(&rows[i]))
+	}
+	return all
 }
 
 // keepCurrent leaves out superseded rows.
