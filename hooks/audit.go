@@ -256,6 +256,8 @@ func (h *Hook) replay(step int64) error {
 		}
 		history = history[n:]
 	}
+	best, _, found := h.Best()
+	h.atBest = found && best == step
 	return nil
 }
 

@@ -142,7 +142,7 @@ func (h *Hook) begin(step int64) error {
 		h.auditedStep = -1 // of other weights than these, if of any
 	}
 	h.atBest = h.atBest && step == h.step
-	if h.reason != "" {
+	if h.reason != "" && h.stepped { // not by the history alone
 		for _, rule := range h.rules {
 			rule.stale = 0
 		}
