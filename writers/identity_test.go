@@ -198,3 +198,19 @@ func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 	require.ErrorContains(t, err, `the configuration, "Stra\xdfe", is not UTF-8`)
 	require.NoError(t, run.Write(auditAt(1)), "nothing of the refused records is there")
 }
+
+// The description of an attempt is lost: its number must not be given again.
+func TestALostDescriptionIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	for step := range int64(3) {
+		run := resumeRun(t, dir)
+		require.NoError(t, run.Write(auditAt(step)))
+		require.NoError(t, run.Close())
+	}
+	lost := filepath.Join(dir, "run-attempt-3.json")
+	require.NoError(t, os.Remove(lost))
+	_, err := Read(dir)
+	require.ErrorContains(t, err, lost+" is missing")
+	_, err = Parquet(dir).WithResume().Done()
+	require.ErrorContains(t, err, lost+" is missing: there are parts of attempt 3; restore it from a copy")
+}

@@ -167,6 +167,32 @@ func (d directory) repair() (next int, err error) {
 	return next, nil
 }
 
+// lastAttempt is the highest attempt of a visible part: parts are numbered in the order of their attempts.
+func (d directory) lastAttempt() (last int32, err error) {
+	for _, table := range tables {
+		visible, _, err := d.list(table.name())
+		if err != nil {
+			return 0, err
+		}
+		if len(visible) == 0 {
+			continue
+		}
+		err = withPart(d.visible(table.name(), visible[len(visible)-1]), func(part *parquet.File, _ []byte) error {
+			text, _ := part.Lookup(keyAttempt)
+			attempt, err := strconv.ParseInt(text, 10, 32)
+			if err != nil {
+				return fmt.Errorf("its footer key %s is %q, not a number", keyAttempt, text)
+			}
+			last = max(last, int32(attempt))
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return last, nil
+}
+
 // wholeParts returns, for each table, the numbers of its visible files that belong to whole parts.
 func (d directory) wholeParts() (map[string][]int, error) {
 	visible := map[string][]int{}

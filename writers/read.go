@@ -74,6 +74,9 @@ func Read(dir string) (*Contents, error) {
 				return nil, err
 			}
 			for _, m := range table.moments(part) {
+				if int(m.Attempt) > len(infos) {
+					return nil, fmt.Errorf("writers: %s is missing: %s is of attempt %d; restore it from a copy", filepath.Join(dir, infoName(m.Attempt)), path, m.Attempt)
+				}
 				if m.RunID != contents.Info.RunID {
 					return nil, fmt.Errorf("writers: %s is of run %q, and %s of run %q; move all files of its number away, or restore the description from a copy", path, m.RunID, filepath.Join(dir, firstInfoName), contents.Info.RunID)
 				}

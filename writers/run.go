@@ -137,6 +137,13 @@ func (b *Builder) open(lock *flock.Flock) (*Run, error) {
 	if run.next, err = run.directory.repair(); err != nil {
 		return nil, err
 	}
+	last, err := run.directory.lastAttempt()
+	if err != nil && len(earlier) > 0 {
+		last = 0 // a damaged part is no reason not to go on: reading names it
+	}
+	if int(last) > len(earlier) {
+		return nil, fmt.Errorf("writers: %s is missing: there are parts of attempt %d; restore it from a copy", filepath.Join(b.dir, infoName(last)), last)
+	}
 	runID, attempt := "", int32(1)
 	if len(earlier) > 0 {
 		runID, attempt = earlier[0].RunID, earlier[len(earlier)-1].Attempt+1
