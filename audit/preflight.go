@@ -93,9 +93,13 @@ func (a *Auditor) checkGradient() (err error) {
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	if report.OK() && a.config.dtype == dtypes.Float32 {
-		if report, err = a.checkInDouble(one, report); err != nil {
+	if a.config.dtype == dtypes.Float32 {
+		single := report
+		if report, err = a.checkInDouble(one, single); err != nil {
 			return err
+		}
+		if !single.OK() && report.OK() {
+			return fmt.Errorf("audit: the model's derivatives are lost in rounding in float32 (adjoint error %.2g), and right in float64: audit in that (WithDType), or use other units", single.Error)
 		}
 	}
 	if math.IsNaN(report.Error) {
@@ -108,8 +112,8 @@ func (a *Auditor) checkGradient() (err error) {
 	return nil
 }
 
-// checkInDouble repeats in double precision a check that found nothing: a fault in a path that contributes little, as those before
-// a last layer that began at zero, is less than what rounding explains in single precision. Of a model that does not follow
+// checkInDouble repeats a check in double precision: a fault in a path that contributes little, as those before a last layer that began
+// at zero, is less than what rounding explains in single precision, and numbers near its limits look like a fault. Of a model that does not follow
 // the dtype of its input nothing more can be said than was found.
 func (a *Auditor) checkInDouble(one states, single solver.GradientReport) (solver.GradientReport, error) {
 	double, err := solver.NewNetwork(a.backend, a.config.modelFn, a.config.lossFn, dtypes.Float64)

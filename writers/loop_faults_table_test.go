@@ -244,12 +244,12 @@ var faultSections = []faultSection{
 	}},
 	{"The model", "The preflight finds these after the first step, before the time of a training is lost, and ends it under either policy.", []fault{
 		{"a convolution has an even kernel", auditingModel(evenKernel),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the model's gradient is wrong (adjoint error 0.005, rounding explains 1e-03), and training and influence need a right one: ConvGeneral in layer /even/conv, off by 0.021; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the model's gradient is wrong (adjoint error 0.005, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv, off by 0.021; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"},
 		{"the same, and WithPreflight(hooks.PreflightWarning)", func(r *rig) {
 			auditingModel(evenKernel)(r)
 			r.configure = func(b *hooks.Builder) error { b.WithPreflight(hooks.PreflightWarning); return nil }
 		},
-			outcome{"ends at step 2", 0}, outcome{"carries on", 0}, "audit: the model's gradient is wrong (adjoint error 0.005, rounding explains 1e-03), and training and influence need a right one: ConvGeneral in layer /even/conv, off by 0.021; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"},
+			outcome{"ends at step 2", 0}, outcome{"carries on", 0}, "audit: the model's gradient is wrong (adjoint error 0.005, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv, off by 0.021; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"},
 		{"it is random in evaluation mode", auditingModel(func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(dense(scope, x), scope.RandomUniform(x.Graph(), shapes.Make(x.DType(), x.Shape().Dimensions...)))
 		}),
