@@ -32,13 +32,13 @@ func (t Training) identity() identity { return identity{t.Model, t.Seed} }
 
 // presence is what a run remembers, in this process, of a training that writes to it.
 type presence struct {
-	training Training // as the latest Enter had it; described when it first writes, so that what never wrote binds nobody
-	writer   any      // whose Enter was the latest; nil after Leave
-	left     int64    // step at which it left
-	last     int64    // highest step written
-	audited  *int64   // highest step of an audit written in this attempt; nil before the first
-	entered  bool     // since the latest write: an audit of the same step again begins a new attempt
-	back     bool     // it entered at an earlier step than it has written: its next write begins a new attempt
+	training Training       // as the latest Enter had it; described when it first writes, so that what never wrote binds nobody
+	writer   any            // whose Enter was the latest; nil after Leave
+	left     int64          // step at which it left
+	last     int64          // highest step written
+	audited  map[int64]bool // steps of the audits written in this attempt
+	entered  bool           // since the latest write: an audit of the same step again begins a new attempt
+	back     bool           // it entered at an earlier step than it has written: its next write begins a new attempt
 }
 
 // Enter tells the run that a training writes to it, from a step on, with audits of these settings. A hook calls it when it is
@@ -81,7 +81,7 @@ func (r *Run) Enter(writer any, model string, seed, step int64, settings map[str
 // of is what is remembered of a training.
 func (r *Run) of(id identity) *presence {
 	if r.present[id] == nil {
-		r.present[id] = &presence{training: Training{Model: id.model, Seed: id.seed, Series: 1}}
+		r.present[id] = &presence{training: Training{Model: id.model, Seed: id.seed, Series: 1}, audited: map[int64]bool{}}
 	}
 	return r.present[id]
 }
@@ -147,7 +147,7 @@ func (r *Run) admit(records *audit.Records) error {
 		if !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
-		repeated := at.audit && now.audited != nil && at.moment.Step == *now.audited
+		repeated := at.audit && now.audited[at.moment.Step]
 		switch {
 		case now.back || now.entered && repeated:
 			again = true
@@ -177,7 +177,7 @@ func (r *Run) admit(records *audit.Records) error {
 	if again {
 		r.earlier = append(r.earlier, before)
 		for _, now := range r.present {
-			now.audited, now.training.Step = nil, now.last // those that did not go back go on from where they are
+			now.audited, now.training.Step = map[int64]bool{}, now.last // those that did not go back go on from where they are
 		}
 	}
 	return nil
@@ -192,8 +192,8 @@ func (r *Run) wrote(records *audit.Records) {
 		}
 		now.entered, now.back = false, false
 		now.last = max(now.last, at.moment.Step)
-		if at.audit && (now.audited == nil || at.moment.Step > *now.audited) {
-			now.audited = &at.moment.Step
+		if at.audit {
+			now.audited[at.moment.Step] = true
 		}
 	}
 }

@@ -56,6 +56,7 @@ func TestAnAuditOfAStepIsWrittenOnce(t *testing.T) {
 	run := openRun(t, t.TempDir())
 	require.NoError(t, run.Write(modelAt("model", 0, 4)))
 	require.NoError(t, run.Write(modelAt("model", 1, 4)))
+	require.NoError(t, run.Write(modelAt("model", 0, 6)))
 	require.ErrorContains(t, run.Write(modelAt("model", 0, 4)), `model "model", seed 0 was audited at step 4 already, in attempt 1 of `+run.Dir())
 }
 
