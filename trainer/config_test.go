@@ -35,7 +35,15 @@ func TestParseConfigRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ source, want string }{
 		"unknown key":       {"seed: 1\ntraining:\n  epoch: 3\n", `line 3: unknown key "epoch"; did you mean "epochs"?`},
 		"unknown nested":    {"data:\n  euler:\n    resolutoin: 3\n", `line 3: unknown key "resolutoin"; did you mean "resolution"?`},
-		"type":              {"seed: many\n", "line 1: "},
+		"word":              {"seed: many\n", "line 1: seed is many; it must be a whole number"},
+		"fraction":          {"seed: 7.5\n", "line 1: seed is 7.5; it must be a whole number"},
+		"fraction nested":   {"data:\n  euler: {resolution: 16.5}\n", "line 2: data.euler.resolution is 16.5; it must be a whole number"},
+		"fraction in model": {"models:\n  - name: a\n    vit: {patch: 2.5}\n", "line 3: models[0].vit.patch is 2.5; it must be a whole number"},
+		"fraction in list":  {"models:\n  - name: a\n    unet: {widths: [4, 4.5]}\n", "line 3: models[0].unet.widths[1] is 4.5; it must be a whole number"},
+		"no number":         {"training: {learning_rate: fast}\n", "line 1: training.learning_rate is fast; it must be a number"},
+		"truth":             {"training: {epochs: true}\n", "line 1: training.epochs is true; it must be a whole number"},
+		"no value":          {"training:\n  epochs:\n", "line 2: training.epochs has no value; write one, or leave the key out"},
+		"no value, section": {"seed: 1\ntraining:\n", "line 2: training has no value"},
 		"unknown in a list": {"audit:\n  groups:\n    - name: boosts\n      velocity: [{x: 1}]\n", `line 4: unknown key "velocity"; did you mean "velocities"?`},
 		"not a velocity":    {"audit:\n  groups:\n    - name: boosts\n      velocities: [[1, 0]]\n", "line 4: "},
 		"not yaml":          {"seed: [1\n", "line 1: "},
@@ -102,4 +110,12 @@ func TestValidateRefuses(t *testing.T) {
 			require.ErrorContains(t, config.Validate(), test.want)
 		})
 	}
+}
+
+func TestAnEmptyConfigurationIsTheDefault(t *testing.T) {
+	for _, source := range []string{"", "\n", "# nothing\n", "---\n"} {
+		require.Equal(t, trainer.Default(), parse(t, source), "%q", source)
+	}
+	require.Equal(t, int64(1000), parse(t, "seed: 1e3\n").Seed, "a whole number, however it is written")
+	require.Empty(t, parse(t, "audit: {stop: }\n").Audit.Stop)
 }

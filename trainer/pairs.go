@@ -118,9 +118,10 @@ type dataset struct {
 }
 
 func (s *states) dataset(config Config, epoch int) *dataset {
+	transitions := s.trainingTransitions()
 	return &dataset{
-		states: s, transitions: s.trainingTransitions(),
-		batchSize: config.Training.BatchSize, seed: config.Seed, epoch: epoch,
+		states: s, transitions: transitions,
+		batchSize: min(config.Training.BatchSize, len(transitions)), seed: config.Seed, epoch: epoch,
 	}
 }
 

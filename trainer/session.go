@@ -136,6 +136,10 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 	defer func() { err = errors.Join(err, hook.Close()) }()
 
 	dataset := s.data.dataset(s.config, 0)
+	if asked := s.config.Training.BatchSize; asked > dataset.batchSize {
+		s.options.Log.Warn().Str("model", s.model.Name).Int("batch_size", asked).Int("transitions", dataset.batchSize).
+			Msg("training.batch_size is larger than the training data: every batch holds all of them")
+	}
 	epochs, perEpoch := s.config.Training.Epochs, dataset.stepsPerEpoch()
 	dataset.epoch = loop.LoopStep / perEpoch // checkpoints are of whole epochs
 	if resumed {

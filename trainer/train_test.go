@@ -1,13 +1,16 @@
 package trainer_test
 
 import (
+	"bytes"
 	"context"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/gomlx/compute"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
@@ -190,4 +193,15 @@ func TestTrainRefuses(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o666))
 	_, err := trainer.Train(context.Background(), config, optionsFor(b, dir))
 	require.ErrorContains(t, err, "choose another directory")
+}
+
+func TestABatchLargerThanTheDataHoldsAllOfThem(t *testing.T) {
+	config := parse(t, tinySource)
+	config.Models, config.Training.Epochs, config.Training.BatchSize = config.Models[1:], 2, math.MaxInt
+	var log bytes.Buffer
+	options := optionsFor(backendtest.Go(t), t.TempDir())
+	options.Log = zerolog.New(&log)
+	contents := trainTiny(t, config, options)
+	require.Len(t, contents.Records.Training, 2, "one step an epoch")
+	require.Contains(t, log.String(), `"transitions":12,"message":"training.batch_size is larger than the training data`)
 }

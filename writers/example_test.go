@@ -69,7 +69,7 @@ func ExampleBuilder_Done() {
 	_, err = writers.Parquet(dir).WithResume().Done()
 	fmt.Println(strings.ReplaceAll(err.Error(), dir, "runs/a"))
 	// Output:
-	// writers: runs/a already holds a run; resume it (--resume, or WithResume), or choose another directory
+	// writers: runs/a already holds a run; resume it (WithResume), or choose another directory
 	// writers: another process is writing to runs/a; wait for its end, or choose another directory
 }
 

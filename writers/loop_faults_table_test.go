@@ -74,7 +74,7 @@ var faultSections = []faultSection{
 			r.earlier(100, 200)
 			r.builder.resume = false
 		},
-			outcome{"does not begin", 2}, outcome{"does not begin", 2}, "writers: runs/a already holds a run; resume it (--resume, or WithResume), or choose another directory"},
+			outcome{"does not begin", 2}, outcome{"does not begin", 2}, "writers: runs/a already holds a run; resume it (WithResume), or choose another directory"},
 		{"it holds other files", func(r *rig) {
 			require.NoError(r.t, os.MkdirAll(r.dir, 0o777))
 			require.NoError(r.t, os.WriteFile(filepath.Join(r.dir, "thesis.tex"), nil, 0o666))

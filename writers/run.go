@@ -176,7 +176,14 @@ func (b *Builder) checkOccupied() error {
 			continue
 		}
 		if isRun {
-			return fmt.Errorf("writers: %s already holds a run; resume it (--resume, or WithResume), or choose another directory", b.dir)
+			remedy := "resume it (WithResume), or choose another directory"
+			switch b.info.Kind {
+			case KindTraining:
+				remedy = "resume it (--resume), or choose another directory"
+			case KindAudit: // is not resumed
+				remedy = "choose another directory"
+			}
+			return fmt.Errorf("writers: %s already holds a run; %s", b.dir, remedy)
 		}
 		return fmt.Errorf("writers: %s is not empty (it holds %s) and has no %s; choose another directory",
 			b.dir, entry.Name(), firstInfoName)

@@ -109,13 +109,19 @@ func TestOccupiedDirectoriesAreRefused(t *testing.T) {
 	run := openRun(t, dir)
 	require.NoError(t, run.Write(trainingAt(1)))
 	require.NoError(t, run.Close())
-	_, err := Parquet(dir).Done()
-	require.ErrorContains(t, err, dir+" already holds a run; resume it (--resume, or WithResume), or choose another directory")
+	for kind, remedy := range map[string]string{
+		"":           "resume it (WithResume), or choose another directory",
+		KindTraining: "resume it (--resume), or choose another directory",
+		KindAudit:    "choose another directory",
+	} {
+		_, err := Parquet(dir).WithInfo(Info{Kind: kind}).Done()
+		require.EqualError(t, err, "writers: "+dir+" already holds a run; "+remedy)
+	}
 
 	foreign := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(foreign, "thesis.tex"), nil, 0o666))
 	for _, builder := range []*Builder{Parquet(foreign), Parquet(foreign).WithResume()} {
-		_, err = builder.Done()
+		_, err := builder.Done()
 		require.ErrorContains(t, err, "holds thesis.tex")
 	}
 	entries, err := os.ReadDir(foreign)
