@@ -24,16 +24,6 @@ import (
 
 // Numbers that must not flatter: what is not finite, other units, other batches, other keys.
 
-func auditOf(t *testing.T, builder *audit.Builder) *audit.Records {
-	t.Helper()
-	auditor, err := builder.Done()
-	require.NoError(t, err)
-	defer auditor.Close()
-	records, err := auditor.Audit(context.Background(), audit.Moment{})
-	require.NoError(t, err)
-	return records
-}
-
 // A model whose output is NaN at some samples must not look better than one whose output is wrong there.
 func TestAModelThatIsNotFiniteAtSomeProbesHasNoHeadline(t *testing.T) {
 	const n = 7
@@ -45,7 +35,7 @@ func TestAModelThatIsNotFiniteAtSomeProbesHasNoHeadline(t *testing.T) {
 			isBroken := graph.LessThan(first, graph.Scalar(x.Graph(), x.DType(), float64(broken)))
 			return graph.Where(isBroken, graph.Div(graph.ZerosLike(x), graph.ZerosLike(x)), y)
 		}
-		records := auditOf(t, audit.New(trained(t, backendtest.Go(t), smallUNet.Fn()), fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(n, 0)).WithForwardOnly())
+		records := auditOnce(t, audit.New(trained(t, backendtest.Go(t), smallUNet.Fn()), fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(n, 0)).WithForwardOnly())
 		for _, row := range records.Coherence {
 			of := int32(n)
 			if row.Element == audit.AllElements {
@@ -71,7 +61,7 @@ func TestAModelThatIsNotFiniteOnTheProbesThemselvesHasNoHeadline(t *testing.T) {
 		own := graph.LessThan(graph.Abs(graph.AddScalar(corner, -float64(first))), graph.Scalar(x.Graph(), x.DType(), 1e-6))
 		return graph.Where(graph.BroadcastToShape(own, x.Shape()), graph.Div(graph.ZerosLike(x), graph.ZerosLike(x)), x)
 	}
-	records := auditOf(t, audit.New(source{backendtest.Go(t), model.NewStore()}, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), p).WithForwardOnly())
+	records := auditOnce(t, audit.New(source{backendtest.Go(t), model.NewStore()}, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), p).WithForwardOnly())
 	for _, row := range records.Coherence {
 		switch row.Element {
 		case "e":
@@ -104,7 +94,7 @@ func TestErrorsAreTheSameInAnyUnits(t *testing.T) {
 				return graph.MulScalar(graph.Add(x, rolled), 0.5)
 			}
 			of := func(p audit.Probes) *audit.Records {
-				return auditOf(t, audit.New(source{b, model.NewStore()}, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).WithForwardOnly())
+				return auditOnce(t, audit.New(source{b, model.NewStore()}, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).WithForwardOnly())
 			}
 			want, got := of(probes(3, 0)), of(scaled(probes(3, 0)))
 			for i, row := range want.Errors {
@@ -121,7 +111,7 @@ func TestErrorsAreTheSameInAnyUnits(t *testing.T) {
 // Each batch has a metric of its own, and its lambda is the asked-for multiple of that.
 func TestEachSolveHasTheRelativeLambdaThatWasAskedFor(t *testing.T) {
 	b := backendtest.Go(t)
-	records := auditOf(t, audit.New(trained(t, b, smallUNet.Fn()), smallUNet.Fn(), nil).WithField(orbits.EulerField()).
+	records := auditOnce(t, audit.New(trained(t, b, smallUNet.Fn()), smallUNet.Fn(), nil).WithField(orbits.EulerField()).
 		WithGroup(orbits.D4(), probes(4, 2)).WithGroup(orbits.Translations(4), probes(3, 1)).WithRelativeLambda(1e-2, 1e-1))
 	require.Len(t, records.Solves, 2*(2+3))
 	lambdas := map[float64]bool{}
@@ -156,7 +146,7 @@ func TestLambdaMaxMeansOneThing(t *testing.T) {
 			} else {
 				builder.WithLambda(1)
 			}
-			largest = append(largest, auditOf(t, builder).Solves[0].LambdaMax)
+			largest = append(largest, auditOnce(t, builder).Solves[0].LambdaMax)
 		}
 	}
 	for _, value := range largest[1:] {
@@ -168,7 +158,7 @@ func TestLambdaMaxMeansOneThing(t *testing.T) {
 func TestRowsCarryTheirKeys(t *testing.T) {
 	p := probes(4, 2)
 	p.Samples = []audit.Sample{{"CE-RP", 7, 0}, {"CE-CRP", 8, 1}, {"CE-RP", 9, 2}, {"CE-CRP", 10, 3}}
-	records := auditOf(t, audit.New(trained(t, backendtest.Go(t), smallUNet.Fn()), smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), p).WithRelativeLambda(0.1))
+	records := auditOnce(t, audit.New(trained(t, backendtest.Go(t), smallUNet.Fn()), smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), p).WithRelativeLambda(0.1))
 	key := func(class string, trajectory int64, time int32) audit.Sample {
 		return audit.Sample{Class: class, Trajectory: trajectory, TimeIndex: time}
 	}
@@ -197,10 +187,10 @@ func TestFrobeniusScaledIsEnclosed(t *testing.T) {
 	builder := func() *audit.Builder {
 		return audit.New(trainer, smallViT.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(3, 0)).WithDType(dtypes.Float64).WithRelativeLambda(1e-5)
 	}
-	exact := auditOf(t, builder().WithTolerance(1e-7))
+	exact := auditOnce(t, builder().WithTolerance(1e-7))
 	widest := 0.0
 	for _, products := range []int64{49, 73, 121} {
-		limited := auditOf(t, builder().WithMaxProducts(products))
+		limited := auditOnce(t, builder().WithMaxProducts(products))
 		for i, row := range limited.Influence {
 			want := *exact.Influence[i].FrobeniusScaled
 			require.LessOrEqual(t, *row.FrobeniusScaledLow, want+1e-6)
@@ -226,14 +216,14 @@ func TestGradientsCountTowardsTheMemoryLimit(t *testing.T) {
 	builder := func() *audit.Builder {
 		return audit.New(trainer, smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(samples, 0)).WithDType(dtypes.Float64).WithRelativeLambda(1e-1).WithTolerance(1e-6)
 	}
-	whole := auditOf(t, builder())
+	whole := auditOnce(t, builder())
 	dim := 0
 	for v := range trainer.Store().IterVariables() {
 		if v.Trainable {
 			dim += v.Shape().Size()
 		}
 	}
-	limited := auditOf(t, builder().WithMaxBytes(int64(bytes*dim*(10*6+2)))) // room for eight products of six gradients
+	limited := auditOnce(t, builder().WithMaxBytes(int64(bytes*dim*(10*6+2)))) // room for eight products of six gradients
 	require.Less(t, limited.Solves[0].BlockSize, int32(samples*elements))
 	for i, row := range whole.Influence {
 		require.InDelta(t, *row.Cosine, *limited.Influence[i].Cosine, 1e-5)

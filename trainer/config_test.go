@@ -113,7 +113,7 @@ func TestValidateRefuses(t *testing.T) {
 }
 
 func TestAnEmptyConfigurationIsTheDefault(t *testing.T) {
-	for _, source := range []string{"", "\n", "# nothing\n", "---\n"} {
+	for _, source := range []string{"", "\n", "# nothing\n", "---\n", "null\n"} {
 		require.Equal(t, trainer.Default(), parse(t, source), "%q", source)
 	}
 	require.Equal(t, int64(1000), parse(t, "seed: 1e3\n").Seed, "a whole number, however it is written")
