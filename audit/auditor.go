@@ -129,9 +129,9 @@ func (a *Auditor) load() error {
 	}
 	slices.Sort(trainable)
 	if a.trainable != nil && !slices.Equal(a.trainable, trainable) {
-		network, err := solver.NewNetwork(a.backend, a.config.modelFn, a.config.lossFn, a.config.dtype)
+		network, err := a.newNetwork(a.config.dtype)
 		if err != nil {
-			return fmt.Errorf("audit: %w", err)
+			return err
 		}
 		a.network.Close()
 		a.network, a.checked = network, false

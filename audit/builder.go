@@ -14,6 +14,7 @@ import (
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/rs/zerolog"
 
@@ -30,7 +31,12 @@ type Source interface {
 // Builder configures an Auditor. Its methods return it; Done checks everything.
 type Builder struct {
 	source    Source
-	modelFn   solver.InputsFn
+	modelFn   train.ModelFn
+	signature solver.Signature
+	unusable  error // what is wrong with the model function
+	spec      any
+	pick      *int
+	seed      *int64
 	lossFn    solver.LossFn
 	field     orbits.Field
 	output    *orbits.Field // nil: as field
@@ -58,9 +64,11 @@ type groupProbes struct {
 const DefaultRelativeLambda = 1e-3
 
 // New starts the configuration of an auditor for the model that source trains. GoMLX's trainer hides the model and loss
-// functions it was made with, so they are given again; a model of several inputs takes the states first, and the others from
-// Probes.Further. A nil loss is SMSE.
-func New[F solver.Model](source Source, modelFn F, lossFn solver.LossFn) *Builder {
+// functions it was made with, so they are given again, in any signature that it takes. A model of several inputs takes the states
+// first, and the others from Probes.Further; of several outputs WithOutput chooses one. A nil loss is SMSE.
+//
+// Influence is of the loss that lossFn returns: terms that a model or a regulariser adds by itself (train.AddLoss) are no part of it.
+func New[F train.ModelFnCompatible](source Source, modelFn F, lossFn solver.LossFn) *Builder {
 	if lossFn == nil {
 		lossFn = Loss
 	}
@@ -72,12 +80,30 @@ func New[F solver.Model](source Source, modelFn F, lossFn solver.LossFn) *Builde
 		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: NTK, estimator: Block, log: zerolog.Nop(),
 	}
 	if !isNil(modelFn) {
-		build := solver.Inputs(modelFn)
-		builder.modelFn = func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
-			return orError(func() *graph.Node { return build(scope, inputs) })
-		}
+		builder.modelFn, builder.signature, builder.unusable = solver.Canonical(modelFn)
 	}
 	return builder
+}
+
+// build is the model as a network takes it.
+func (b *Builder) build(scope *model.Scope, inputs []*graph.Node) []*graph.Node {
+	return orError(func() []*graph.Node { return b.modelFn(scope, b.spec, inputs) })
+}
+
+// newNetwork makes a network in a precision.
+func (a *Auditor) newNetwork(dtype dtypes.DType) (*solver.Network, error) {
+	b := &a.config
+	network, err := solver.NewNetwork(a.backend, b.build, b.lossFn, dtype)
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	if b.pick != nil {
+		network.WithOutput(*b.pick)
+	}
+	if b.seed != nil {
+		network.WithSeed(*b.seed)
+	}
+	return network, nil
 }
 
 // isNil reports whether an interface holds nothing, or a pointer or function that is nil.
@@ -88,10 +114,10 @@ func isNil(x any) bool {
 
 // orError turns any panic of a user's graph function into one with an error. With another value it would leave GoMLX's
 // compilation forever unfinished, and the next audit, or Close, would wait for its end.
-func orError(build func() *graph.Node) (node *graph.Node) {
-	panicked := exceptions.Try(func() { node = build() })
+func orError[Built any](build func() Built) (built Built) {
+	panicked := exceptions.Try(func() { built = build() })
 	if panicked == nil {
-		return node
+		return built
 	}
 	if err, ok := panicked.(error); ok {
 		panic(err)
@@ -112,6 +138,18 @@ func (b *Builder) WithOutputField(field orbits.Field) *Builder { b.output = &fie
 // are then those of the untransformed states, of any shape and type that the loss takes, the target error is a sample's
 // loss, and the commutator error is |f(g.x) - f(x)|^2 / |f(x)|^2 over a sample's outputs.
 func (b *Builder) WithInvariantOutput() *Builder { b.invariant = true; return b }
+
+// WithOutput chooses the output, from 0, of a model that returns several: the one that is a state, with errors and a metric of its
+// own. The loss gets all. A model with one output needs none.
+func (b *Builder) WithOutput(i int) *Builder { b.pick = &i; return b }
+
+// WithSpec sets what GoMLX's datasets hand to a model as its spec (train.Batch.Spec). The default is nil.
+func (b *Builder) WithSpec(spec any) *Builder { b.spec = spec; return b }
+
+// WithSeed begins each evaluation with the same random state, so that a model that draws random numbers in evaluation, such as a
+// diffusion model, is audited as a function of its inputs, its noise held fixed. What a sample draws depends on its place in the
+// batch, and no element moves it: the commutator error then contains the noise. Without it such a model is refused.
+func (b *Builder) WithSeed(seed int64) *Builder { b.seed = &seed; return b }
 
 // WithGroup adds a group and the probes it is audited on. At least one is needed; names must differ.
 func (b *Builder) WithGroup(group orbits.Group, probes Probes) *Builder {
@@ -184,7 +222,13 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		return nil, errors.New("audit: there is no trainer: audit.New got nil; give it the *train.Trainer of the model")
 	}
 	if b.modelFn == nil {
+		if b.unusable != nil {
+			return nil, fmt.Errorf("audit: %w", b.unusable)
+		}
 		return nil, errors.New("audit: there is no model: audit.New got nil; give it the function that the trainer was made with")
+	}
+	if err := b.checkSignature(); err != nil {
+		return nil, err
 	}
 	if len(b.field.Channels) == 0 {
 		return nil, errors.New(`audit: it is not declared how the channels of the states transform; add .WithField(orbits.Field{Channels: []string{"u", "v", "p"}, Vectors: [][2]int{{0, 1}}}) with your own names and the pairs that are vectors, or .WithField(orbits.EulerField()) for density, momentum_x, momentum_y, energy`)
@@ -257,8 +301,8 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		}
 		a.probeHashes = append(a.probeHashes, hash)
 	}
-	if a.network, err = solver.NewNetwork(a.backend, b.modelFn, b.lossFn, b.dtype); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+	if a.network, err = a.newNetwork(b.dtype); err != nil {
+		return nil, err
 	}
 	if b.invariant {
 		a.distance, err = graph.NewExec(a.backend, relativeChange)
@@ -269,6 +313,29 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	return a, nil
+}
+
+// checkSignature refuses, as far as the model's signature tells, inputs that it does not take and outputs that it does not have.
+func (b *Builder) checkSignature() error {
+	inputs, outputs := b.signature.Inputs, b.signature.Outputs
+	for _, g := range b.groups {
+		if given := 1 + len(g.probes.Further); inputs >= 0 && given != inputs {
+			return fmt.Errorf("audit: the model takes %d inputs and the probes of group %s have %d: give the states in Probes.Inputs and the %d others in Probes.Further", inputs, g.group.Name, given, inputs-1)
+		}
+	}
+	switch {
+	case b.pick != nil && *b.pick < 0:
+		return fmt.Errorf("audit: output %d of the model was chosen; the first is 0 (WithOutput)", *b.pick)
+	case outputs < 0:
+		return nil // only building it tells
+	case b.pick != nil && *b.pick >= outputs:
+		return fmt.Errorf("audit: output %d of the model was chosen; it has %d, and the first is 0 (WithOutput)", *b.pick, outputs)
+	case b.pick == nil && outputs > 1:
+		return fmt.Errorf("audit: the model has %d outputs; choose the one that is the state, from 0 (WithOutput)", outputs)
+	case outputs > 1 && b.metric == GGN:
+		return fmt.Errorf("audit: the metric ggn needs a model with one output, this has %d: use ntk or fisher", outputs)
+	}
+	return nil
 }
 
 // SettingError names a setting that cannot work, by the name that it has in Settings, in configurations and in the tables.

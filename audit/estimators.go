@@ -205,7 +205,7 @@ func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, er
 	case NTK:
 		return a.network.With(b.further...).Metric(b.x, perOutput), nil
 	case GGN:
-		return a.network.With(b.further...).GaussNewton(b.x, b.y, perSample), nil
+		return a.network.With(b.further...).GaussNewton(b.x, perSample, b.labels...), nil
 	case Fisher:
 		own, err := problem{eta: solver.Zero(a.network.Dim()), gradient: gradient}.all(samples)
 		if err != nil {
@@ -223,7 +223,7 @@ func (a *Auditor) checkConvex(b states) error {
 		return nil
 	}
 	const steps = 30 // of the loss alone
-	smallest, largest, err := a.network.With(b.further...).LossCurvature(b.x, b.y, steps)
+	smallest, largest, err := a.network.With(b.further...).LossCurvature(b.x, steps, b.labels...)
 	if err != nil {
 		return fmt.Errorf("audit: the curvature of the loss in the model's outputs: %w", err)
 	}

@@ -175,7 +175,7 @@ func TestMetricsAgainstDenseOracles(t *testing.T) {
 	}
 	jacobian, err := network.Jacobian(x)
 	require.NoError(t, err)
-	gaussNewton, _, err := solver.Dense(network.GaussNewton(x, y, 0.5))
+	gaussNewton, _, err := solver.Dense(network.GaussNewton(x, 0.5, y))
 	require.NoError(t, err)
 	fisher := mat.NewSymDense(network.Dim(), nil)
 	fisher.SymOuterK(0.5, gradients.T())

@@ -16,7 +16,7 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) (rows []ErrorRow, outputs i
 	var predictions, moved []*tensors.Tensor // f(g.x), g.f(x)
 	defer func() { err = errors.Join(err, freeAll(predictions...), freeAll(moved...)) }()
 	for i, input := range o.inputs {
-		output, err := a.network.With(o.further...).Predict(input)
+		output, err := a.network.With(o.further[i]...).Predict(input)
 		if err != nil {
 			return nil, 0, fmt.Errorf("audit: %w", err)
 		}
@@ -97,7 +97,7 @@ func (a *Auditor) loss(o *orbit, e, sample int) (loss float64, err error) {
 		return 0, err
 	}
 	defer one.freeAfter(&err)
-	return a.network.With(one.further...).Loss(one.x, one.y)
+	return a.network.With(one.further...).Loss(one.x, one.labels...)
 }
 
 // compare returns the distance of each sample's states or outputs.

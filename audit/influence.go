@@ -81,7 +81,7 @@ func (a *Auditor) gradient(ctx context.Context, o *orbit, batch, i int) (row []f
 	}
 	defer one.freeAfter(&err)
 	row = make([]float64, a.network.Dim())
-	if _, err := a.network.With(one.further...).Gradient(row, one.x, one.y); err != nil {
+	if _, err := a.network.With(one.further...).Gradient(row, one.x, one.labels...); err != nil {
 		return nil, err
 	}
 	if norm := floats.Norm(row, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {

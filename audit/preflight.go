@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
@@ -28,7 +27,8 @@ type Forecast struct {
 // Preflight checks, with the weights there are now, what would make audits fail or mean nothing, and says what an audit will
 // cost. It takes a product and a few evaluations, and compiles what the audits need anyway. The error joins all faults found:
 //
-//   - an operation without a forward derivative, or a gradient that is not the adjoint of the derivative, with its layer;
+//   - an operation without a forward derivative, or a gradient that is not the adjoint of the derivative, in evaluation or in
+//     training, with its layer;
 //   - outputs that differ between two evaluations of the same states: randomness or state in evaluation mode;
 //   - outputs of a sample that depend on the others of its batch;
 //   - probes that behave as if other channels were the components of a vector, or rows grew the other way, in as far as a law
@@ -36,7 +36,8 @@ type Forecast struct {
 //   - outputs of another shape than the targets need, or that are not finite;
 //   - a loss that cannot be computed from one label and one output, is not finite at a moved probe, or has no gradient at any.
 //
-// It warns, in the log, of a loss that is not the mean of its samples': influence is that of single samples.
+// It warns, in the log, of a loss that is not the mean of its samples', for influence is that of single samples; of gradients that
+// training stops; and of trainable variables that evaluation does not use.
 func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 	if err := a.load(); err != nil {
 		return Forecast{}, err
@@ -59,8 +60,13 @@ func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 			break
 		}
 	}
-	if err := a.checkGradient(); err != nil && !slices.ContainsFunc(faults, func(known error) bool { return known.Error() == err.Error() }) {
-		faults = append(faults, err)
+	for _, check := range []func() error{a.checkUse, a.checkGradient, a.checkTraining} {
+		if err := check(); err != nil {
+			if !slices.ContainsFunc(faults, func(known error) bool { return known.Error() == err.Error() }) {
+				faults = append(faults, err)
+			}
+			break // the next would find the same
+		}
 	}
 	for _, o := range a.orbits {
 		if len(faults) > 0 {
@@ -76,121 +82,38 @@ func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 	return a.predict(ctx, outputs)
 }
 
-// checkGradient refuses, in the first audit, a model whose reverse-mode gradient is not the adjoint of its derivative:
-// solves with such a metric may converge, to influence that means nothing.
-func (a *Auditor) checkGradient() (err error) {
-	if a.checked || a.config.forward {
-		return nil
-	}
-	// A batch as audits use it, of the last element: a gradient may be right for one sample and wrong for two.
-	o := a.orbits[0]
-	one, err := o.states(len(o.elements)-1, 0, o.batchSize)
-	if err != nil {
-		return err
-	}
-	defer one.freeAfter(&err)
-	report, err := a.network.With(one.further...).CheckGradient(one.x)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	if a.config.dtype == dtypes.Float32 {
-		single := report
-		if report, err = a.checkInDouble(one, single); err != nil {
-			return err
-		}
-		if !single.OK() && report.OK() {
-			return fmt.Errorf("audit: the model's derivatives are lost in rounding in float32 (adjoint error %.2g), and right in float64: audit in that (WithDType), or use other units", single.Error)
-		}
-	}
-	if math.IsNaN(report.Error) {
-		return errors.New("audit: the model's derivatives at the probes are not finite; has training diverged?")
-	}
-	if !report.OK() {
-		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e), and training and influence need a right one: %s", report.Error, report.Limit, report.FaultsString())
-	}
-	a.checked = true
-	return nil
-}
-
-// checkInDouble repeats a check in double precision: a fault in a path that contributes little, as those before a last layer that began
-// at zero, is less than what rounding explains in single precision, and numbers near its limits look like a fault. Of a model that does not follow
-// the dtype of its input nothing more can be said than was found.
-func (a *Auditor) checkInDouble(one states, single solver.GradientReport) (solver.GradientReport, error) {
-	double, err := solver.NewNetwork(a.backend, a.config.modelFn, a.config.lossFn, dtypes.Float64)
-	if err != nil {
-		return single, fmt.Errorf("audit: %w", err)
-	}
-	defer double.Close()
-	if err := double.Load(a.config.source.Store()); err != nil {
-		return single, fmt.Errorf("audit: %w", err)
-	}
-	var further []*tensors.Tensor
-	defer func() { _ = freeAll(further...) }() // nothing can be done about it
-	for _, t := range one.further {
-		if t, err = follow(t, dtypes.Float64); err != nil {
-			return single, fmt.Errorf("audit: %w", err)
-		}
-		further = append(further, t)
-	}
-	report, err := double.With(further...).CheckGradient(one.x)
-	if err != nil {
-		return single, nil //nolint:nilerr // it does not follow the dtype
-	}
-	return report, nil
-}
-
 // checkOutputs evaluates a group's states twice, and then each of a batch's places with the first of them. outputs is the number
 // that the model has for a sample.
 func (a *Auditor) checkOutputs(o *orbit) (outputs int, err error) {
-	x := o.inputs[0]
-	n := x.Shape().Dimensions[0]
-	first, err := a.evaluate(x, o.further)
+	all := o.whole(0)
+	n := len(o.samples)
+	first, err := a.evaluate(all)
 	if err != nil {
 		return 0, err
 	}
 	if !a.config.invariant && len(first) != o.targets[0].Size() || len(first)%n != 0 {
-		return 0, fmt.Errorf("audit: the model maps %s to %d values and its targets are %s; it must return these, and they be declared if they are no states like the input (WithOutputField, WithInvariantOutput)", x.Shape(), len(first), o.targets[0].Shape())
+		return 0, fmt.Errorf("audit: the model maps %s to %d values and its targets are %s; it must return these, and they be declared if they are no states like the input (WithOutputField, WithInvariantOutput)", all.x.Shape(), len(first), o.targets[0].Shape())
 	}
 	outputs = len(first) / n
 	if slices.ContainsFunc(first, func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }) {
 		return 0, errors.New("audit: the model's outputs on the probes are not finite; has training diverged, or do the probes hold such values?")
 	}
-	second, err := a.evaluate(x, o.further)
+	second, err := a.evaluate(all)
 	if err != nil {
 		return 0, err
 	}
 	if !slices.Equal(first, second) {
-		return 0, errors.New("audit: two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode, or audit a function without them")
+		return 0, errors.New("audit: two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode (scope.IsTraining), or hold its random numbers fixed (WithSeed)")
 	}
 	if n == 1 {
 		return outputs, nil
 	}
-	repeated := func(t *tensors.Tensor) (*tensors.Tensor, error) {
-		same, err := rows(t, 0, n)
-		if err == nil {
-			err = same.MutableBytes(func(all []byte) {
-				for i := 1; i < n; i++ {
-					copy(all[i*len(all)/n:(i+1)*len(all)/n], all[:len(all)/n])
-				}
-			})
-		}
-		if err != nil {
-			err = fmt.Errorf("audit: %w", err)
-		}
-		return same, err
-	}
-	var same states
-	defer func() { err = errors.Join(err, same.free()) }()
-	if same.x, err = repeated(x); err != nil {
+	same, err := all.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return repeated(t, n) })
+	if err != nil {
 		return 0, err
 	}
-	for _, t := range o.further {
-		if t, err = repeated(t); err != nil {
-			return 0, err
-		}
-		same.further = append(same.further, t)
-	}
-	alone, err := a.evaluate(same.x, same.further)
+	defer same.freeAfter(&err)
+	alone, err := a.evaluate(same)
 	if err != nil {
 		return 0, err
 	}
@@ -204,6 +127,19 @@ func (a *Auditor) checkOutputs(o *orbit) (outputs int, err error) {
 		return 0, fmt.Errorf("audit: a sample's output changes by %.2g of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone", difference/norm)
 	}
 	return outputs, nil
+}
+
+// repeated copies the first of n samples n times.
+func repeated(batch *tensors.Tensor, n int) (*tensors.Tensor, error) {
+	same, err := rows(batch, 0, n)
+	if err != nil {
+		return nil, err
+	}
+	return same, same.MutableBytes(func(all []byte) {
+		for i := 1; i < n; i++ {
+			copy(all[i*len(all)/n:(i+1)*len(all)/n], all[:len(all)/n])
+		}
+	})
 }
 
 // checkLoss computes the loss of every probe alone, moved by every element, and of a batch, as audits and trainings do. Of very many
@@ -266,15 +202,15 @@ func (a *Auditor) batchLoss(o *orbit) (loss float64, err error) {
 		return 0, err
 	}
 	defer batch.freeAfter(&err)
-	if loss, err = a.network.With(batch.further...).Loss(batch.x, batch.y); err != nil {
+	if loss, err = a.network.With(batch.further...).Loss(batch.x, batch.labels...); err != nil {
 		return 0, fmt.Errorf("audit: the loss of a batch fails: %w", err)
 	}
 	return loss, nil
 }
 
 // evaluate returns the model's outputs.
-func (a *Auditor) evaluate(x *tensors.Tensor, further []*tensors.Tensor) ([]float64, error) {
-	output, err := a.network.With(further...).Predict(x)
+func (a *Auditor) evaluate(all states) ([]float64, error) {
+	output, err := a.network.With(all.further...).Predict(all.x)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}

@@ -33,9 +33,13 @@ type Sample struct {
 type Probes struct {
 	Inputs  *tensors.Tensor // [n, y, x, channel], float32 or float64
 	Targets *tensors.Tensor // the same, or [n, y, x, channel] of the output's field; where the output is invariant, the labels as the loss takes them: [n, ...]
-	// Further are the model's inputs beside the states, in order, [n, ...] of any type: a coefficient or the length of a step. No
-	// element changes them; a vector among them, gravity for instance, belongs into channels of the states.
+	// Further are the model's inputs beside the states, in order, [n, ...] of any type: a coefficient or the length of a step. Those
+	// of the shape of the grid, [n, y, x] or [n, y, x, channel], are scalars that move with the states, such as a mask; no element
+	// changes the others. A vector, gravity for instance, belongs into channels of the states.
 	Further []*tensors.Tensor
+	// Labels are what the loss takes beside the targets, labels[1] and on, [n, ...] of any type: a mask or weights. They move as
+	// Further does.
+	Labels  []*tensors.Tensor
 	Samples []Sample // of length n; nil numbers them as trajectories of a class without a name
 	// BatchSize samples, in order, share one metric eta; influence is measured between samples of a batch. It divides
 	// n. Zero means one batch of all.
@@ -65,9 +69,9 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 	if p.Samples != nil && len(p.Samples) != dimensions[0] {
 		return fmt.Errorf("audit: Probes.Samples describes %d samples of %d; give one for each, or none", len(p.Samples), dimensions[0])
 	}
-	for i, further := range p.Further {
-		if further == nil || further.Rank() == 0 || further.Shape().Dimensions[0] != dimensions[0] {
-			return fmt.Errorf("audit: Probes.Further[%d] is %s; each further input must be [%d, ...], one for each probe", i, shapeOf(further), dimensions[0])
+	for _, c := range p.companions() {
+		if c.tensor == nil || c.tensor.Rank() == 0 || c.tensor.Shape().Dimensions[0] != dimensions[0] {
+			return fmt.Errorf("audit: %s is %s; it must be [%d, ...], one for each probe", c.name, shapeOf(c.tensor), dimensions[0])
 		}
 	}
 	for i, sample := range p.Samples {
@@ -75,20 +79,17 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 			return fmt.Errorf("audit: the class of probe %d, %q, is not UTF-8, which is all that tables can hold; convert it", i, sample.Class)
 		}
 	}
-	for _, t := range []struct {
-		what   string
-		tensor *tensors.Tensor
-	}{{"input", p.Inputs}, {"target", p.Targets}} {
-		if !t.tensor.DType().IsFloat() {
+	for _, c := range append([]companion{{"the input", p.Inputs, false}, {"the target", p.Targets, true}}, p.companions()...) {
+		if !c.tensor.DType().IsFloat() || c.tensor.Shape().Size() == 0 {
 			continue // labels
 		}
-		all, err := values(t.tensor)
+		all, err := values(c.tensor)
 		if err != nil {
 			return err
 		}
 		for at, v := range all {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return fmt.Errorf("audit: the %s of probe %d holds %g; leave out the probes that are not finite", t.what, at/(len(all)/dimensions[0]), v)
+				return fmt.Errorf("audit: %s of probe %d holds %g; leave out the probes that are not finite", c.name, at/(len(all)/dimensions[0]), v)
 			}
 		}
 	}
@@ -96,6 +97,29 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 		return fmt.Errorf("audit: a batch size of %d does not divide %d probes", p.BatchSize, dimensions[0])
 	}
 	return nil
+}
+
+// companion is a tensor beside inputs and targets, by its name in Probes.
+type companion struct {
+	name    string
+	tensor  *tensors.Tensor
+	isLabel bool
+}
+
+func (p Probes) companions() (all []companion) {
+	for i, t := range p.Further {
+		all = append(all, companion{fmt.Sprintf("Probes.Further[%d]", i), t, false})
+	}
+	for i, t := range p.Labels {
+		all = append(all, companion{fmt.Sprintf("Probes.Labels[%d]", i), t, true})
+	}
+	return all
+}
+
+// movesWith reports whether a companion has the shape of the grid of states [n, y, x, channel], so that it moves with them.
+func (c companion) movesWith(states *tensors.Tensor) bool {
+	own, grid := c.tensor.Shape().Dimensions, states.Shape().Dimensions[:3]
+	return (len(own) == 3 || len(own) == 4) && slices.Equal(own[:3], grid)
 }
 
 func shapeOf(t *tensors.Tensor) string {
@@ -118,7 +142,7 @@ func (g groupProbes) hash() (string, error) {
 }
 
 func (g groupProbes) hashValues(digest io.Writer) error {
-	for _, t := range append([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further...) {
+	for _, t := range slices.Concat([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further, g.probes.Labels) {
 		fmt.Fprintln(digest, g.group.Name, t.Shape())
 		if err := t.ConstBytes(func(data []byte) { _, _ = digest.Write(data) }); err != nil {
 			return fmt.Errorf("audit: reading the probes: %w", err)
@@ -146,11 +170,11 @@ type orbit struct {
 	batchSize int
 	sketches  []*solver.Sketch // by batch, of its metric; nil while nothing is recycled
 
-	inputs, targets []*tensors.Tensor // by element, in the auditor's dtype
-	invariant       bool              // the targets are all the same one
-	further         []*tensors.Tensor // inputs beside these, floats in the auditor's dtype
-	units           *tensors.Tensor   // of each channel of the targets, [channel]; nil where they are invariant
-	act             *graph.Exec       // a batch of outputs or targets -> their images under each element
+	inputs, targets []*tensors.Tensor   // by element, in the auditor's dtype
+	invariant       bool                // the targets are all the same one
+	further, labels [][]*tensors.Tensor // beside inputs and targets, by element, floats in the auditor's dtype
+	units           *tensors.Tensor     // of each channel of the targets, [channel]; nil where they are invariant
+	act             *graph.Exec         // a batch of outputs or targets -> their images under each element
 }
 
 // newOrbit moves probes, which are valid, by every element of their group.
@@ -213,11 +237,19 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	if err != nil {
 		return o, fmt.Errorf("audit: targets: %w", err)
 	}
-	for _, further := range probes.Further {
-		if further, err = follow(further, dtype); err != nil {
-			return o, fmt.Errorf("audit: further inputs: %w", err)
+	o.further, o.labels = make([][]*tensors.Tensor, len(elements)), make([][]*tensors.Tensor, len(elements))
+	for _, c := range probes.companions() {
+		moved, err := o.accompany(backend, c, probes.Inputs, field, dtype)
+		if err != nil {
+			return o, err
 		}
-		o.further = append(o.further, further)
+		for e, t := range moved {
+			if c.isLabel {
+				o.labels[e] = append(o.labels[e], t)
+			} else {
+				o.further[e] = append(o.further[e], t)
+			}
+		}
 	}
 	if invariant {
 		o.targets = slices.Repeat([]*tensors.Tensor{targets}, len(elements))
@@ -282,6 +314,49 @@ func (o *orbit) move(act *graph.Exec, states *tensors.Tensor) (moved []*tensors.
 	return moved, nil
 }
 
+// accompany returns the images of a companion under each element: of scalars on the grid those, in their cells, of anything else
+// itself.
+func (o *orbit) accompany(backend compute.Backend, c companion, states *tensors.Tensor, field orbits.Field, dtype dtypes.DType) (moved []*tensors.Tensor, err error) {
+	own, err := follow(c.tensor, dtype)
+	if err != nil {
+		return nil, fmt.Errorf("audit: %s: %w", c.name, err)
+	}
+	if !c.movesWith(states) {
+		return slices.Repeat([]*tensors.Tensor{own}, len(o.elements)), nil
+	}
+	defer func() { err = errors.Join(err, freeAll(own)) }()
+	cells := make([]orbits.Element, len(o.elements))
+	for i, e := range o.elements {
+		known := false
+		if cells[i], known = e.Cells(); !known {
+			return nil, fmt.Errorf("audit: %s is %s, scalars on the grid, and how element %s of your own moves these is not known: make it channels of the states, or use a group of package orbits", c.name, c.tensor.Shape(), e.Name())
+		}
+		if dy, dx := e.Shift(); !own.DType().IsFloat() && (dy != math.Trunc(dy) || dx != math.Trunc(dx)) {
+			return nil, fmt.Errorf("audit: %s is %s, and element %s moves it by a fraction of a cell, which takes interpolation: give it as float32, or shift by whole cells", c.name, c.tensor.Shape(), e.Name())
+		}
+	}
+	act, err := graph.NewExec(backend, func(x *graph.Node) (images []*graph.Node) {
+		whole := x
+		if x.Rank() == 3 {
+			whole = graph.ExpandDims(x, -1)
+		}
+		of := orbits.Field{Channels: make([]string, whole.Shape().Dimensions[3]), RowDown: field.RowDown}
+		for _, e := range cells {
+			image := e.Apply(of, whole)
+			if c.isLabel {
+				image = e.ApplyOutput(of, whole)
+			}
+			images = append(images, graph.Reshape(image, x.Shape().Dimensions...))
+		}
+		return images
+	})
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	defer act.Finalize()
+	return o.move(act, own)
+}
+
 // sketch is what is recycled in a batch's solve; nil where nothing is.
 func (o *orbit) sketch(batch int) *solver.Sketch {
 	if o.sketches == nil {
@@ -296,7 +371,10 @@ func (o *orbit) close() {
 	if o.invariant {
 		targets = targets[:min(1, len(targets))] // they are all the same
 	}
-	_ = freeAll(slices.Concat(o.inputs, targets, o.further, []*tensors.Tensor{o.units})...) // nothing can be done about it
+	_ = freeAll(slices.Concat(o.inputs, targets, []*tensors.Tensor{o.units})...) // nothing can be done about it
+	for e := range o.further {
+		_ = freeAll(slices.Concat(o.further[e], o.labels[e])...) // of what no element changes, again
+	}
 	if o.act != nil {
 		o.act.Finalize()
 	}
@@ -306,22 +384,39 @@ func (o *orbit) batches() int { return len(o.samples) / o.batchSize }
 
 // states are samples of an orbit as the model and the loss take them.
 type states struct {
-	x, y    *tensors.Tensor
-	further []*tensors.Tensor
+	x       *tensors.Tensor
+	further []*tensors.Tensor // inputs of the model beside x
+	labels  []*tensors.Tensor // the first is the target
 }
 
-func (s states) free() error { return freeAll(append([]*tensors.Tensor{s.x, s.y}, s.further...)...) }
+func (s states) all() []*tensors.Tensor {
+	return slices.Concat([]*tensors.Tensor{s.x}, s.further, s.labels)
+}
+
+func (s states) free() error { return freeAll(s.all()...) }
+
+// whole are all samples moved by element e; they belong to the orbit.
+func (o *orbit) whole(e int) states {
+	return states{o.inputs[e], o.further[e], append([]*tensors.Tensor{o.targets[e]}, o.labels[e]...)}
+}
 
 // states copies the samples [from, to) moved by element e.
-func (o *orbit) states(e, from, to int) (s states, err error) {
-	all := append([]*tensors.Tensor{o.inputs[e], o.targets[e]}, o.further...)
-	parts := make([]*tensors.Tensor, len(all))
-	for i, whole := range all {
-		if parts[i], err = rows(whole, from, to); err != nil {
-			return s, errors.Join(fmt.Errorf("audit: %w", err), freeAll(parts...))
+func (o *orbit) states(e, from, to int) (states, error) {
+	return o.whole(e).copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return rows(t, from, to) })
+}
+
+// copies are states of copies of each tensor.
+func (s states) copies(of func(*tensors.Tensor) (*tensors.Tensor, error)) (states, error) {
+	var copied []*tensors.Tensor
+	for _, t := range s.all() {
+		c, err := of(t)
+		if err != nil {
+			return states{}, errors.Join(fmt.Errorf("audit: %w", err), freeAll(copied...))
 		}
+		copied = append(copied, c)
 	}
-	return states{parts[0], parts[1], parts[2:]}, nil
+	further := 1 + len(s.further)
+	return states{copied[0], copied[1:further], copied[further:]}, nil
 }
 
 // rows copies the samples [from, to) of a batch.

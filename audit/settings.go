@@ -28,6 +28,12 @@ func (a *Auditor) Settings() map[string]string {
 	case b.output != nil:
 		all["output"] = describeField(*b.output)
 	}
+	if b.pick != nil {
+		all["model_output"] = fmt.Sprint(*b.pick)
+	}
+	if b.seed != nil {
+		all["noise_seed"] = fmt.Sprint(*b.seed)
+	}
 	for i, o := range a.orbits {
 		var elements []string
 		for _, element := range o.elements {

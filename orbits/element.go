@@ -80,6 +80,12 @@ func (e Element) String() string { return e.Name() }
 // Shift returns the translation in pixels along +y and +x; zero for D4, and for a boost, which shifts the output alone.
 func (e Element) Shift() (dy, dx float64) { return e.shift.Y, e.shift.X }
 
+// Cells returns the element that moves the cells of the grid as e does and leaves the values in them: what e does to scalars that
+// belong to a state and are no part of it, such as a mask. It is not known of an element of NewElement.
+func (e Element) Cells() (cells Element, ok bool) {
+	return Element{grid: e.grid, shift: e.shift, drift: e.drift}, e.own == nil
+}
+
 // IsIdentity reports whether e is the zero value.
 func (e Element) IsIdentity() bool { return e == Element{} }
 

@@ -301,3 +301,19 @@ func ExampleElement_TurnChannels() {
 	// momentum_y becomes -1 momentum_x
 	// energy     becomes +1 energy
 }
+
+// A mask turns and shifts with its state, and a scaling of the state leaves it as it is.
+func ExampleElement_Cells() {
+	scalings, err := orbits.Product(orbits.C4(), orbits.Scalings(2)).Elements(16, 16)
+	if err != nil {
+		panic(err)
+	}
+	last := scalings[len(scalings)-1]
+	cells, known := last.Cells()
+	fmt.Println(last, "moves a mask by", cells, known)
+	_, known = orbits.NewElement("offset(2)", func(x *graph.Node) *graph.Node { return graph.AddScalar(x, 2) }).Cells()
+	fmt.Println(known)
+	// Output:
+	// scale(2)r3 moves a mask by r3 true
+	// false
+}

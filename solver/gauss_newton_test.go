@@ -119,7 +119,7 @@ func TestGaussNewtonAgainstTheJacobian(t *testing.T) {
 				var want mat.Dense
 				want.Product(jacobian.T(), hessian, jacobian)
 				want.Scale(scale, &want)
-				requireClose(t, &want, dense(t, network.GaussNewton(x, y, scale)))
+				requireClose(t, &want, dense(t, network.GaussNewton(x, scale, y)))
 			})
 		})
 	}
@@ -130,7 +130,7 @@ func TestGaussNewtonSumsOverSamples(t *testing.T) {
 		x, y := [][]float64{{0.2, -0.9}, {1.1, 0.4}}, [][]float64{{0.1, 2}, {-3, 0.5}}
 		network := withLoss(t, b, twoLayers, scaledSquare, tensors.FromValue(x))
 		of := func(from, to int, scale float64) *mat.SymDense {
-			return dense(t, network.GaussNewton(tensors.FromValue(x[from:to]), tensors.FromValue(y[from:to]), scale))
+			return dense(t, network.GaussNewton(tensors.FromValue(x[from:to]), scale, tensors.FromValue(y[from:to])))
 		}
 		var sum mat.SymDense
 		sum.AddSym(of(0, 1, 1), of(1, 2, 1))
@@ -159,11 +159,11 @@ func TestLossCurvatureTellsWhetherALossIsConvex(t *testing.T) {
 			low, high = min(low, curvature), max(high, curvature)
 		}
 		require.Negative(t, low)
-		smallest, largest, err := network.LossCurvature(x, y, 20)
+		smallest, largest, err := network.LossCurvature(x, 20, y)
 		require.NoError(t, err)
 		require.InEpsilon(t, low, smallest, 1e-9)
 		require.InEpsilon(t, high, largest, 1e-9)
-		smallest, _, err = withLoss(t, b, twoLayers, scaledSquare, x).LossCurvature(x, y, 20)
+		smallest, _, err = withLoss(t, b, twoLayers, scaledSquare, x).LossCurvature(x, 20, y)
 		require.NoError(t, err)
 		require.Positive(t, smallest)
 	})

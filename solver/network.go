@@ -3,7 +3,6 @@ package solver
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -13,57 +12,13 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/support/exceptions"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver/forward"
 )
-
-// Model is a function that builds a model on a batch of inputs [batch, ...], one, two or any number of them, as GoMLX's trainer
-// takes it. A sample's output must not depend on the other samples, and it must follow the dtype of its first input where
-// the network's precision is not the model's own.
-type Model interface {
-	~func(scope *model.Scope, x *graph.Node) *graph.Node |
-		~func(scope *model.Scope, x, further *graph.Node) *graph.Node |
-		~func(scope *model.Scope, inputs []*graph.Node) *graph.Node
-}
-
-// ModelFn is the Model of one input, InputsFn that of any number.
-type (
-	ModelFn  = func(scope *model.Scope, x *graph.Node) *graph.Node
-	InputsFn = func(scope *model.Scope, inputs []*graph.Node) *graph.Node
-)
-
-// Inputs returns a model as a function of any number of inputs, which panics, as graph building does, when it gets another
-// number than the model takes.
-func Inputs[F Model](modelFn F) InputsFn {
-	fn := reflect.ValueOf(modelFn)
-	takes := func(inputs []*graph.Node, n int) {
-		if len(inputs) != n {
-			exceptions.Panicf("solver: the model takes %d inputs and was given %d", n, len(inputs))
-		}
-	}
-	if one := reflect.TypeFor[ModelFn](); fn.CanConvert(one) {
-		build := fn.Convert(one).Interface().(ModelFn)
-		return func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
-			takes(inputs, 1)
-			return build(scope, inputs[0])
-		}
-	}
-	type twoFn = func(scope *model.Scope, x, further *graph.Node) *graph.Node
-	if two := reflect.TypeFor[twoFn](); fn.CanConvert(two) {
-		build := fn.Convert(two).Interface().(twoFn)
-		return func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
-			takes(inputs, 2)
-			return build(scope, inputs[0], inputs[1])
-		}
-	}
-	return fn.Convert(reflect.TypeFor[InputsFn]()).Interface().(InputsFn)
-}
-
-// LossFn is GoMLX's loss.LossFn; a result that is not a scalar is averaged, as GoMLX's trainer does.
-type LossFn = func(labels, predictions []*graph.Node) *graph.Node
 
 // Network is a private copy of a model's weights, in evaluation mode and in a precision of its own, with the products
 // that influence needs. It never touches the store it copies from. Parameters are numbered by the sorted paths of the
@@ -78,7 +33,7 @@ type Network struct {
 // weights are what a network and those made from it by With have in common.
 type weights struct {
 	backend compute.Backend
-	model   InputsFn
+	model   train.ModelFn
 	loss    LossFn
 	dtype   dtypes.DType
 	store   *model.Store
@@ -86,48 +41,53 @@ type weights struct {
 	dim     int
 	loaded  bool
 
+	output  int             // the one of the model that is predicted and differentiated; -1: its only one
+	outputs int             // of the model, known when it has been built
+	inputs  int             // of the model, settled by the first call
+	used    map[string]bool // paths of the parameters that the model used when it was last built
+	seed    *int64          // of the model's random numbers, the same in each call; nil: they follow on each other
+
 	predict, cost, gradient, product, tangent, curvature, hessian *model.Exec
 }
 
-// NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products.
-func NewNetwork[F Model](backend compute.Backend, modelFn F, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
+// NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
+// output must not depend on the other samples, and it must follow the dtype of its first input where the network's precision is
+// not the model's own. A spec that the model takes is nil; give a function that binds another.
+func NewNetwork[F train.ModelFnCompatible](backend compute.Backend, modelFn F, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
 	if dtype != dtypes.Float32 && dtype != dtypes.Float64 {
 		return nil, fmt.Errorf("solver: a network in %s is not supported; use float32 or float64", dtype)
 	}
-	n := &Network{weights: &weights{backend: backend, model: Inputs(modelFn), loss: lossFn, dtype: dtype, store: model.NewStore()}}
-	cost := func(scope *model.Scope, inputs []*graph.Node, y *graph.Node) *graph.Node {
-		loss := lossFn([]*graph.Node{y}, []*graph.Node{n.model(scope, inputs)})
-		if !loss.IsScalar() {
-			loss = graph.ReduceAllMean(loss)
-		}
-		return loss
+	canonical, _, err := Canonical(modelFn)
+	if err != nil {
+		return nil, fmt.Errorf("solver: %w", err)
 	}
-	err := exceptions.TryCatch[error](func() {
-		n.predict = model.MustNewExec(backend, n.store, n.model)
-		n.cost = model.MustNewExec(backend, n.store, func(scope *model.Scope, args []*graph.Node) *graph.Node {
-			inputs, y := last(args)
-			return cost(scope, inputs, y)
+	n := &Network{weights: &weights{backend: backend, model: canonical, loss: lossFn, dtype: dtype, store: model.NewStore(), output: -1}}
+	err = exceptions.TryCatch[error](func() {
+		n.predict = program(n, func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
+			// Identity because the Go backend of compute v0.1.4 cannot run a graph that ends before its last parameter, such as that of
+			// another output.
+			return graph.Identity(n.build(scope, inputs))
 		})
-		n.gradient = model.MustNewExec(backend, n.store, func(scope *model.Scope, args []*graph.Node) (*graph.Node, *graph.Node) {
-			inputs, y := last(args)
-			loss := cost(scope, inputs, y)
+		n.cost = program(n, n.lossOf)
+		n.gradient = program(n, func(scope *model.Scope, args []*graph.Node) (*graph.Node, *graph.Node) {
+			loss := n.lossOf(scope, args)
 			return loss, n.flatGradient(loss)
 		})
-		n.product = model.MustNewExec(backend, n.store, func(scope *model.Scope, args []*graph.Node) *graph.Node {
+		n.product = program(n, func(scope *model.Scope, args []*graph.Node) *graph.Node {
 			inputs, v := last(args)
-			output := n.model(scope, inputs)
+			output := n.build(scope, inputs)
 			// The tangent is a constant to the reverse pass, which then shares the primal graph with the forward one.
 			tangent := graph.StopGradient(n.jacobianVector(output, v))
 			return n.flatGradient(graph.ReduceAllSum(graph.Mul(output, tangent)))
 		})
-		n.tangent = model.MustNewExec(backend, n.store, func(scope *model.Scope, args []*graph.Node) *graph.Node {
+		n.tangent = program(n, func(scope *model.Scope, args []*graph.Node) *graph.Node {
 			inputs, v := last(args)
-			return n.jacobianVector(n.model(scope, inputs), v)
+			return n.jacobianVector(n.build(scope, inputs), v)
 		})
-		n.curvature = model.MustNewExec(backend, n.store, n.gaussNewtonVector)
-		n.hessian = model.MustNewExec(backend, n.store, func(_ *model.Scope, args []*graph.Node) *graph.Node {
-			output, y, v := args[0], args[1], args[2]
-			return graph.Reshape(n.hessianVector(output, y, graph.Reshape(v, output.Shape().Dimensions...)), -1)
+		n.curvature = program(n, n.gaussNewtonVector)
+		n.hessian = program(n, func(_ *model.Scope, args []*graph.Node) *graph.Node {
+			labels, v := last(args[1:])
+			return graph.Reshape(n.hessianVector(args[0], labels, graph.Reshape(v, args[0].Shape().Dimensions...)), -1)
 		})
 	})
 	if err != nil {
@@ -136,8 +96,69 @@ func NewNetwork[F Model](backend compute.Backend, modelFn F, lossFn LossFn, dtyp
 	return n, nil
 }
 
-// last splits the last argument of a program, labels or a direction, from the model's inputs.
-func last(args []*graph.Node) (inputs []*graph.Node, argument *graph.Node) {
+// program makes a program on the network's weights. Nodes that the model sets to be logged are not: it would be at every product.
+func program[F model.ExecGraphFn](n *Network, build F) *model.Exec {
+	exec := model.MustNewExec(n.backend, n.store, build)
+	exec.SetNodeLogger(func(*graph.Graph, []string, []*tensors.Tensor, []graph.NodeId) {})
+	return exec
+}
+
+// WithOutput chooses the output, from 0, of a model with several that is predicted, and whose Jacobian and metric are taken; the
+// loss gets all. It is for a network that has not been used, and returns it.
+func (n *Network) WithOutput(i int) *Network { n.output = i; return n }
+
+// WithSeed makes each call of the model begin with the same random state, so that a model that draws random numbers in evaluation
+// is a function of its inputs. A sample's numbers depend on its place in the batch. It returns the network.
+func (n *Network) WithSeed(seed int64) *Network { n.seed = &seed; return n }
+
+// Built reports whether the model has been built.
+func (n *Network) Built() bool { return n.used != nil }
+
+// Uses reports whether the model, as it was last built, uses the trainable variable at a path.
+func (n *Network) Uses(path string) bool { return n.used[path] }
+
+// build builds the model and returns the chosen output.
+func (n *Network) build(scope *model.Scope, inputs []*graph.Node) *graph.Node {
+	output, _ := n.buildAll(scope, inputs)
+	return output
+}
+
+func (n *Network) buildAll(scope *model.Scope, inputs []*graph.Node) (output *graph.Node, all []*graph.Node) {
+	all = n.model(scope, nil, inputs)
+	n.outputs = len(all)
+	n.used = map[string]bool{}
+	for _, p := range n.params {
+		n.used[p.Path()] = p.InUseByGraph(inputs[0].Graph())
+	}
+	switch at := n.output; {
+	case at < 0 && len(all) != 1:
+		exceptions.Panicf("the model has %d outputs; choose the one that is the state, from 0 (WithOutput)", len(all))
+	case at >= len(all):
+		exceptions.Panicf("output %d was chosen of a model with %d; the first is 0 (WithOutput)", at, len(all))
+	}
+	output = all[max(0, n.output)]
+	if !output.DType().IsFloat() {
+		exceptions.Panicf("the model's output is %s; only floats are audited", output.Shape())
+	}
+	return output, all
+}
+
+// lossOf is the loss of a batch, whose labels follow the model's inputs.
+func (n *Network) lossOf(scope *model.Scope, args []*graph.Node) *graph.Node {
+	_, all := n.buildAll(scope, args[:n.inputs])
+	return n.scalarLoss(args[n.inputs:], all)
+}
+
+func (n *Network) scalarLoss(labels, predictions []*graph.Node) *graph.Node {
+	loss := n.loss(labels, predictions)
+	if !loss.IsScalar() {
+		loss = graph.ReduceAllMean(loss)
+	}
+	return loss
+}
+
+// last splits the last argument of a program, a direction, from the others.
+func last(args []*graph.Node) (others []*graph.Node, direction *graph.Node) {
 	end := len(args) - 1
 	return args[:end], args[end]
 }
@@ -209,9 +230,9 @@ func (n *Network) Predict(x *tensors.Tensor) (*tensors.Tensor, error) {
 	return outputs[0], nil
 }
 
-// Loss returns the loss of a batch.
-func (n *Network) Loss(x, y *tensors.Tensor) (loss float64, err error) {
-	outputs, err := n.run(n.cost, x, y)
+// Loss returns the loss of a batch with its labels.
+func (n *Network) Loss(x *tensors.Tensor, labels ...*tensors.Tensor) (loss float64, err error) {
+	outputs, err := n.run(n.cost, x, labels...)
 	if err != nil {
 		return 0, err
 	}
@@ -220,9 +241,9 @@ func (n *Network) Loss(x, y *tensors.Tensor) (loss float64, err error) {
 	return scalar[0], err
 }
 
-// Gradient returns the loss of a batch and writes its gradient with respect to the parameters to dst, of length Dim.
-func (n *Network) Gradient(dst []float64, x, y *tensors.Tensor) (loss float64, err error) {
-	outputs, err := n.run(n.gradient, x, y)
+// Gradient returns the loss of a batch with its labels, and writes its gradient with respect to the parameters to dst, of length Dim.
+func (n *Network) Gradient(dst []float64, x *tensors.Tensor, labels ...*tensors.Tensor) (loss float64, err error) {
+	outputs, err := n.run(n.gradient, x, labels...)
 	if err != nil {
 		return 0, err
 	}
@@ -276,7 +297,7 @@ type metric struct {
 	network *Network
 	exec    *model.Exec // of the batch and a direction
 	x       *tensors.Tensor
-	labels  []any // of the batch, where the program takes them
+	labels  []*tensors.Tensor // of the batch, where the program takes them
 	scale   float64
 }
 
@@ -343,7 +364,7 @@ func (n *Network) flatGradient(scalar *graph.Node) *graph.Node {
 }
 
 // along executes a program of a batch and a direction in parameter space.
-func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor, labels ...any) (*tensors.Tensor, error) {
+func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor, labels ...*tensors.Tensor) (*tensors.Tensor, error) {
 	v := n.vector(direction)
 	outputs, err := n.run(exec, x, append(slices.Clone(labels), v)...)
 	if err = errors.Join(err, v.FinalizeAll()); err != nil {
@@ -352,15 +373,29 @@ func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor
 	return outputs[0], nil
 }
 
-// run executes a program of the model's inputs and other arguments, whose graph may be built now and panic for it.
-func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...any) (outputs []*tensors.Tensor, err error) {
-	args := []any{x}
-	for _, input := range n.further {
-		args = append(args, input)
+// run executes a program of the model's inputs and other arguments.
+func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...*tensors.Tensor) ([]*tensors.Tensor, error) {
+	inputs := 1 + len(n.further)
+	if n.inputs == 0 {
+		n.inputs = inputs
 	}
-	args = append(args, others...)
+	if n.inputs != inputs {
+		return nil, fmt.Errorf("solver: the model was given %d inputs before and now %d", n.inputs, inputs)
+	}
+	return n.call(exec, slices.Concat([]*tensors.Tensor{x}, n.further, others)...)
+}
+
+// call executes a program, whose graph may be built now and panic for it.
+func (n *Network) call(exec *model.Exec, tensors ...*tensors.Tensor) (outputs []*tensors.Tensor, err error) {
 	if !n.loaded {
 		return nil, fmt.Errorf("solver: no weights are loaded; call Load first")
+	}
+	if err := n.resetRandomState(); err != nil {
+		return nil, fmt.Errorf("solver: %w", err)
+	}
+	args := make([]any, len(tensors))
+	for i, t := range tensors {
+		args[i] = t
 	}
 	panicked := exceptions.TryCatch[error](func() { outputs, err = exec.Exec(args...) })
 	if panicked != nil {
@@ -374,4 +409,21 @@ func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...any) (outpu
 		return nil, fmt.Errorf("solver: %w", err)
 	}
 	return outputs, nil
+}
+
+// resetRandomState sets the random state to that of the seed, if there is one.
+func (n *Network) resetRandomState() error {
+	if n.seed == nil {
+		return nil
+	}
+	state, err := graph.RNGStateFromSeed(*n.seed)
+	if err != nil {
+		return err
+	}
+	const path = model.ScopeSeparator + model.RNGStateVariableName
+	if variable := n.store.GetVariable(path); variable != nil {
+		return variable.SetValue(state)
+	}
+	_, err = n.store.CreateVariable(path, state)
+	return err
 }

@@ -87,11 +87,8 @@ a model of your own with solver.Network.CheckGradient.`,
 				}
 				sound = false
 				fmt.Fprintf(out, "gradient of %s: WRONG (adjoint error %.1e)\n", name, report.Error)
-				for _, fault := range report.Faults {
-					fmt.Fprintf(out, "  %s\n", fault)
-				}
-				if len(report.Faults) > 0 && report.Faults[0].Advice() != "" {
-					fmt.Fprintf(out, "  %s\n", report.Faults[0].Advice())
+				if report.Fault != nil {
+					fmt.Fprintf(out, "  %s\n", report.Fault)
 				}
 			}
 			if !sound {
@@ -154,5 +151,5 @@ func checkGradient(choice backend.Choice, modelFn models.Fn) (solver.GradientRep
 	if err := network.Load(store); err != nil {
 		return solver.GradientReport{}, err
 	}
-	return network.CheckGradient(x)
+	return network.CheckGradient(x, false)
 }

@@ -86,12 +86,20 @@ func operationName(t graph.NodeType) string {
 // It is a graph-building function: it panics where arguments do not fit, and with an error that joins an *UnsupportedError
 // for each operation between inputs and outputs that has no rule.
 func JVP(outputs, inputs, tangents []*graph.Node) []*graph.Node {
+	return jvp(pass{tangents: map[graph.NodeId]*graph.Node{}}, outputs, inputs, tangents)
+}
+
+// JVPThroughStops is JVP of what the outputs compute, whatever the model declares constant: it passes through StopGradient.
+func JVPThroughStops(outputs, inputs, tangents []*graph.Node) []*graph.Node {
+	return jvp(pass{tangents: map[graph.NodeId]*graph.Node{}, throughStops: true}, outputs, inputs, tangents)
+}
+
+func jvp(p pass, outputs, inputs, tangents []*graph.Node) []*graph.Node {
 	if len(inputs) != len(tangents) {
 		exceptions.Panicf("forward: %d inputs and %d tangents; each input needs one, nil if it is zero", len(inputs), len(tangents))
 	}
-	p := pass{}
 	for i, input := range inputs {
-		if _, twice := p[input.Id()]; twice {
+		if _, twice := p.tangents[input.Id()]; twice {
 			exceptions.Panicf("forward: input %d, %s, is given twice; add its tangents", i, input)
 		}
 		if tangents[i] != nil {
@@ -102,24 +110,24 @@ func JVP(outputs, inputs, tangents []*graph.Node) []*graph.Node {
 				exceptions.Panicf("forward: input %d is %s, which has no tangent; give nil", i, input.Shape())
 			}
 		}
-		p[input.Id()] = tangents[i]
+		p.tangents[input.Id()] = tangents[i]
 	}
 	derivatives := make([]*graph.Node, len(outputs))
 	var faults []error
 	known := map[string]bool{}
 	for i, output := range outputs {
 		for _, node := range p.pending(output) {
-			fault := exceptions.TryCatch[*UnsupportedError](func() { p[node.Id()] = p.tangent(node) })
+			fault := exceptions.TryCatch[*UnsupportedError](func() { p.tangents[node.Id()] = p.tangent(node) })
 			if fault == nil {
 				continue
 			}
-			p[node.Id()] = graph.OnesLike(node) // anything, to see what else has no rule
+			p.tangents[node.Id()] = graph.OnesLike(node) // anything, to see what else has no rule
 			if !known[fault.Op+fault.Reason] {
 				known[fault.Op+fault.Reason] = true
 				faults = append(faults, fault)
 			}
 		}
-		if derivatives[i] = p[output.Id()]; derivatives[i] == nil {
+		if derivatives[i] = p.tangents[output.Id()]; derivatives[i] == nil {
 			derivatives[i] = graph.ZerosLike(output)
 		}
 	}
@@ -130,7 +138,10 @@ func JVP(outputs, inputs, tangents []*graph.Node) []*graph.Node {
 }
 
 // pass holds the tangents found so far; nil is zero.
-type pass map[graph.NodeId]*graph.Node
+type pass struct {
+	tangents     map[graph.NodeId]*graph.Node
+	throughStops bool
+}
 
 // pending lists the nodes without a tangent so far that output depends on, and itself, inputs before their users.
 func (p pass) pending(output *graph.Node) []*graph.Node {
@@ -139,7 +150,7 @@ func (p pass) pending(output *graph.Node) []*graph.Node {
 	for stack := []*graph.Node{output}; len(stack) > 0; {
 		node := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		if _, done := p[node.Id()]; done || visited[node.Id()] {
+		if _, done := p.tangents[node.Id()]; done || visited[node.Id()] {
 			continue
 		}
 		visited[node.Id()] = true
@@ -152,7 +163,7 @@ func (p pass) pending(output *graph.Node) []*graph.Node {
 
 // dependencies lists the nodes whose tangents make up that of node.
 func (p pass) dependencies(node *graph.Node) []*graph.Node {
-	if node.StopGradient() || !differentiable(node.DType()) {
+	if node.StopGradient() && !p.throughStops || !differentiable(node.DType()) {
 		return nil
 	}
 	op, _ := source(node)
@@ -167,7 +178,7 @@ func (p pass) dependencies(node *graph.Node) []*graph.Node {
 
 // refuseHidden panics if an operation that does not show all that it reads could read a node with a tangent.
 func (p pass) refuseHidden(op *graph.Node, reason string) {
-	for id, tangent := range p {
+	for id, tangent := range p.tangents {
 		if tangent != nil && id < op.Id() {
 			unsupported(op, reason)
 		}
@@ -179,7 +190,7 @@ func (p pass) tangent(node *graph.Node) *graph.Node {
 	inputs := p.dependencies(node)
 	tangents := make([]*graph.Node, len(inputs))
 	for i, input := range inputs {
-		tangents[i] = p[input.Id()]
+		tangents[i] = p.tangents[input.Id()]
 	}
 	if !slices.ContainsFunc(tangents, func(t *graph.Node) bool { return t != nil }) {
 		return nil

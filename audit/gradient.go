@@ -1,0 +1,153 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/layers/norm"
+
+	"github.com/symaudit/symaudit/solver"
+)
+
+// checkGradient refuses, in the first audit, a model whose reverse-mode gradient is not the adjoint of its derivative:
+// solves with such a metric may converge, to influence that means nothing.
+func (a *Auditor) checkGradient() (err error) {
+	if a.checked || a.config.forward {
+		return nil
+	}
+	batch, err := a.gradientBatch()
+	if err != nil {
+		return err
+	}
+	defer batch.freeAfter(&err)
+	report, err := a.network.With(batch.further...).CheckGradient(batch.x, false)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	if a.config.dtype == dtypes.Float32 {
+		single := report
+		if err := a.alone(dtypes.Float64, batch, func(double *solver.Network, x *tensors.Tensor) error {
+			if inDouble, err := double.CheckGradient(x, false); err == nil { // else it does not follow the dtype
+				report = inDouble
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if !single.OK() && report.OK() {
+			return fmt.Errorf("audit: the model's derivatives are lost in rounding in float32 (adjoint error %.2g), and right in float64: audit in that (WithDType), or use other units", single.Error)
+		}
+	}
+	if math.IsNaN(report.Error) {
+		return errors.New("audit: the model's derivatives at the probes are not finite; has training diverged?")
+	}
+	if !report.OK() {
+		return fmt.Errorf("audit: the model's gradient is wrong (adjoint error %.2g, rounding explains %.0e), and training and influence need a right one: %s", report.Error, report.Limit, where(report.Fault))
+	}
+	a.checked = true
+	return nil
+}
+
+func where(fault *solver.GradientFault) string {
+	if fault == nil {
+		return "no single operation is at fault"
+	}
+	return fault.String()
+}
+
+// gradientBatch is one as audits use it, of the last element: a gradient may be right for one sample and wrong for two.
+func (a *Auditor) gradientBatch() (states, error) {
+	o := a.orbits[0]
+	return o.states(len(o.elements)-1, 0, o.batchSize)
+}
+
+// alone makes a network for a check, which may change its copy of the weights, and gives it the batch in its precision. In double
+// precision a fault shows in a path that contributes little, as those before a last layer that began at zero, which in single
+// precision is less than what rounding explains; and numbers near the limits of single precision do not look like a fault.
+func (a *Auditor) alone(dtype dtypes.DType, batch states, check func(*solver.Network, *tensors.Tensor) error) (err error) {
+	network, err := a.newNetwork(dtype)
+	if err != nil {
+		return err
+	}
+	defer network.Close()
+	if err := network.Load(a.config.source.Store()); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	converted, err := batch.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return follow(t, dtype) })
+	if err != nil {
+		return err
+	}
+	defer converted.freeAfter(&err)
+	return check(network.With(converted.further...), converted.x)
+}
+
+// checkTraining looks at the gradient in training mode, which is another than that of audits where the model has parts that differ:
+// batch statistics, dropout. What cannot be checked there, an operation without a forward derivative for instance, is no fault.
+func (a *Auditor) checkTraining() (err error) {
+	if a.config.forward {
+		return nil
+	}
+	batch, err := a.gradientBatch()
+	if err != nil {
+		return err
+	}
+	defer batch.freeAfter(&err)
+	for _, dtype := range []dtypes.DType{dtypes.Float64, dtypes.Float32} {
+		looked := false
+		err := a.alone(dtype, batch, func(network *solver.Network, x *tensors.Tensor) error {
+			report, err := network.CheckGradient(x, true)
+			if looked = err == nil && !math.IsNaN(report.Error); !looked {
+				a.config.log.Debug().Err(err).Str("dtype", dtype.String()).Msg("the gradient in training mode cannot be checked")
+				return nil
+			}
+			if !report.OK() {
+				return fmt.Errorf("audit: the model's gradient in training mode is wrong (adjoint error %.2g, rounding explains %.0e): %s", report.Error, report.Limit, where(report.Fault))
+			}
+			return a.checkStops(network, x, report.Limit)
+		})
+		if err != nil || looked {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkStops refuses a norm that GoMLX trains wrongly, and warns of other places where training stops gradients.
+func (a *Auditor) checkStops(network *solver.Network, x *tensors.Tensor, limit float64) error {
+	share, places, err := network.StoppedGradients(x)
+	if err != nil || !(share > limit) {
+		return nil //nolint:nilerr // an operation behind a stop, which never mattered, may have no forward derivative
+	}
+	if i := slices.IndexFunc(places, func(place string) bool { return strings.HasSuffix(place, "/"+norm.BatchNormalizationScopeName) }); i >= 0 {
+		return fmt.Errorf("audit: training stops gradients at the mean and variance of a batch, %s, so that its gradient is off by %.2g: norm.BatchNorm does so with UseBackendInference(false) by mistake; leave that out and train on XLA, or use a norm without batch statistics (GroupNorm, LayerNorm)", places[i], share)
+	}
+	a.config.log.Warn().Strs("places", places).Float64("share", share).
+		Msg("training stops gradients (StopGradient), so that they differ from the model's derivative: that is right only where it is meant")
+	return nil
+}
+
+// checkUse warns of trainable variables that the model, which has been built, does not use in evaluation: learning through them has
+// no influence. It refuses a model that uses none.
+func (a *Auditor) checkUse() error {
+	if a.config.forward || !a.network.Built() {
+		return nil
+	}
+	var unused []string
+	for _, path := range a.trainable {
+		if !a.network.Uses(path) {
+			unused = append(unused, path)
+		}
+	}
+	switch {
+	case len(unused) == len(a.trainable):
+		return fmt.Errorf("audit: in evaluation the model uses none of its trainable variables (%s), so that nothing has an influence; does it evaluate on moving averages of them? audit a function that uses the variables themselves", strings.Join(unused, ", "))
+	case len(unused) > 0:
+		a.config.log.Warn().Strs("variables", unused).Msg("the model does not use these trainable variables in evaluation: what is learned by them has no influence")
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package solver
+
+import (
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/support/exceptions"
+)
+
+// GradientFault is an operation whose reverse-mode gradient is not the adjoint of its derivative.
+type GradientFault struct {
+	Operation string // GoMLX's name for it, or "a custom gradient"
+	Layer     string // "in layer /down/conv" where it takes the layer's own variables, "after layer /down/conv" where its input comes from there; "" if no variable is near
+	Advice    string // what to do about a fault that is known; "" for one that is not
+}
+
+func (f GradientFault) String() string {
+	words := f.Operation
+	if f.Layer != "" {
+		words += " " + f.Layer
+	}
+	if f.Advice != "" {
+		words += "; " + f.Advice
+	}
+	return words
+}
+
+// describe names an operation and what is known of its gradient.
+func (n *Network) describe(node *graph.Node) GradientFault {
+	if node.Type() == graph.NodeTypeSplitNode {
+		node = node.Inputs()[0]
+	}
+	fault := GradientFault{Operation: node.Type().String(), Layer: n.place(node)}
+	switch {
+	case node.CustomGradient() != nil:
+		fault.Operation = "a custom gradient"
+		fault.Advice = "it differs from the derivative on purpose, and influence needs the derivative: set custom gradients in training only (scope.IsTraining), or audit a function without them"
+	case node.Type() == graph.NodeTypeConvGeneral && hasEvenKernel(node):
+		fault.Advice = "GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"
+	}
+	return fault
+}
+
+var kernelAxes = regexp.MustCompile(`KernelSpatial:\[([0-9 ]+)\]`)
+
+// hasEvenKernel reads which axes of a convolution's kernel are those of the grid from how GoMLX prints it, the only place that shows
+// them.
+func hasEvenKernel(node *graph.Node) bool {
+	found := kernelAxes.FindStringSubmatch(node.String())
+	if found == nil {
+		return false
+	}
+	kernel := node.Inputs()[1].Shape().Dimensions
+	return slices.ContainsFunc(strings.Fields(found[1]), func(text string) bool {
+		axis, err := strconv.Atoi(text)
+		return err == nil && axis < len(kernel) && kernel[axis]%2 == 0
+	})
+}
+
+// place searches for the variables nearest above a node, breadth first: a layer's own are closer than those before it.
+func (n *Network) place(node *graph.Node) string {
+	layers := n.layers(node.Graph())
+	within := "in"
+	seen := map[graph.NodeId]bool{}
+	for level := node.Inputs(); len(level) > 0; {
+		var above []*graph.Node
+		for _, input := range level {
+			if layer, found := layers[input.Id()]; found {
+				return within + " layer " + layer
+			}
+			if !seen[input.Id()] {
+				seen[input.Id()] = true
+				above = append(above, input.Inputs()...)
+			}
+		}
+		if slices.ContainsFunc(level, func(input *graph.Node) bool { return !changesShape(input) && len(input.Inputs()) > 0 }) {
+			within = "after"
+		}
+		level = above
+	}
+	return ""
+}
+
+// changesShape reports whether an operation does no more to a variable than to bring it into the form that a layer needs.
+func changesShape(node *graph.Node) bool {
+	switch node.Type() {
+	case graph.NodeTypeReshape, graph.NodeTypeTranspose, graph.NodeTypeBroadcastInDim, graph.NodeTypeConvertDType, graph.NodeTypeIdentity:
+		return true
+	}
+	return false
+}
+
+// layers are the scopes of the parameters that a graph uses, by node.
+func (n *Network) layers(g *graph.Graph) map[graph.NodeId]string {
+	scopes := map[graph.NodeId]string{}
+	for _, p := range n.params {
+		if p.InUseByGraph(g) {
+			scopes[p.NodeValue(g).Id()] = path.Dir(p.Path())
+		}
+	}
+	return scopes
+}
+
+// refuseLowPrecision panics if an output depends on parameters by way of a lower precision than the network's.
+func (n *Network) refuseLowPrecision(output *graph.Node) {
+	depends := n.dependents(output)
+	for _, node := range ancestors(output) {
+		if dtype := node.DType(); depends[node.Id()] && dtype.IsFloat() && dtype.Size() < n.dtype.Size() {
+			remedy := "make it compute in the precision of its input; audits are in float32 or float64"
+			if dtype == dtypes.Float32 {
+				remedy = "audit it in float32 (WithDType), or make it compute in the precision of its input"
+			}
+			exceptions.Panicf("the model computes in %s %s, whatever the precision of its input: %s", strings.ToLower(dtype.String()), n.place(node), remedy)
+		}
+	}
+}
+
+// dependents are the nodes of an output's graph that depend on parameters.
+func (n *Network) dependents(output *graph.Node) map[graph.NodeId]bool {
+	depends := map[graph.NodeId]bool{}
+	for id := range n.layers(output.Graph()) {
+		depends[id] = true
+	}
+	for _, node := range ancestors(output) {
+		if slices.ContainsFunc(node.Inputs(), func(input *graph.Node) bool { return depends[input.Id()] }) {
+			depends[node.Id()] = true
+		}
+	}
+	return depends
+}
+
+// stops are the places of an output's graph where gradients are stopped on their way to parameters: the layers whose variables meet
+// what was stopped next, or those that it comes from.
+func (n *Network) stops(output *graph.Node) (places []string) {
+	depends, layers := n.dependents(output), n.layers(output.Graph())
+	order := ancestors(output)
+	users := map[graph.NodeId][]*graph.Node{}
+	for _, node := range order {
+		for _, input := range node.Inputs() {
+			users[input.Id()] = append(users[input.Id()], node)
+		}
+	}
+	next := func(node *graph.Node) string {
+		seen := map[graph.NodeId]bool{}
+		for level := users[node.Id()]; len(level) > 0; {
+			var below []*graph.Node
+			for _, user := range level {
+				for _, input := range user.Inputs() {
+					for changesShape(input) && len(input.Inputs()) == 1 {
+						input = input.Inputs()[0]
+					}
+					if layer, found := layers[input.Id()]; found {
+						return "before layer " + layer
+					}
+				}
+				if !seen[user.Id()] {
+					seen[user.Id()] = true
+					below = append(below, users[user.Id()]...)
+				}
+			}
+			level = below
+		}
+		return n.place(node)
+	}
+	for _, node := range order {
+		if node.StopGradient() && depends[node.Id()] && node.DType().IsFloat() {
+			if place := next(node); !slices.Contains(places, place) {
+				places = append(places, place)
+			}
+		}
+	}
+	return places
+}
