@@ -1,6 +1,7 @@
 package orbits
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/gomlx/gomlx/core/graph"
@@ -97,8 +98,7 @@ func (e Element) TurnChannels(f Field) (to []int, sign []float64) {
 // |m|^2 / (2 rho) becomes at the same pressure.
 func (e Element) boost(f Field, channels []*graph.Node) {
 	if f.Conserved == nil {
-		exceptions.Panicf("orbits: element %s needs a field that declares its conserved variables (Field.Conserved, as EulerField does); "+
-			"for other fields, define the boost with NewElement", e.Name())
+		exceptions.Panicf("orbits: %s", e.needsConserved())
 	}
 	c, v := f.Conserved, e.velocity
 	density, mx, my := channels[c.Density], channels[c.Momentum[0]], channels[c.Momentum[1]]
@@ -106,4 +106,8 @@ func (e Element) boost(f Field, channels []*graph.Node) {
 	channels[c.Energy] = graph.Add(channels[c.Energy], graph.Add(work, graph.MulScalar(density, v.dot(v)/2)))
 	channels[c.Momentum[0]] = graph.Add(mx, graph.MulScalar(density, v.X))
 	channels[c.Momentum[1]] = graph.Add(my, graph.MulScalar(density, v.Y))
+}
+
+func (e Element) needsConserved() string {
+	return fmt.Sprintf("element %s adds to the momentum and the energy of a flow, and the field does not say which channels these are; declare them (Field.Conserved, as EulerField does), or define the boost with NewElement", e.Name())
 }

@@ -151,6 +151,16 @@ func ExampleProduct() {
 	// Output: [e t(0,8) t(8,0) r t(8,0)r t(0,8)r] 12 <nil>
 }
 
+// The shifts of a scalar field are none of its turns, and C4 is part of D4.
+func ExampleGroup_Check() {
+	heat := orbits.Field{Channels: []string{"temperature"}}
+	fmt.Println(orbits.Product(orbits.D4(), orbits.Translations(8)).Check(heat, 16, 16))
+	fmt.Println(orbits.Product(orbits.D4(), orbits.C4()).Check(heat, 16, 16))
+	// Output:
+	// <nil>
+	// orbits: group d4*c4: c4 adds no element to d4; leave it out
+}
+
 // On a grid of 128x128 cells of the unit square and with a time step of 0.05 unit velocity crosses 6.4 pixels.
 func ExampleBoosts() {
 	boosts := orbits.Boosts(0.05*128, orbits.Vector{X: 0.15625}, orbits.Vector{Y: -0.5})

@@ -134,7 +134,7 @@ func TestBoostsNeedConservedVariables(t *testing.T) {
 	_, err := graph.CallOnce(backendtest.Go(t), func(x *graph.Node) *graph.Node {
 		return boost(t, 1, eastward).Apply(single, x)
 	}, [][][][]float64{{{{1}}}})
-	require.ErrorContains(t, err, "orbits: element boost(0,0.5) needs a field that declares its conserved variables (Field.Conserved, as EulerField does)")
+	require.ErrorContains(t, err, "orbits: element boost(0,0.5) adds to the momentum and the energy of a flow, and the field does not say which channels these are; declare them (Field.Conserved, as EulerField does)")
 }
 
 // Vorticity flips in a mirror, as the curl of the mirrored velocity does; a half turn leaves it.

@@ -1,9 +1,11 @@
 package orbits
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -21,6 +23,7 @@ const (
 type Group struct {
 	Name     string
 	elements func(height, width int) ([]Element, error)
+	factors  []Group // of a product
 }
 
 // D4 is the symmetry group of the square: four rotations and four reflections, in the order e, r, r2, r3, s, sr, sr2, sr3. On a
@@ -35,7 +38,7 @@ func C4() Group { return dihedralGroup(C4Name, dihedralOrder/2, true) }
 func D4GridOnly() Group { return dihedralGroup(D4GridOnlyName, dihedralOrder, false) }
 
 func dihedralGroup(name string, order dihedral, turnsVectors bool) Group {
-	return Group{name, func(height, width int) ([]Element, error) {
+	return Group{Name: name, elements: func(height, width int) ([]Element, error) {
 		var elements []Element
 		for d := range order {
 			if height != width && d.swapsAxes() {
@@ -63,7 +66,7 @@ const leastStride = 0.01
 // a group action but for the highest mode of an even grid, which is multiplied by cos(pi shift), the real part of its
 // phase. It rings at jumps, where it may make negative what is positive.
 func Translations(stride float64) Group {
-	return Group{TranslationsName, func(height, width int) ([]Element, error) {
+	return Group{Name: TranslationsName, elements: func(height, width int) ([]Element, error) {
 		if least := min(height, width); !(stride >= leastStride && stride < float64(least)) {
 			return nil, fmt.Errorf("orbits: group translations needs a stride of at least %g and less than %d pixels on a %dx%d grid, got %g",
 				leastStride, least, height, width, stride)
@@ -86,7 +89,7 @@ func Translations(stride float64) Group {
 // step is dt / dx, the pixels that unit velocity crosses from input to target: shifts by a whole number of pixels,
 // v step, are exact, and others as in Translations.
 func Boosts(step float64, velocities ...Vector) Group {
-	return Group{BoostsName, func(_, _ int) ([]Element, error) {
+	return Group{Name: BoostsName, elements: func(_, _ int) ([]Element, error) {
 		if step == 0 || !finite(step) {
 			return nil, fmt.Errorf("orbits: group boosts has a step of %g; it is the pixels that unit velocity crosses from input to target, dt / dx, and neither zero nor infinite", step)
 		}
@@ -104,7 +107,7 @@ func Boosts(step float64, velocities ...Vector) Group {
 // Scalings multiply all channels by some positive factors: a symmetry of equations of degree one, such as those of Euler for
 // an ideal gas, and of linear ones.
 func Scalings(factors ...float64) Group {
-	return Group{ScalingsName, func(_, _ int) ([]Element, error) {
+	return Group{Name: ScalingsName, elements: func(_, _ int) ([]Element, error) {
 		var elements []Element
 		for _, factor := range factors {
 			if !(factor > 0) || !finite(factor) {
@@ -118,7 +121,7 @@ func Scalings(factors ...float64) Group {
 
 // Custom is a set of elements of the user's own, with the identity, which is added. Its name stands in the records.
 func Custom(name string, elements ...Element) Group {
-	return Group{name, func(_, _ int) ([]Element, error) { return withIdentity(name, "elements", elements) }}
+	return Group{Name: name, elements: func(_, _ int) ([]Element, error) { return withIdentity(name, "elements", elements) }}
 }
 
 // withIdentity also refuses names that records could not tell apart.
@@ -152,7 +155,7 @@ func Product(groups ...Group) Group {
 		names[i] = g.Name
 	}
 	name := strings.Join(names, "*")
-	return Group{name, func(height, width int) ([]Element, error) {
+	return Group{Name: name, factors: groups, elements: func(height, width int) ([]Element, error) {
 		product := []Element{{}}
 		for _, g := range groups {
 			factor, err := g.Elements(height, width)
@@ -165,6 +168,27 @@ func Product(groups ...Group) Group {
 		}
 		return product, nil
 	}}
+}
+
+// Check refuses what cannot be audited on states of a field: a group without elements on their grid, boosts of a field that does
+// not declare its conserved variables, and a product of which a factor adds no element to the others, as c4 to d4.
+func (g Group) Check(field Field, height, width int) error {
+	all, err := g.Elements(height, width)
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if e.velocity != (Vector{}) && field.Conserved == nil {
+			return fmt.Errorf("orbits: group %s: %s", g.Name, e.needsConserved())
+		}
+	}
+	for i := 0; len(g.factors) > 1 && i < len(g.factors); i++ {
+		others := Product(slices.Delete(slices.Clone(g.factors), i, i+1)...)
+		if without, err := others.Elements(height, width); err != nil || len(without) == len(all) {
+			return cmp.Or(err, fmt.Errorf("orbits: group %s: %s adds no element to %s; leave it out", g.Name, g.factors[i].Name, others.Name))
+		}
+	}
+	return nil
 }
 
 func compositions(group string, left, right []Element, height, width int) ([]Element, error) {

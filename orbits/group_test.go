@@ -247,3 +247,18 @@ func TestNamesThatRecordsCannotHold(t *testing.T) {
 	_, err = orbits.Boosts(1e300, orbits.Vector{X: 1e300}).Elements(4, 4)
 	require.ErrorContains(t, err, "must be finite")
 }
+
+func TestCheckRefusesWhatCannotBeAudited(t *testing.T) {
+	scalar, boost := orbits.Field{Channels: []string{"T"}}, orbits.Boosts(1, orbits.Vector{X: 1})
+	require.NoError(t, boost.Check(orbits.EulerField(), 4, 4))
+	for want, group := range map[string]orbits.Group{
+		"group boosts: element boost(0,1) adds to the momentum and the energy of a flow, and the field does not say which channels these are": boost,
+		"group d4*boosts: element boost(0,1) adds":                                      orbits.Product(orbits.D4(), boost),
+		"group d4*d4: d4 adds no element to d4":                                         orbits.Product(orbits.D4(), orbits.D4()),
+		"group c4*translations*d4: c4 adds no element to translations*d4; leave it out": orbits.Product(orbits.C4(), orbits.Translations(2), orbits.D4()),
+		"a group needs a name and elements":                                             {},
+	} {
+		require.ErrorContains(t, group.Check(scalar, 4, 4), want)
+	}
+	require.NoError(t, orbits.Product(orbits.Translations(2), orbits.Translations(2)).Check(scalar, 4, 4), "together they are all shifts")
+}

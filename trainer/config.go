@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/hooks"
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/trainer/euler"
@@ -166,26 +168,38 @@ func Default() Config {
 	}
 }
 
+// KeyError names a key of a configuration that cannot work.
+type KeyError struct {
+	Key   string // with those that it belongs to: "training.epochs"
+	Fault string // what is wrong with it and what would be right: "is 0; it must be at least 1"
+}
+
+func (e *KeyError) Error() string { return "trainer: " + e.Key + " " + e.Fault }
+
+func keyError(key, fault string, args ...any) error {
+	return &KeyError{key, fmt.Sprintf(fault, args...)}
+}
+
 // Validate reports the first setting that cannot work, with its value and the remedy.
 func (c Config) Validate() error {
 	if err := c.Data.Validate(); err != nil {
 		return err
 	}
 	if len(c.Models) == 0 {
-		return errors.New("trainer: models is empty; name at least one")
+		return keyError("models", "is empty; name at least one")
 	}
 	seen := make(map[string]bool)
 	size := c.Data.Euler.Resolution
 	for _, m := range c.Models {
 		if m.Name == "" || len(m.Name) > longestName || strings.ContainsAny(m.Name, "/\\ ") || strings.HasPrefix(m.Name, ".") || !utf8.ValidString(m.Name) || strings.ContainsFunc(m.Name, unicode.IsControl) {
-			return fmt.Errorf("trainer: a model's name %q cannot name a folder; use letters, digits and dashes, %d at most", m.Name, longestName)
+			return keyError("models", "has one called %q, which cannot name a folder; use letters, digits and dashes, %d at most", m.Name, longestName)
 		}
 		if seen[m.Name] {
-			return fmt.Errorf("trainer: two models are called %q; give each a name of its own", m.Name)
+			return keyError("models", "has two called %q; give each a name of its own", m.Name)
 		}
 		seen[m.Name] = true
 		if err := m.validate(size); err != nil {
-			return fmt.Errorf("trainer: model %q: %w", m.Name, err)
+			return cause.Say(fmt.Sprintf("trainer: model %q: %s", m.Name, cause.Plain(err)), err)
 		}
 	}
 	if err := c.Training.validate(); err != nil {
@@ -197,37 +211,59 @@ func (c Config) Validate() error {
 // Validate reports the first setting that cannot work. Generating data needs no other part of a configuration.
 func (d Data) Validate() error {
 	if len(d.Families) == 0 {
-		return errors.New("trainer: data.families is empty; name at least one")
+		return keyError("data.families", "is empty; name at least one")
 	}
 	for i, family := range d.Families {
 		if !slices.Contains(euler.Families(), family) {
-			return fmt.Errorf("trainer: unknown family %q; use some of %v", family, euler.Families())
+			return keyError("data.families", "has the unknown %q; use some of %v", family, euler.Families())
 		}
 		if slices.Contains(d.Families[:i], family) {
-			return fmt.Errorf("trainer: family %q is listed twice", family)
+			return keyError("data.families", "lists %q twice; leave one out", family)
 		}
 	}
-	if d.Trajectories < 1 || d.Probes < 1 {
-		return fmt.Errorf("trainer: data.trajectories is %d and data.probes is %d; both must be at least 1", d.Trajectories, d.Probes)
+	for _, count := range []struct {
+		key   string
+		value int
+	}{{"data.trajectories", d.Trajectories}, {"data.probes", d.Probes}} {
+		if count.value < 1 || count.value > mostTrajectories {
+			return keyError(count.key, "is %d; it must be between 1 and %d", count.value, mostTrajectories)
+		}
 	}
 	if err := d.Euler.Validate(); err != nil {
-		return fmt.Errorf("trainer: data.%w", err)
+		return cause.Say("trainer: data.euler."+cause.Plain(err), err)
+	}
+	if need := d.gib(); need > mostGiB {
+		return keyError("data.trajectories", "is %d; with data.probes and data.euler that is %.0f GiB of states, and %d is the most; use fewer trajectories or snapshots, or a lower resolution",
+			d.Trajectories, need, mostGiB)
 	}
 	return nil
 }
 
+const (
+	mostTrajectories = 1_000_000 // of a family
+	mostGiB          = 1024      // of all states, which are held in memory
+	mostEpochs       = 1_000_000
+)
+
+// gib is the memory of all states.
+func (d Data) gib() float64 {
+	const single = 4 // bytes
+	state := float64(d.Euler.Resolution) * float64(d.Euler.Resolution) * euler.Channels * single
+	return float64(len(d.Families)) * float64(d.Trajectories+d.Probes) * float64(d.Euler.Snapshots) * state / (1 << 30)
+}
+
 func (t Training) validate() error {
 	switch {
-	case t.Epochs < 1:
-		return fmt.Errorf("trainer: training.epochs is %d; it must be at least 1", t.Epochs)
+	case t.Epochs < 1 || t.Epochs > mostEpochs:
+		return keyError("training.epochs", "is %d; it must be between 1 and %d", t.Epochs, mostEpochs)
 	case t.BatchSize < 1:
-		return fmt.Errorf("trainer: training.batch_size is %d; it must be at least 1", t.BatchSize)
-	case !(t.LearningRate > 0):
-		return fmt.Errorf("trainer: training.learning_rate is %g; it must be positive", t.LearningRate)
-	case t.WeightDecay < 0:
-		return fmt.Errorf("trainer: training.weight_decay is %g; it must not be negative", t.WeightDecay)
+		return keyError("training.batch_size", "is %d; it must be at least 1", t.BatchSize)
+	case !(t.LearningRate > 0 && t.LearningRate <= 1):
+		return keyError("training.learning_rate", "is %g; it must be above 0 and at most 1, for a step of Adam moves each weight by about as much", t.LearningRate)
+	case !(t.WeightDecay >= 0 && t.WeightDecay <= 1):
+		return keyError("training.weight_decay", "is %g; it must be between 0 and 1", t.WeightDecay)
 	case t.KeepCheckpoints < 1:
-		return fmt.Errorf("trainer: training.keep_checkpoints is %d; it must be at least 1, for a killed run resumes from the latest", t.KeepCheckpoints)
+		return keyError("training.keep_checkpoints", "is %d; it must be at least 1, for a killed run resumes from the latest", t.KeepCheckpoints)
 	}
 	return nil
 }
@@ -235,10 +271,11 @@ func (t Training) validate() error {
 // longestName leaves room for what is put before and after a name in a file system that takes 255 bytes.
 const longestName = 100
 
-// Beyond these, limits are no longer what is written: nanoseconds and bytes overflow.
+// Beyond these, limits are no longer what is written: nanoseconds round to none, and they and bytes overflow.
 const (
-	mostSeconds = 1e9
-	mostMiB     = 1 << 40
+	leastSeconds = 1e-3
+	mostSeconds  = 1e9
+	mostMiB      = 1 << 40
 )
 
 // configure sets what an auditor's solves depend on, of settings that validate has let through.
@@ -261,44 +298,50 @@ func (a Audit) configure(b *audit.Builder) *audit.Builder {
 	return b
 }
 
+// byKey says what an audit says of its settings of the keys that they have here.
+func byKey(err error) error {
+	var fault *audit.SettingError
+	if !errors.As(err, &fault) {
+		return err
+	}
+	key := map[string]string{"relative_lambda": "relative_lambdas", "max_bytes": "max_mib"}[fault.Setting]
+	known := &KeyError{"audit." + cmp.Or(key, fault.Setting), fault.Fault}
+	return cause.Say("trainer: "+strings.Replace(cause.Plain(err), cause.Plain(fault), cause.Plain(known), 1), errors.Join(known, err))
+}
+
 func (a Audit) validate(data euler.Config) error {
 	switch {
 	case a.EveryEpochs < 1:
-		return fmt.Errorf("trainer: audit.every_epochs is %d; it must be at least 1", a.EveryEpochs)
+		return keyError("audit.every_epochs", "is %d; it must be at least 1", a.EveryEpochs)
 	case len(a.Groups) == 0:
-		return errors.New("trainer: audit.groups is empty; name at least one")
+		return keyError("audit.groups", "is empty; name at least one")
 	case a.MetricScale != "mean" && a.MetricScale != "sum":
-		return fmt.Errorf("trainer: audit.metric_scale is %q; use mean or sum", a.MetricScale)
-	case !(a.MaxSeconds >= 0 && a.MaxSeconds <= mostSeconds):
-		return fmt.Errorf("trainer: audit.max_seconds is %g; it must be between 0, no limit, and %g", a.MaxSeconds, mostSeconds)
+		return keyError("audit.metric_scale", "is %q; use mean or sum", a.MetricScale)
+	case a.MaxSeconds != 0 && !(a.MaxSeconds >= leastSeconds && a.MaxSeconds <= mostSeconds):
+		return keyError("audit.max_seconds", "is %g; it must be between %g and %g, or 0 for no limit", a.MaxSeconds, leastSeconds, mostSeconds)
 	case a.MaxMiB < 0 || a.MaxMiB > mostMiB:
-		return fmt.Errorf("trainer: audit.max_mib is %d; it must be between 0, which means 4096, and %d", a.MaxMiB, int64(mostMiB))
+		return keyError("audit.max_mib", "is %d; it must be between 1 and %d, or 0 for 4096", a.MaxMiB, int64(mostMiB))
 	}
-	var fault *audit.SettingError
-	if err := a.configure(audit.New[models.Fn](nil, nil, nil)).Check(); errors.As(err, &fault) {
-		key := fault.Setting
-		if key == "relative_lambda" {
-			key = "relative_lambdas"
-		}
-		return fmt.Errorf("trainer: audit.%s %s", key, fault.Fault)
+	if err := a.configure(audit.New[models.Fn](nil, nil, nil)).Check(); err != nil {
+		return byKey(err)
 	}
 	if _, err := a.dtype(); err != nil {
 		return err
 	}
 	for i, g := range a.Groups {
 		if slices.ContainsFunc(a.Groups[:i], func(other Group) bool { return other.Name == g.Name }) {
-			return fmt.Errorf("trainer: audit.groups: %q is listed twice", g.Name)
+			return keyError("audit.groups", "lists %q twice; leave one out", g.Name)
 		}
 		group, err := g.group(data)
 		if err == nil {
-			_, err = group.Elements(data.Resolution, data.Resolution)
+			err = group.Check(orbits.EulerField(), data.Resolution, data.Resolution)
 		}
 		if err != nil {
-			return fmt.Errorf("trainer: audit.groups: %w", err)
+			return cause.Say("trainer: audit.groups: "+cause.Plain(err), err)
 		}
 	}
 	if a.RestoreBest && len(a.Stop) == 0 {
-		return errors.New("trainer: audit.restore_best is set, but no rule in audit.stop says what is best; add one")
+		return keyError("audit.restore_best", "is set, but no rule in audit.stop says what is best; add one")
 	}
 	_, err := a.stopRules()
 	return err
@@ -326,6 +369,8 @@ func (g Group) group(data euler.Config) (orbits.Group, error) {
 			factors[i] = orbits.Boosts(data.Interval*float64(data.Resolution), g.Velocities...)
 		case orbits.ScalingsName:
 			factors[i] = orbits.Scalings(g.Factors...)
+		case "":
+			return orbits.Group{}, fmt.Errorf("the name %q lacks a group; use one of %s, or a product of them, such as d4*translations", g.Name, strings.Join(groupNames, ", "))
 		default:
 			return orbits.Group{}, fmt.Errorf("unknown group %q; use one of %s, or a product of them, such as d4*translations", name, strings.Join(groupNames, ", "))
 		}
@@ -354,7 +399,7 @@ func (a Audit) dtype() (dtypes.DType, error) {
 	case "float32":
 		return dtypes.Float32, nil
 	}
-	return dtypes.InvalidDType, fmt.Errorf("trainer: audit.dtype is %q; use auto, float64 or float32", a.DType)
+	return dtypes.InvalidDType, keyError("audit.dtype", "is %q; use auto, float64 or float32", a.DType)
 }
 
 func (a Audit) stopRules() ([]hooks.StopRule, error) {
@@ -367,14 +412,14 @@ func (a Audit) stopRules() ([]hooks.StopRule, error) {
 		case "minimize":
 			rule.Mode = hooks.Minimize
 		default:
-			return nil, fmt.Errorf("trainer: audit.stop: mode of %q is %q; use maximize or minimize", r.Monitor, r.Mode)
+			return nil, keyError("audit.stop", "has the mode %q for %q; use maximize or minimize", r.Mode, r.Monitor)
 		}
 		if err := rule.Validate(); err != nil {
-			return nil, fmt.Errorf("trainer: audit.stop: %w", err)
+			return nil, cause.Say("trainer: audit.stop: "+cause.Plain(err), err)
 		}
 		group := r.Monitor[:strings.LastIndex(r.Monitor, "/")]
 		if !slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Name == group }) {
-			return nil, fmt.Errorf("trainer: audit.stop: %q needs group %q, which audit.groups does not list", r.Monitor, group)
+			return nil, keyError("audit.stop", "watches %q, and audit.groups does not list %q; add it, or watch another", r.Monitor, group)
 		}
 		rules = append(rules, rule)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,18 +26,18 @@ func ParseConfig(source []byte) (Config, error) {
 	if err != nil {
 		return Config{}, located(err)
 	}
-	empty := true
-	for _, document := range file.Docs {
-		if document.Body == nil || document.Body.Type() == ast.NullType {
-			continue
-		}
-		empty = false
-		if err := checkKinds(document.Body, reflect.TypeFor[Config](), ""); err != nil {
-			return Config{}, err
-		}
-	}
-	if empty { // changes nothing
+	documents := slices.DeleteFunc(file.Docs, func(d *ast.DocumentNode) bool { return d.Body == nil || d.Body.Type() == ast.NullType })
+	switch len(documents) {
+	case 0: // changes nothing
 		return config, nil
+	case 1:
+	default:
+		return Config{}, fmt.Errorf("trainer: line %d: a second document begins; a configuration is one, without ---", documents[1].Body.GetToken().Position.Line)
+	}
+	check := checker{}
+	ast.Walk(check, documents[0].Body)
+	if err := check.value(documents[0].Body, reflect.TypeFor[Config](), ""); err != nil {
+		return Config{}, err
 	}
 	err = yaml.NewDecoder(bytes.NewReader(source), yaml.Strict()).Decode(&config)
 	if err == nil {
@@ -53,69 +54,140 @@ func ParseConfig(source []byte) (Config, error) {
 // located is an error of the YAML library in one sentence, with the line where it knows it.
 func located(err error) error {
 	var at yaml.Error
-	if errors.As(err, &at) && at.GetToken() != nil {
-		return fmt.Errorf("trainer: line %d: %s", at.GetToken().Position.Line, at.GetMessage())
+	if !errors.As(err, &at) || at.GetToken() == nil {
+		return fmt.Errorf("trainer: this cannot be read as YAML: %w", err)
 	}
-	return fmt.Errorf("trainer: %w", err)
+	line := at.GetToken().Position.Line
+	if before := definedTwice.FindStringSubmatch(at.GetMessage()); before != nil {
+		return fmt.Errorf("trainer: line %d: the key %s is in line %s already; leave one out", line, before[1], before[2])
+	}
+	return fmt.Errorf("trainer: line %d cannot be read as YAML: %s", line, at.GetMessage())
 }
 
-// checkKinds refuses what the decoder would let through or speak of in Go's types: a key without a value would take the
-// default, 7.5 where a whole number belongs would become 7. Unknown keys are left to the decoder.
-func checkKinds(node ast.Node, t reflect.Type, path string) error {
-	fault := func(want string) error {
-		at := node.GetToken()
-		return fmt.Errorf("trainer: line %d: %s is %s; it must be %s", at.Position.Line, path, at.Value, want)
+var definedTwice = regexp.MustCompile(`^mapping key (".*") already defined at \[(\d+):\d+\]$`)
+
+// checker refuses what the decoder would let through or speak of in Go's types: a key without a value would take the default, 7.5
+// where a whole number belongs would become 7. It holds what anchors stand for. Unknown keys are left to the decoder.
+type checker map[string]ast.Node
+
+// Visit implements ast.Visitor: it notes the anchors.
+func (c checker) Visit(node ast.Node) ast.Visitor {
+	if anchor, ok := node.(*ast.AnchorNode); ok {
+		c[anchor.Name.GetToken().Value] = anchor.Value
 	}
+	return c
+}
+
+func (c checker) value(node ast.Node, t reflect.Type, path string) error {
 	if t.Kind() == reflect.Pointer {
 		if node.Type() == ast.NullType {
 			return nil // the same as left out
 		}
 		t = t.Elem()
 	}
+	line := node.GetToken().Position.Line
+	fault := func(is string) error {
+		if path == "" {
+			return fmt.Errorf("trainer: line %d: the configuration is %s; it must be %s", line, is, wanted(t))
+		}
+		return fmt.Errorf("trainer: line %d: %s is %s; it must be %s", line, path, is, wanted(t))
+	}
 	switch value := node.(type) {
+	case *ast.AnchorNode:
+		return c.value(value.Value, t, path)
+	case *ast.AliasNode:
+		name := value.Value.GetToken().Value
+		meant, known := c[name]
+		if !known {
+			return fmt.Errorf("trainer: line %d: %s is *%s, and nothing is marked &%s; write the value itself", line, path, name, name)
+		}
+		delete(c, name) // what holds itself is not looked for again
+		defer func() { c[name] = meant }()
+		return c.value(meant, t, path)
+	case *ast.TagNode:
+		return fault("marked " + value.Start.Value)
 	case *ast.NullNode:
 		if t.Kind() == reflect.Slice {
 			return nil // an empty list
 		}
-		return fmt.Errorf("trainer: line %d: %s has no value; write one, or leave the key out to take the default", value.GetToken().Position.Line, path)
+		return fmt.Errorf("trainer: line %d: %s has no value; write one, or leave the key out to take the default", line, path)
 	case *ast.MappingNode:
 		if t.Kind() != reflect.Struct {
-			return nil
+			return fault("a group of keys")
 		}
 		for _, entry := range value.Values {
 			key := entry.Key.GetToken().Value
 			for i := range t.NumField() {
 				field := t.Field(i)
-				if name, _, _ := strings.Cut(field.Tag.Get("yaml"), ","); name != key {
+				if keyOf(field) != key {
 					continue
 				}
-				if err := checkKinds(entry.Value, field.Type, strings.TrimPrefix(path+"."+key, ".")); err != nil {
+				if err := c.value(entry.Value, field.Type, strings.TrimPrefix(path+"."+key, ".")); err != nil {
 					return err
 				}
 			}
 		}
 	case *ast.SequenceNode:
-		if t.Kind() != reflect.Slice {
-			return nil
+		if t.Kind() != reflect.Slice && t.Kind() != reflect.Array {
+			return fault("a list")
+		}
+		if n := len(value.Values); t.Kind() == reflect.Array && n != t.Len() {
+			return fault(fmt.Sprintf("a list of %d", n))
 		}
 		for i, entry := range value.Values {
-			if err := checkKinds(entry, t.Elem(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			if err := c.value(entry, t.Elem(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
 				return err
 			}
 		}
-	case *ast.FloatNode, *ast.StringNode, *ast.BoolNode: // 1e-6 counts as a string there
-		number, err := strconv.ParseFloat(node.GetToken().Value, 64)
+	default:
+		text := node.GetToken().Value
+		number, err := strconv.ParseFloat(text, 64) // 1e-6 counts as a string in YAML
+		whole := t.Kind() == reflect.Int || t.Kind() == reflect.Int64
 		switch {
-		case whole(t) && (err != nil || number != math.Trunc(number)):
-			return fault("a whole number")
-		case t.Kind() == reflect.Float64 && err != nil:
-			return fault("a number")
+		case whole && err == nil && math.Abs(number) >= math.MaxInt64:
+			return fmt.Errorf("trainer: line %d: %s is %s; it must be at most %d", line, path, text, int64(math.MaxInt64))
+		case whole && node.Type() != ast.IntegerType && (err != nil || number != math.Trunc(number)),
+			t.Kind() == reflect.Float64 && err != nil && !slices.Contains([]ast.NodeType{ast.IntegerType, ast.InfinityType, ast.NanType}, node.Type()),
+			t.Kind() == reflect.Bool && node.Type() != ast.BoolType,
+			!whole && t.Kind() != reflect.Float64 && t.Kind() != reflect.Bool && t.Kind() != reflect.String:
+			return fault(text)
 		}
 	}
 	return nil
 }
 
-func whole(t reflect.Type) bool { return t.Kind() == reflect.Int || t.Kind() == reflect.Int64 }
+// wanted says what belongs where a type is.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return wanted(t.Elem())
+	case reflect.Struct:
+		var own []string
+		for i := range t.NumField() {
+			if key := keyOf(t.Field(i)); key != "" {
+				own = append(own, key)
+			}
+		}
+		return "a group of keys, of " + strings.Join(own, ", ")
+	case reflect.Slice:
+		return "a list, in which each is " + wanted(t.Elem())
+	case reflect.Array:
+		return fmt.Sprintf("a list of %d, in which each is %s", t.Len(), wanted(t.Elem()))
+	case reflect.Int, reflect.Int64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "a word"
+}
+
+// keyOf is the key of a field in YAML; "" if it has none.
+func keyOf(field reflect.StructField) string {
+	name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+	return strings.TrimPrefix(name, "-")
+}
 
 // nearestKey is another than the key itself, which may be known elsewhere.
 func nearestKey(key string) string {
@@ -136,7 +208,7 @@ func keys(t reflect.Type) []string {
 	var names []string
 	for i := range t.NumField() {
 		field := t.Field(i)
-		if name, _, _ := strings.Cut(field.Tag.Get("yaml"), ","); name != "" && name != "-" {
+		if name := keyOf(field); name != "" {
 			names = append(append(names, name), keys(field.Type)...)
 		}
 	}

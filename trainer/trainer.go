@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/backend"
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/writers"
 )
 
@@ -111,8 +113,10 @@ func RunConfig(dir string) (config Config, backend string, err error) {
 	if contents.Info.Config == "" {
 		return Config{}, "", fmt.Errorf("trainer: %s was not written by symaudit train: it has no configuration", dir)
 	}
-	config, err = ParseConfig([]byte(contents.Info.Config))
-	return config, contents.Info.Backend, err
+	if config, err = ParseConfig([]byte(contents.Info.Config)); err != nil {
+		return Config{}, "", cause.Say(fmt.Sprintf("trainer: the configuration in %s: %s; restore the file from a copy", filepath.Join(dir, "run.json"), cause.Plain(err)), err)
+	}
+	return config, contents.Info.Backend, nil
 }
 
 // AuditCheckpoint audits the latest checkpoint of a model of the run in options.Dir, on the run's own probes, and writes
@@ -127,7 +131,7 @@ func AuditCheckpoint(ctx context.Context, config Config, options Options, name, 
 		for _, m := range config.Models {
 			names = append(names, m.Name)
 		}
-		return nil, fmt.Errorf("trainer: the run has no model %q; it has %v", name, names)
+		return nil, fmt.Errorf("trainer: %s has no model %q; it has %s", options.Dir, name, strings.Join(names, ", "))
 	}
 	contents, err := writers.Read(options.Dir)
 	if err != nil {

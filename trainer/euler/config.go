@@ -108,12 +108,12 @@ func Default() Config {
 // Validate reports the first setting that cannot work, with its value and its permitted range.
 func (c Config) Validate() error {
 	if err := cmp.Or(
-		atLeast("resolution", c.Resolution, 4),
-		atLeast("refinement", c.Refinement, 1),
-		atLeast("snapshots", c.Snapshots, 2),
+		between("resolution", c.Resolution, 4, 4096),
+		between("refinement", c.Refinement, 1, 64),
+		between("snapshots", c.Snapshots, 2, 1_000_000),
 		atLeast("max_substeps", c.MaxSubsteps, 1),
-		atLeast("trajectories_at_once", c.Trajectories, 1),
-		atLeast("workers", c.Workers, 0),
+		between("trajectories_at_once", c.Trajectories, 1, 10_000),
+		between("workers", c.Workers, 0, 10_000),
 		positive("interval", c.Interval),
 		positive("cfl", c.CFL),
 	); err != nil {
@@ -145,8 +145,8 @@ func (s InitialState) validate(name string) error {
 		return fmt.Errorf("euler: %s.amplitude is %g; it must be finite and not negative", name, s.Amplitude)
 	}
 	return cmp.Or(
-		atLeast(name+".cells", s.Cells, 1),
-		atLeast(name+".modes", s.Modes, 0),
+		between(name+".cells", s.Cells, 1, 10_000),
+		between(name+".modes", s.Modes, 0, 10_000),
 		s.Density.validate(name+".density"),
 		s.Velocity.validate(name+".velocity"),
 		s.Pressure.validate(name+".pressure"),
@@ -158,6 +158,14 @@ func (s InitialState) validate(name string) error {
 func (r Range) validate(name string) error {
 	if math.IsInf(r[0], 0) || math.IsInf(r[1], 0) || !(r[0] <= r[1]) {
 		return fmt.Errorf("euler: %s is [%g, %g]; give two finite numbers, the lesser first", name, r[0], r[1])
+	}
+	return nil
+}
+
+// between keeps what is computed finite, and its size within an int.
+func between(name string, value, least, most int) error {
+	if value < least || value > most {
+		return fmt.Errorf("euler: %s is %d; it must be between %d and %d", name, value, least, most)
 	}
 	return nil
 }
