@@ -20,13 +20,13 @@ package audit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
 )
 
@@ -81,7 +81,7 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	}
 	for _, o := range a.orbits {
 		if err := context.Cause(ctx); err != nil {
-			return nil, fmt.Errorf("audit: %w", err)
+			return nil, cause.In("audit", err)
 		}
 		rows, outputs, err := a.forwardErrors(o, at)
 		if err != nil {
@@ -142,7 +142,7 @@ func (a *Auditor) load() error {
 	}
 	a.trainable = trainable
 	if err := a.network.Load(store); err != nil {
-		return fmt.Errorf("audit: %w", err)
+		return cause.In("audit", err)
 	}
 	if a.network.Dim() == 0 && !a.config.forward {
 		return errors.New("audit: the model has no trainable parameter, so that nothing has an influence; use WithForwardOnly to audit its outputs")

@@ -18,6 +18,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/rs/zerolog"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
 )
@@ -95,7 +96,7 @@ func (a *Auditor) newNetwork(dtype dtypes.DType) (*solver.Network, error) {
 	b := &a.config
 	network, err := solver.NewNetwork(a.backend, b.build, b.lossFn, dtype)
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, cause.In("audit", err)
 	}
 	if b.pick != nil {
 		network.WithOutput(*b.pick)
@@ -223,7 +224,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 	}
 	if b.modelFn == nil {
 		if b.unusable != nil {
-			return nil, fmt.Errorf("audit: %w", b.unusable)
+			return nil, cause.In("audit", b.unusable)
 		}
 		return nil, errors.New("audit: there is no model: audit.New got nil; give it the function that the trainer was made with")
 	}
@@ -241,7 +242,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		return nil, errors.New("audit: the output is declared invariant and of a field; use one of WithInvariantOutput and WithOutputField")
 	}
 	if err := cmp.Or(b.field.Validate(), output.Validate()); err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, cause.In("audit", err)
 	}
 	if len(b.groups) == 0 {
 		return nil, errors.New("audit: no group to audit; add one with WithGroup")
@@ -310,7 +311,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		a.distance, err = graph.NewExec(a.backend, smse)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, cause.In("audit", err)
 	}
 	return a, nil
 }
@@ -398,7 +399,7 @@ func (b *Builder) checkProducts(g groupProbes) error {
 	shape := g.probes.Inputs.Shape().Dimensions
 	elements, err := g.group.Elements(shape[1], shape[2])
 	if err != nil {
-		return fmt.Errorf("audit: %w", err)
+		return cause.In("audit", err)
 	}
 	batch := g.probes.BatchSize
 	if batch == 0 {

@@ -9,6 +9,7 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
 )
 
@@ -69,7 +70,7 @@ func (a *Auditor) newSketches() error {
 		for len(o.sketches) < o.batches() && rank >= int64(len(o.elements)*o.batchSize) {
 			sketch, err := solver.NewSketch(int(min(largestSketch, rank)))
 			if err != nil {
-				return fmt.Errorf("audit: %w", err)
+				return cause.In("audit", err)
 			}
 			o.sketches = append(o.sketches, sketch)
 		}
@@ -209,7 +210,7 @@ func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, er
 	case Fisher:
 		own, err := problem{eta: solver.Zero(a.network.Dim()), gradient: gradient}.all(samples)
 		if err != nil {
-			return nil, fmt.Errorf("audit: %w", err)
+			return nil, cause.In("audit", err)
 		}
 		return solver.OuterProducts(own, perSample), nil
 	}
@@ -225,7 +226,7 @@ func (a *Auditor) checkConvex(b states) error {
 	const steps = 30 // of the loss alone
 	smallest, largest, err := a.network.With(b.further...).LossCurvature(b.x, steps, b.labels...)
 	if err != nil {
-		return fmt.Errorf("audit: the curvature of the loss in the model's outputs: %w", err)
+		return cause.In("audit", fmt.Errorf("the curvature of the loss in the model's outputs: %w", err))
 	}
 	if rounding := 1e3 * roundoff(a.network.DType()); smallest < -rounding*math.Abs(largest) {
 		return fmt.Errorf("audit: the loss is not convex in the model's outputs: its second derivatives there have an eigenvalue of %.2g or below, beside %.2g, so that the metric ggn is not positive and would certify nothing; use metric ntk or fisher", smallest, largest)
@@ -247,7 +248,7 @@ func (a *Auditor) largestEigenvalue(eta solver.Operator) (largest float64, produ
 	}
 	largest, products, err = solver.LargestEigenvalue(eta, lambdaSteps, lambdaSeed)
 	if err != nil {
-		return 0, 0, fmt.Errorf("audit: %w", err)
+		return 0, 0, cause.In("audit", err)
 	}
 	return largest, products, nil
 }

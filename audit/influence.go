@@ -9,6 +9,7 @@ import (
 
 	"gonum.org/v1/gonum/floats"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
 )
 
@@ -46,7 +47,7 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 	count := len(o.elements) * o.batchSize
 	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, o.sketch(batch), count, o.batchSize, gradient})
 	if err != nil {
-		return found, fmt.Errorf("audit: group %s, batch %d: %w", o.group.Name, batch, err)
+		return found, cause.In("audit", fmt.Errorf("group %s, batch %d: %w", o.group.Name, batch, err))
 	}
 	scaleName := "mean"
 	if a.config.sum {

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
 )
 
@@ -46,7 +48,7 @@ func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 	outputs := 0 // of a sample
 	for _, o := range a.orbits {
 		if err := context.Cause(ctx); err != nil {
-			return Forecast{}, fmt.Errorf("audit: %w", err)
+			return Forecast{}, cause.In("audit", err)
 		}
 		var err error
 		if outputs, err = a.checkOutputs(o); err != nil {
@@ -153,11 +155,14 @@ func (a *Auditor) checkLoss(ctx context.Context, o *orbit) error {
 				break
 			}
 			if err := context.Cause(ctx); err != nil {
-				return fmt.Errorf("audit: %w", err)
+				return cause.In("audit", err)
 			}
 			loss, err := a.loss(o, e, i)
 			if err != nil {
-				return fmt.Errorf("audit: the loss fails on the probes; it gets one label, the probe's target %s, and one output: %w", o.targets[e].Shape(), err)
+				if _, ofBatch := a.batchLoss(o); ofBatch == nil && o.batchSize > 1 {
+					return cause.In("audit", fmt.Errorf("the loss of a single sample fails, though that of a batch does not: a loss that compares samples, as a triplet loss does, gives none of them an influence; give audit.New a loss of single samples: %w", err))
+				}
+				return cause.In("audit", fmt.Errorf("the loss fails on the probes; its labels are %s, Probes.Targets and then Probes.Labels, one sample at a time: %w", shapesOf(o.whole(e).labels), err))
 			}
 			if math.IsNaN(loss) || math.IsInf(loss, 0) {
 				return fmt.Errorf("audit: the loss at probe %d moved by %s is %g; has training diverged, or does the loss take states that %s makes?", i, element.Name(), loss, o.group.Name)
@@ -186,13 +191,21 @@ func (a *Auditor) checkLoss(ctx context.Context, o *orbit) error {
 	for i := range o.batchSize {
 		gradient, err := a.gradient(ctx, o, 0, i)
 		if err != nil {
-			return fmt.Errorf("audit: %w", err)
+			return cause.In("audit", err)
 		}
 		if floats.Norm(gradient, 2) > 0 {
 			return nil
 		}
 	}
-	return errors.New("audit: the gradient of the loss is zero at every sample of a batch, so that there is no influence: does the loss of a single sample depend on the model's output, and this on trainable parameters?")
+	return errors.New("audit: the gradient of the loss is zero at every sample of a batch, so that there is no influence: does the loss of a single sample depend on the model's output, and this on trainable parameters? Where it compares samples, as contrastive losses do, give audit.New a loss of single samples")
+}
+
+func shapesOf(all []*tensors.Tensor) string {
+	var words []string
+	for _, t := range all {
+		words = append(words, t.Shape().String())
+	}
+	return strings.Join(words, ", ")
 }
 
 // batchLoss is that of the first batch, unmoved.
@@ -203,7 +216,7 @@ func (a *Auditor) batchLoss(o *orbit) (loss float64, err error) {
 	}
 	defer batch.freeAfter(&err)
 	if loss, err = a.network.With(batch.further...).Loss(batch.x, batch.labels...); err != nil {
-		return 0, fmt.Errorf("audit: the loss of a batch fails: %w", err)
+		return 0, cause.In("audit", fmt.Errorf("the loss of a batch fails: %w", err))
 	}
 	return loss, nil
 }
@@ -212,11 +225,11 @@ func (a *Auditor) batchLoss(o *orbit) (loss float64, err error) {
 func (a *Auditor) evaluate(all states) ([]float64, error) {
 	output, err := a.network.With(all.further...).Predict(all.x)
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, cause.In("audit", err)
 	}
 	values, err := solver.Values(output)
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, cause.In("audit", err)
 	}
 	return values, nil
 }
@@ -254,7 +267,7 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 	for range 2 { // compiling is not counted
 		start := time.Now()
 		if err := eta.Apply(image, v); err != nil {
-			return c, fmt.Errorf("audit: %w", err)
+			return c, cause.In("audit", err)
 		}
 		took = time.Since(start)
 	}

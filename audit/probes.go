@@ -18,6 +18,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/rs/zerolog"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
 )
@@ -145,7 +146,7 @@ func (g groupProbes) hashValues(digest io.Writer) error {
 	for _, t := range slices.Concat([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further, g.probes.Labels) {
 		fmt.Fprintln(digest, g.group.Name, t.Shape())
 		if err := t.ConstBytes(func(data []byte) { _, _ = digest.Write(data) }); err != nil {
-			return fmt.Errorf("audit: reading the probes: %w", err)
+			return cause.In("audit", fmt.Errorf("reading the probes: %w", err))
 		}
 	}
 	return nil
@@ -182,7 +183,7 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	dimensions := probes.Inputs.Shape().Dimensions
 	elements, err := group.Elements(dimensions[1], dimensions[2])
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, cause.In("audit", err)
 	}
 	for _, element := range elements {
 		if !utf8.ValidString(element.Name()) {
@@ -219,15 +220,15 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	}
 	actOnInputs, err := images(orbits.Element.Apply, field)
 	if err != nil {
-		return o, fmt.Errorf("audit: %w", err)
+		return o, cause.In("audit", err)
 	}
 	defer actOnInputs.Finalize()
 	if o.act, err = images(orbits.Element.ApplyOutput, output); err != nil {
-		return o, fmt.Errorf("audit: %w", err)
+		return o, cause.In("audit", err)
 	}
 	inputs, err := solver.ConvertDType(probes.Inputs, dtype)
 	if err != nil {
-		return o, fmt.Errorf("audit: probes: %w", err)
+		return o, cause.In("audit", fmt.Errorf("probes: %w", err))
 	}
 	defer func() { err = errors.Join(err, freeAll(inputs)) }()
 	if o.inputs, err = o.move(actOnInputs, inputs); err != nil {
@@ -235,7 +236,7 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	}
 	targets, err := follow(probes.Targets, dtype)
 	if err != nil {
-		return o, fmt.Errorf("audit: targets: %w", err)
+		return o, cause.In("audit", fmt.Errorf("targets: %w", err))
 	}
 	o.further, o.labels = make([][]*tensors.Tensor, len(elements)), make([][]*tensors.Tensor, len(elements))
 	for _, c := range probes.companions() {
@@ -266,7 +267,7 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	units := unitsOfProbes(all, output)
 	o.warnOfZeros(all, units, output, log)
 	if o.units, err = solver.ConvertDType(tensors.FromFlatDataAndDimensions(units, len(units)), dtype); err != nil {
-		return o, fmt.Errorf("audit: %w", err)
+		return o, cause.In("audit", err)
 	}
 	return o, o.warn(log)
 }
@@ -309,7 +310,7 @@ func (o *orbit) move(act *graph.Exec, states *tensors.Tensor) (moved []*tensors.
 		err = panicked
 	}
 	if err != nil {
-		return nil, fmt.Errorf("audit: group %s: %w", o.group.Name, err)
+		return nil, cause.In("audit", fmt.Errorf("group %s: %w", o.group.Name, err))
 	}
 	return moved, nil
 }
@@ -319,7 +320,7 @@ func (o *orbit) move(act *graph.Exec, states *tensors.Tensor) (moved []*tensors.
 func (o *orbit) accompany(backend compute.Backend, c companion, states *tensors.Tensor, field orbits.Field, dtype dtypes.DType) (moved []*tensors.Tensor, err error) {
 	own, err := follow(c.tensor, dtype)
 	if err != nil {
-		return nil, fmt.Errorf("audit: %s: %w", c.name, err)
+		return nil, cause.In("audit", fmt.Errorf("%s: %w", c.name, err))
 	}
 	if !c.movesWith(states) {
 		return slices.Repeat([]*tensors.Tensor{own}, len(o.elements)), nil
@@ -351,7 +352,7 @@ func (o *orbit) accompany(backend compute.Backend, c companion, states *tensors.
 		return images
 	})
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, cause.In("audit", err)
 	}
 	defer act.Finalize()
 	return o.move(act, own)
@@ -411,7 +412,7 @@ func (s states) copies(of func(*tensors.Tensor) (*tensors.Tensor, error)) (state
 	for _, t := range s.all() {
 		c, err := of(t)
 		if err != nil {
-			return states{}, errors.Join(fmt.Errorf("audit: %w", err), freeAll(copied...))
+			return states{}, errors.Join(cause.In("audit", err), freeAll(copied...))
 		}
 		copied = append(copied, c)
 	}

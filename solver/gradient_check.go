@@ -2,7 +2,9 @@ package solver
 
 import (
 	"cmp"
+	"fmt"
 	"math"
+	"slices"
 	"sort"
 
 	"github.com/gomlx/compute/dtypes"
@@ -10,7 +12,9 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/support/exceptions"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver/forward"
 )
 
@@ -25,7 +29,7 @@ type GradientReport struct {
 func (r GradientReport) OK() bool { return r.Error <= r.Limit }
 
 // CheckGradient tests the gradient of the model on a batch x, float32 or float64, for the price of two products. If it fails, the
-// model is cut after ever other operations, by bisection, to find the first whose gradient is wrong. Reverse mode is known to be
+// model is cut after some of its operations, by bisection, to find the first whose gradient is wrong. Reverse mode is known to be
 // wrong, without any error, for convolutions with an even kernel in GoMLX v0.28 whose input depends on parameters.
 //
 // With training the model is built as in training. Its running averages and random state in the network's copy then change: use a
@@ -49,22 +53,53 @@ func (n *Network) CheckGradient(x *tensors.Tensor, training bool) (GradientRepor
 	return report, err
 }
 
+// TrainsAsItEvaluates reports whether the model is the same graph in training as in evaluation, on a batch like x: without dropout
+// or batch statistics, for instance. Nothing is compiled.
+func (n *Network) TrainsAsItEvaluates(x *tensors.Tensor) (same bool, err error) {
+	var printed [2][]string
+	for i, training := range []bool{false, true} {
+		if err := n.trace(x, training, func(output *graph.Node) {
+			for _, node := range ancestors(output) {
+				printed[i] = append(printed[i], node.String())
+			}
+		}); err != nil {
+			return false, err
+		}
+	}
+	return slices.Equal(printed[0], printed[1]), nil
+}
+
 // StoppedGradients says how far the gradient of the model in training differs from the derivative of what it computes, because of
 // StopGradient: ||J v - J' v|| / ||J' v|| for a v without structure, J' passing through them; and where they are. That is as it should
 // be where the model means it. The network's copy changes as it does in CheckGradient.
 func (n *Network) StoppedGradients(x *tensors.Tensor) (share float64, places []string, err error) {
+	err = n.trace(x, true, func(output *graph.Node) { places = n.stops(output) })
+	if err != nil || len(places) == 0 {
+		return 0, nil, err
+	}
 	share, err = n.number(x, true, func(output *graph.Node) *graph.Node {
-		places = n.stops(output)
 		parameters := n.parametersIn(output.Graph())
-		if len(places) == 0 {
-			return graph.ScalarZero(output.Graph(), n.dtype)
-		}
 		v := waves(parameters, 0)
 		through := forward.JVPThroughStops([]*graph.Node{output}, parameters, v)
 		difference := graph.Sub(through[0], forward.JVP([]*graph.Node{output}, parameters, v)[0])
 		return ratio(norm([]*graph.Node{difference}), norm(through))
 	})
 	return share, places, err
+}
+
+// trace builds the model for a batch like x and its further inputs, to be looked at, not run.
+func (n *Network) trace(x *tensors.Tensor, training bool, look func(output *graph.Node)) error {
+	g := graph.NewGraph(n.backend, "trace")
+	defer g.Finalize()
+	err := exceptions.TryCatch[error](func() {
+		n.store.SetTraining(g, training)
+		inputs := []*graph.Node{graph.Parameter(g, "x", shapes.Make(n.dtype, x.Shape().Dimensions...))}
+		for i, further := range n.further {
+			inputs = append(inputs, graph.Parameter(g, fmt.Sprint("further", i), further.Shape()))
+		}
+		look(n.build(n.store.RootScope(), inputs))
+	})
+	return cause.In("solver", cause.Of(err))
 }
 
 // number builds the model on a batch of float32 or float64, and a program of its output whose result is a scalar, and runs it once.

@@ -36,12 +36,18 @@ func (n *Network) describe(node *graph.Node) GradientFault {
 		node = node.Inputs()[0]
 	}
 	fault := GradientFault{Operation: node.Type().String(), Layer: n.place(node)}
+	operation := node.Type()
 	switch {
 	case node.CustomGradient() != nil:
 		fault.Operation = "a custom gradient"
 		fault.Advice = "it differs from the derivative on purpose, and influence needs the derivative: set custom gradients in training only (scope.IsTraining), or audit a function without them"
-	case node.Type() == graph.NodeTypeConvGeneral && hasEvenKernel(node):
-		fault.Advice = "GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"
+	case operation == graph.NodeTypeConvGeneral && hasEvenKernel(node):
+		fault.Advice = "GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one (ConcatPool): use an odd one"
+	case (operation == graph.NodeTypeMul || operation == graph.NodeTypeDiv) && node.DType().IsComplex():
+		fault.Operation = "the product of complex numbers (" + fault.Operation + ")"
+		fault.Advice = "GoMLX v0.28 leaves the conjugate out of its gradient: compute with real and imaginary parts (Real, Imag, Complex)"
+	case operation == graph.NodeTypeGather && n.backend.String() == "go":
+		fault.Advice = "the gradient of Gather, which interpolation uses, is wrong on GoMLX's Go backend and right on XLA: train and audit on that"
 	}
 	return fault
 }

@@ -4,11 +4,24 @@
 // user holds puts its own in their place with In, and a program, which has no packages, shows an error as Plain.
 package cause
 
-import "regexp"
+import (
+	"fmt"
+	"regexp"
+)
+
+// notImplemented matches what GoMLX says of an operation that a backend lacks.
+var notImplemented = regexp.MustCompile(`op "([^"]+)" not implemented in the "([^"]+)" backend`)
 
 // Of is the innermost error that the Cause methods of GoMLX's errors lead to: GoMLX's own words name programs and datasets that a
 // user knows nothing of, and call every failure of a training one to read its dataset.
 func Of(err error) error {
+	if found := notImplemented.FindStringSubmatch(fmt.Sprint(err)); found != nil {
+		words := fmt.Sprintf("GoMLX's backend %s does not implement the operation %s", found[2], found[1])
+		if found[2] == "go" {
+			words += "; use XLA"
+		}
+		return Say(words, err)
+	}
 	for {
 		wrapped, ok := err.(interface{ Cause() error })
 		if !ok {
