@@ -1,9 +1,9 @@
 package audit
 
 import (
-	"fmt"
-
 	"github.com/gomlx/compute"
+
+	"github.com/symaudit/symaudit/internal/cause"
 )
 
 // own returns the backend that audits run on: the training's, or in the place of GoMLX's Go backend one of the same kind that
@@ -16,7 +16,7 @@ func own(training compute.Backend) (backend compute.Backend, free func(), err er
 	}
 	backend, err = compute.NewWithConfig("go:ops_sequential")
 	if err != nil {
-		return nil, nil, fmt.Errorf("audit: %w", err)
+		return nil, nil, cause.In("audit", err)
 	}
 	return backend, backend.Finalize, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/support/exceptions"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
 )
 
@@ -18,7 +19,7 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) (rows []ErrorRow, outputs i
 	for i, input := range o.inputs {
 		output, err := a.network.With(o.further...).Predict(input)
 		if err != nil {
-			return nil, 0, fmt.Errorf("audit: %w", err)
+			return nil, 0, cause.In("audit", err)
 		}
 		predictions = append(predictions, output)
 		switch shape := output.Shape(); {
@@ -84,7 +85,7 @@ func (a *Auditor) targetErrors(o *orbit, e int, prediction *tensors.Tensor) ([]f
 	for i := range values {
 		var err error
 		if values[i], err = a.loss(o, e, i); err != nil {
-			return nil, fmt.Errorf("audit: %w", err)
+			return nil, cause.In("audit", err)
 		}
 	}
 	return values, nil
@@ -109,11 +110,11 @@ func (a *Auditor) compare(o *orbit, target, prediction *tensors.Tensor) ([]float
 	var outputs []*tensors.Tensor
 	err := exceptions.TryCatch[error](func() { outputs = a.distance.MustCall(args...) })
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, cause.In("audit", err)
 	}
 	values, err := solver.Values(outputs[0])
 	if err != nil {
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, cause.In("audit", err)
 	}
 	return values, nil
 }
@@ -127,7 +128,7 @@ func freeAll(all ...*tensors.Tensor) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("audit: %w", err)
+		return cause.In("audit", err)
 	}
 	return nil
 }

@@ -100,10 +100,10 @@ func TestAModelThatTakesAnotherNumberOfInputs(t *testing.T) {
 	fn := smallUNet.Fn()
 	p := probes(2, 0)
 	p.Further = []*tensors.Tensor{tensors.FromValue([]float64{1, 2})}
-	trainer := trained(t, backendtest.Go(t), fn)
-	auditor, err := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).Done()
-	require.NoError(t, err)
-	defer auditor.Close()
-	_, err = auditor.Preflight(context.Background())
-	require.ErrorContains(t, err, "the model takes 1 inputs and was given 2")
+	from := source{backendtest.Go(t), model.NewStore()}
+	_, err := audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).Done()
+	require.EqualError(t, err, "audit: the number of inputs that the model takes is 1, and that of the probes of group d4 is 2, the states and 1 in Probes.Further; give there all that the model takes beside the states, in order")
+	two := func(_ *model.Scope, x, length *graph.Node) *graph.Node { return graph.Mul(x, length) }
+	_, err = audit.New(from, two, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).Done()
+	require.ErrorContains(t, err, "takes is 2, and that of the probes of group d4 is 1, the states and 0 in Probes.Further")
 }
