@@ -395,6 +395,7 @@ func TestBuilderRefuses(t *testing.T) {
 	oblong := probes(2, 0)
 	oblong.Inputs = tensors.FromFlatDataAndDimensions(flow(1, 2), 2, grid/2, 2*grid, 4)
 	oblong.Targets = oblong.Inputs
+	scalar := orbits.Field{Channels: []string{"a", "b", "c", "d"}}
 	shapes := probes(2, 0)
 	shapes.Targets = batch(flow(1, 3))
 	for name, test := range map[string]struct {
@@ -409,11 +410,14 @@ func TestBuilderRefuses(t *testing.T) {
 		"oblong":        {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.Translations(4), oblong), "needs a stride of at least 0.01 and less than 4 pixels on a 4x16 grid, got 4"},
 		"shapes":        {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), shapes), "both must be the same"},
 		"channels":      {audit.New(from, fn, nil).WithField(orbits.Field{Channels: []string{"u"}}).WithGroup(orbits.D4(), probes(2, 0)), "have 4 channels, the field has 1"},
-		"tolerance":     {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithTolerance(2), "tolerance is ±2 on a cosine"},
+		"tolerance":     {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithTolerance(2), "audit: WithTolerance is 2, the half-width of a cosine's interval, and a cosine lies between -1 and 1"},
 		"batch size":    {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(4, 3)), "a batch size of 3 does not divide 4 probes"},
 		"twice":         {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithGroup(orbits.D4(), probes(2, 0)), `group "d4" was added twice`},
-		"lambda":        {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithLambda(0), "lambda is 0; it must be positive"},
-		"dtype":         {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithDType(dtypes.Int32), "only float32 and float64"},
+		"lambda":        {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithLambda(0), "audit: WithLambda is 0; it must be positive and finite"},
+		"no tolerance":  {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithTolerance(math.NaN()), "audit: WithTolerance is NaN; it must be positive, or 0 for the estimator's default"},
+		"boosts":        {audit.New(from, fn, nil).WithField(scalar).WithGroup(orbits.Boosts(1, orbits.Vector{X: 1}), probes(2, 0)), "audit: group boosts: element boost(0,1) adds to the momentum and the energy of a flow, and the field does not say which channels these are; declare them (Field.Conserved"},
+		"idle factor":   {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.Product(orbits.D4(), orbits.C4()), probes(2, 0)), "audit: group d4*c4: c4 adds no element to d4; leave it out"},
+		"dtype":         {audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithDType(dtypes.Int32), "audit: WithDType is int32; use float32 or float64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := test.builder.Done()

@@ -7,6 +7,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -271,6 +272,16 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		if err := g.probes.validate(b.field, output, b.invariant); err != nil {
 			return nil, err
 		}
+		grid := g.probes.Inputs.Shape().Dimensions[1:3]
+		if err := g.group.Check(b.field, grid[0], grid[1]); err != nil {
+			return nil, cause.In("audit", err)
+		}
+		if b.invariant {
+			continue
+		}
+		if err := g.group.Check(output, grid[0], grid[1]); err != nil {
+			return nil, cause.Say("audit: the output's field: "+cause.Plain(err), err)
+		}
 	}
 	backend, free, err := own(b.source.Backend())
 	if err != nil {
@@ -292,6 +303,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		}
 		a.orbits = append(a.orbits, o)
 	}
+	a.warnOfCost()
 	if a.probeHash, err = hashProbes(b.groups); err != nil {
 		return nil, err
 	}
@@ -345,7 +357,13 @@ type SettingError struct {
 	Fault   string // what is wrong with it and what would be right: "is 0; it must be positive"
 }
 
-func (e *SettingError) Error() string { return "audit: " + e.Setting + " " + e.Fault }
+func (e *SettingError) Error() string { return "audit: " + methods[e.Setting] + " " + e.Fault }
+
+// methods of a Builder that set what a SettingError names.
+var methods = map[string]string{
+	"dtype": "WithDType", "estimator": "WithEstimator", "lambda": "WithLambda", "relative_lambda": "WithRelativeLambda", "metric": "WithMetric",
+	"tolerance": "WithTolerance", "max_products": "WithMaxProducts", "max_seconds": "WithMaxTime", "max_bytes": "WithMaxBytes",
+}
 
 // Check reports the first setting of the solves that cannot work, as a *SettingError. Done does so too, and checks the rest.
 func (b *Builder) Check() error {
@@ -361,7 +379,7 @@ func (b *Builder) Check() error {
 	}
 	for i, lambda := range b.damping.values {
 		if !(lambda > 0) || math.IsInf(lambda, 0) {
-			return fault(name, "is %g; it must be positive", lambda)
+			return fault(name, "is %g; it must be positive and finite", lambda)
 		}
 		if b.damping.relative && lambda < leastRelative {
 			return fault(name, "is %g; it must be at least %g, the rounding of float64", lambda, leastRelative)
@@ -373,20 +391,22 @@ func (b *Builder) Check() error {
 	s := b.solve
 	metrics, estimators := []Metric{NTK, GGN, Fisher, Identity}, []Estimator{Block, CGResidual, Subspace}
 	switch {
+	case b.dtype != dtypes.InvalidDType && b.dtype != dtypes.Float32 && b.dtype != dtypes.Float64:
+		return fault("dtype", "is %s; use float32 or float64", strings.ToLower(b.dtype.String()))
 	case !slices.Contains(metrics, b.metric):
-		return fault("metric", "is %q; use one of %s", b.metric, metrics)
+		return fault("metric", "is %q; use ntk, ggn, fisher or identity", b.metric)
 	case !slices.Contains(estimators, b.estimator):
-		return fault("estimator", "is %q; use one of %s", b.estimator, estimators)
+		return fault("estimator", "is %q; use block, cg-residual or subspace", b.estimator)
 	case b.estimator == Block && s.Tolerance >= 1:
-		return fault("tolerance", "is ±%g on a cosine, which lies between -1 and 1; use 0.02, say", s.Tolerance)
+		return fault("tolerance", "is %g, the half-width of a cosine's interval, and a cosine lies between -1 and 1; use 0.02, for instance", s.Tolerance)
 	case !(s.Tolerance >= 0) || math.IsInf(s.Tolerance, 0):
-		return fault("tolerance", "is %g; it must be positive (0: the estimator's default)", s.Tolerance)
+		return fault("tolerance", "is %g; it must be positive, or 0 for the estimator's default", s.Tolerance)
 	case s.MaxProducts < 0:
-		return fault("max_products", "is %d; it must not be negative (0: no limit)", s.MaxProducts)
+		return fault("max_products", "is %d; it must be positive, or 0 for no limit", s.MaxProducts)
 	case s.MaxTime < 0:
-		return fault("max_seconds", "is %g; it must not be negative (0: no limit)", s.MaxTime.Seconds())
+		return fault("max_seconds", "is %g seconds; it must be positive, or 0 for no limit", s.MaxTime.Seconds())
 	case s.MaxBytes < 0:
-		return fault("max_bytes", "is %d; it must not be negative (0: 4 GiB)", s.MaxBytes)
+		return fault("max_bytes", "is %d; it must be positive, or 0 for 4 GiB", s.MaxBytes)
 	}
 	return nil
 }

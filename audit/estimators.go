@@ -138,7 +138,7 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 	for l := range p.lambdas {
 		statistics = append(statistics, forms.Statistics(l))
 	}
-	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Int64("bytes", forms.Bytes).Int("sketch_rank", forms.SketchRank).
+	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Float64("mib", mib(forms.Bytes)).Int("sketch_rank", forms.SketchRank).
 		Float64("half_width", forms.HalfWidth(0)).Str("status", string(statistics[0].Status)).Msg("solved")
 	return forms, statistics, nil
 }
@@ -147,11 +147,13 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 func (a *Auditor) fits(p problem, vectors int) error {
 	const double = 8 // bytes
 	if need := double * int64(vectors) * int64(p.eta.Dim()); need > a.config.solve.MaxBytes {
-		return fmt.Errorf("estimator %s holds %d MiB of vectors for %d gradients, and the limit is %d MiB; raise it (WithMaxBytes), use fewer probes, or estimator %s, which solves in parts",
-			a.config.estimator, need>>20, p.count, a.config.solve.MaxBytes>>20, Block)
+		return &SettingError{"max_bytes", fmt.Sprintf("allows %.3g MiB, and estimator %s holds %.3g MiB of vectors for %d gradients; raise it, use fewer probes, or estimator %s, which solves in parts",
+			mib(a.config.solve.MaxBytes), a.config.estimator, mib(need), p.count, Block)}
 	}
 	return nil
 }
+
+func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 func (a *Auditor) conjugateGradients(ctx context.Context, p problem) (estimate, []solver.Statistics, error) {
 	if err := a.fits(p, 6*p.count); err != nil { // gradients, solutions, residuals, directions, their images
@@ -165,7 +167,7 @@ func (a *Auditor) conjugateGradients(ctx context.Context, p problem) (estimate, 
 	var statistics []solver.Statistics
 	for _, lambda := range p.lambdas {
 		solution, err := solver.ConjugateGradient(ctx, p.eta, lambda, gradients,
-			solver.Options{Tolerance: a.config.solve.Tolerance, MaxProducts: a.config.solve.MaxProducts})
+			solver.Options{Tolerance: a.config.solve.Tolerance, MaxProducts: a.config.solve.MaxProducts, Roundoff: roundoff(a.network.DType())})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -226,10 +228,10 @@ func (a *Auditor) checkConvex(b states) error {
 	const steps = 30 // of the loss alone
 	smallest, largest, err := a.network.With(b.further...).LossCurvature(b.x, steps, b.labels...)
 	if err != nil {
-		return cause.In("audit", fmt.Errorf("the curvature of the loss in the model's outputs: %w", err))
+		return cause.Say("audit: the curvature of the loss in the model's outputs: "+cause.Plain(err), err)
 	}
 	if rounding := 1e3 * roundoff(a.network.DType()); smallest < -rounding*math.Abs(largest) {
-		return fmt.Errorf("audit: the loss is not convex in the model's outputs: its second derivatives there have an eigenvalue of %.2g or below, beside %.2g, so that the metric ggn is not positive and would certify nothing; use metric ntk or fisher", smallest, largest)
+		return &SettingError{"metric", fmt.Sprintf("is ggn, which needs a loss that is convex in the model's outputs, and the second derivatives of this one have an eigenvalue of %.2g or below, beside %.2g; use ntk or fisher", smallest, largest)}
 	}
 	return nil
 }
@@ -248,7 +250,7 @@ func (a *Auditor) largestEigenvalue(eta solver.Operator) (largest float64, produ
 	}
 	largest, products, err = solver.LargestEigenvalue(eta, lambdaSteps, lambdaSeed)
 	if err != nil {
-		return 0, 0, cause.In("audit", err)
+		return 0, 0, err
 	}
 	return largest, products, nil
 }
@@ -266,7 +268,7 @@ func (d damping) lambdas(largest float64) ([]float64, error) {
 		return values, nil
 	}
 	if !(largest > 0) {
-		return nil, fmt.Errorf("audit: the largest eigenvalue of the metric is %g, so lambda cannot be a multiple of it; does the output depend on trainable parameters?", largest)
+		return nil, fmt.Errorf("the largest eigenvalue of the metric is %g, so lambda cannot be a multiple of it; does the output depend on trainable parameters?", largest)
 	}
 	floats.Scale(largest, values)
 	return values, nil

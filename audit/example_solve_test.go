@@ -177,7 +177,7 @@ func ExampleBuilder_WithRecycling() {
 // At debug level the log tells how each solve went. Here without what differs from machine to machine.
 func ExampleBuilder_WithLogger() {
 	log := zerolog.New(zerolog.ConsoleWriter{
-		Out: os.Stdout, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}, FieldsExclude: []string{"took", "half_width", "bytes"},
+		Out: os.Stdout, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}, FieldsExclude: []string{"took", "half_width", "mib"},
 	})
 	recordsOf(audit.New(newModel(slopes, waves(1)), slopes, nil).WithField(temperature).WithGroup(orbits.C4(), waves(1)).WithLogger(log))
 	// Output:
@@ -207,6 +207,6 @@ func ExampleBuilder_Check() {
 	fmt.Println(builder.WithRelativeLambda(0.01).Check())
 	// Output:
 	// relative_lambda
-	// audit: relative_lambda is -1; it must be positive
+	// audit: WithRelativeLambda is -1; it must be positive and finite
 	// <nil>
 }

@@ -32,8 +32,8 @@ func (a *Auditor) checkGradient() (err error) {
 	}
 	if a.config.dtype == dtypes.Float32 {
 		single := report
-		if err := a.alone(dtypes.Float64, batch, func(double *solver.Network, x *tensors.Tensor) error {
-			if inDouble, err := double.CheckGradient(x, false); err == nil { // else it does not follow the dtype
+		if err := a.alone(dtypes.Float64, batch, func(double *solver.Network, s states) error {
+			if inDouble, err := double.CheckGradient(s.x, false); err == nil { // else it does not follow the dtype
 				report = inDouble
 			}
 			return nil
@@ -67,26 +67,6 @@ func (a *Auditor) gradientBatch() (states, error) {
 	return o.states(len(o.elements)-1, 0, o.batchSize)
 }
 
-// alone makes a network for a check, which may change its copy of the weights, and gives it the batch in its precision. In double
-// precision a fault shows in a path that contributes little, as those before a last layer that began at zero, which in single
-// precision is less than what rounding explains; and numbers near the limits of single precision do not look like a fault.
-func (a *Auditor) alone(dtype dtypes.DType, batch states, check func(*solver.Network, *tensors.Tensor) error) (err error) {
-	network, err := a.newNetwork(dtype)
-	if err != nil {
-		return err
-	}
-	defer network.Close()
-	if err := network.Load(a.config.source.Store()); err != nil {
-		return cause.In("audit", err)
-	}
-	converted, err := batch.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return follow(t, dtype) })
-	if err != nil {
-		return err
-	}
-	defer converted.freeAfter(&err)
-	return check(network.With(converted.further...), converted.x)
-}
-
 // checkTraining looks at the gradient in training mode, which is another than that of audits where the model has parts that differ:
 // batch statistics, dropout. What cannot be checked there, an operation without a forward derivative for instance, is no fault.
 func (a *Auditor) checkTraining() (err error) {
@@ -100,11 +80,11 @@ func (a *Auditor) checkTraining() (err error) {
 	defer batch.freeAfter(&err)
 	for _, dtype := range []dtypes.DType{dtypes.Float64, dtypes.Float32} {
 		looked := false
-		err := a.alone(dtype, batch, func(network *solver.Network, x *tensors.Tensor) error {
+		err := a.alone(dtype, batch, func(network *solver.Network, s states) error {
 			var report solver.GradientReport
-			same, err := network.TrainsAsItEvaluates(x)
+			same, err := network.TrainsAsItEvaluates(s.x)
 			if err == nil && !same {
-				report, err = network.CheckGradient(x, true)
+				report, err = network.CheckGradient(s.x, true)
 			}
 			if looked = err == nil && !math.IsNaN(report.Error); !looked {
 				a.config.log.Debug().Err(err).Str("dtype", dtype.String()).Msg("the gradient in training mode cannot be checked")
@@ -113,7 +93,7 @@ func (a *Auditor) checkTraining() (err error) {
 			if !report.OK() {
 				return fmt.Errorf("audit: the model's gradient in training mode is wrong (adjoint error %.2g, rounding explains %.0e): %s", report.Error, report.Limit, where(report.Fault))
 			}
-			return a.checkStops(network, x)
+			return a.checkStops(network, s.x)
 		})
 		if err != nil || looked {
 			return err

@@ -28,6 +28,12 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 		return found, err
 	}
 	defer batched.freeAfter(&err)
+	defer func() {
+		if err != nil {
+			err = a.explained(err, batched)
+			err = cause.Say(fmt.Sprintf("audit: group %s, batch %d: %s", o.group.Name, batch, cause.Plain(err)), err)
+		}
+	}()
 	if err := a.checkConvex(batched); err != nil {
 		return found, err
 	}
@@ -42,12 +48,15 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 	}
 	lambdas, err := a.config.damping.lambdas(largest)
 	if err != nil {
+		if held, failed := a.doubleHolds(batched, multiplies); failed != nil || held {
+			err = orBetter(failed, "products with the metric vanish in float32")
+		}
 		return found, err
 	}
 	count := len(o.elements) * o.batchSize
 	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, o.sketch(batch), count, o.batchSize, gradient})
 	if err != nil {
-		return found, cause.In("audit", fmt.Errorf("group %s, batch %d: %w", o.group.Name, batch, err))
+		return found, err
 	}
 	scaleName := "mean"
 	if a.config.sum {
@@ -61,6 +70,10 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 		}
 		row.set(s)
 		row.LambdaMax = largest
+		if s.Status == solver.Indefinite {
+			why := *s.Explanation + ": " + a.indefinite()
+			row.Explanation = &why
+		}
 		if l == 0 { // the others are by-products
 			row.SetupProducts, row.Seconds = setup+s.SetupProducts, time.Since(start).Seconds()
 		}
@@ -86,6 +99,9 @@ func (a *Auditor) gradient(ctx context.Context, o *orbit, batch, i int) (row []f
 		return nil, err
 	}
 	if norm := floats.Norm(row, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
+		if held, err := a.doubleHolds(one, descends); err != nil || held {
+			return nil, orBetter(err, fmt.Sprintf("the loss at sample %d moved by %s, or its gradient, overflows in float32", sample, o.elements[e].Name()))
+		}
 		return nil, fmt.Errorf("the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
 	}
 	return row, nil

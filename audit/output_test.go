@@ -181,7 +181,7 @@ func TestOutputFieldRefuses(t *testing.T) {
 		"field":      {builder(vorticity).WithOutputField(orbits.Field{}), "a field needs at least one channel"},
 		"invariant":  {builder(vorticity).WithOutputField(vorticityField).WithInvariantOutput(), "the output is declared invariant and of a field; use one of"},
 		"boost": {builder(vorticity).WithOutputField(vorticityField).WithGroup(orbits.Boosts(1, orbits.Vector{X: 1}), audit.Probes{Inputs: x, Targets: vorticity}),
-			"orbits: element boost(0,1) needs a field that declares its conserved variables"},
+			"audit: the output's field: group boosts: element boost(0,1) adds to the momentum and the energy of a flow"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := test.builder.Done()

@@ -8,6 +8,26 @@ import (
 	"github.com/symaudit/symaudit/orbits"
 )
 
+// manyGradients are those of an audit from which on its cost is said before there is one.
+const manyGradients = 2000
+
+// warnOfCost says what an audit of many gradients takes, and of which group most are.
+func (a *Auditor) warnOfCost() {
+	gradients, largest := 0, a.orbits[0]
+	for _, o := range a.orbits {
+		gradients += len(o.elements) * len(o.samples)
+		if len(o.elements)*len(o.samples) > len(largest.elements)*len(largest.samples) {
+			largest = o
+		}
+	}
+	if a.config.forward || gradients < manyGradients {
+		return
+	}
+	a.config.log.Warn().Int("gradients", gradients).Int("products_at_least", 2*gradients).
+		Str("group", largest.group.Name).Int("elements", len(largest.elements)).Int("probes", len(largest.samples)).
+		Msg("each audit will take very many gradients and products: use a group of fewer elements, with a larger stride for instance, or fewer probes")
+}
+
 // warn says of how many probes an audit can say little: those that no element changes, of which every model learns the same.
 func (o *orbit) warn(log zerolog.Logger) error {
 	all := make([][]float64, len(o.elements))

@@ -20,6 +20,8 @@ type Options struct {
 	Tolerance float64
 	// MaxProducts limits the products with the operator. Zero means 1000 for each right-hand side.
 	MaxProducts int64
+	// Roundoff is the unit roundoff of the products. Zero means float64's, 2^-53. It is for the explanation alone.
+	Roundoff float64
 	// Progress, when set, is called after each iteration with the right-hand sides still open and the products done.
 	Progress func(open int, products int64)
 }
@@ -159,7 +161,11 @@ func (cg *conjugateGradient) run(ctx context.Context, open []int) error {
 			floats.AddScaled(image.RawRowView(at), cg.lambda, block.RawRowView(at))
 			curvature := floats.Dot(block.RawRowView(at), image.RawRowView(at))
 			if !(curvature > 0) || math.IsInf(curvature, 0) {
-				return fmt.Errorf("solver: a direction has curvature %g after %d products; the metric's products are not finite or not positive: have the weights diverged, or is the gradient wrong (Network.CheckGradient)?", curvature, cg.products)
+				if math.IsNaN(curvature) || math.IsInf(curvature, 0) {
+					return ErrNotFinite
+				}
+				length := floats.Norm(block.RawRowView(at), 2)
+				return fmt.Errorf("%w: after %d products a direction has the curvature %.2g at lambda = %.2g", ErrIndefinite, cg.products, curvature/length/length, cg.lambda)
 			}
 			step := cg.squared[i] / curvature
 			floats.AddScaled(cg.x.RawRowView(i), step, block.RawRowView(at))
@@ -235,7 +241,7 @@ func (cg *conjugateGradient) solution(rhs *mat.Dense, open []int) *Solution {
 		s.Iterations = max(s.Iterations, cg.iterations[i])
 	}
 	if !s.Converged {
-		status, cause := Rounding, "rounding stops it there: use float64 or a larger lambda"
+		status, cause := Rounding, "rounding stops it there: use "+orDouble(cg.options.Roundoff)+"a larger lambda"
 		if cg.products+int64(len(open)) > cg.options.MaxProducts {
 			status, cause = ProductLimit, "the product limit was reached: raise it, or lambda"
 		}

@@ -200,7 +200,7 @@ func TestFormsAtTheirLimits(t *testing.T) {
 	}{
 		"products": {solver.FormOptions{Lambdas: []float64{1e-6}, MaxProducts: 40}, solver.ProductLimit, "the product limit was reached"},
 		"time":     {solver.FormOptions{Lambdas: []float64{1e-6}, MaxTime: 1}, solver.TimeLimit, "the time limit was reached"},
-		"memory":   {solver.FormOptions{Lambdas: []float64{1e-6}, MaxBytes: 8 * 200 * 60}, solver.MemoryLimit, "the memory limit of 96000 bytes"},
+		"memory":   {solver.FormOptions{Lambdas: []float64{1e-6}, MaxBytes: 8 * 200 * 60}, solver.MemoryLimit, "the memory limit of 0.0916 MiB"},
 		"rounding": {solver.FormOptions{Lambdas: []float64{1e-7}, Roundoff: 0x1p-24, Tolerance: 1e-2}, solver.Rounding, "nothing is certified at lambda = 1e-07: rounding in the products"},
 		"floor":    {solver.FormOptions{Lambdas: []float64{1e-5}, Roundoff: 0x1p-24, Tolerance: 1e-4}, solver.Rounding, "allows no narrower: use float64 or a larger lambda"},
 	} {
@@ -346,6 +346,28 @@ func TestAnAsymmetricOperatorIsNotCalledRounding(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, forms.Converged)
 	require.Contains(t, forms.Explanation(), "nothing is certified at lambda = 0.001: products with the metric are not symmetric")
+}
+
+// Neither rounding nor float64 has anything to do with it.
+func TestAnIndefiniteOperatorIsNotCalledRounding(t *testing.T) {
+	matrix := mat.NewSymDense(4, []float64{1, 0, 0, 0, 0, 0.1, 0, 0, 0, 0, 0.02, 0, 0, 0, 0, -0.3})
+	rhs := mat.NewDense(1, 4, []float64{1, 1, 1, 1})
+	for _, sketched := range []bool{false, true} {
+		options := solver.FormOptions{Lambdas: []float64{1e-2}}
+		if sketched {
+			var err error
+			options.Sketch, err = solver.NewSketch(2)
+			require.NoError(t, err)
+			_, err = solver.BilinearForms(context.Background(), &matrixOperator{matrix: matrix}, rhs, options)
+			require.NoError(t, err)
+		}
+		forms, err := solver.BilinearForms(context.Background(), &matrixOperator{matrix: matrix}, rhs, options)
+		require.NoError(t, err)
+		require.Equal(t, solver.Indefinite, forms.Statistics(0).Status)
+		require.Regexp(t, `^nothing is certified at lambda = 0.01: a product with the metric has the curvature -0\.\d+ where lambda_max is 1, and rounding explains 6e-15 of it`, forms.Explanation())
+		require.NotContains(t, forms.Explanation(), "float64")
+		require.Nil(t, forms.Statistics(0).MaxHalfWidth)
+	}
 }
 
 func TestAHopelessLambdaDoesNotSpoilTheOthers(t *testing.T) {

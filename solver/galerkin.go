@@ -2,7 +2,7 @@ package solver
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -203,7 +203,7 @@ func (f *galerkin) update() error {
 	f.errors.defect = max(f.errors.defect, mat.Norm(&skew, 2)/2)
 	values, vectors := eigen(symmetric(&t))
 	if values == nil {
-		return errors.New("solver: the eigenvalues of the projected metric are not found: are its products finite?")
+		return fmt.Errorf("%w: its projection has no eigenvalues", ErrNotFinite)
 	}
 	shift := f.errors.shift(f.smallest)
 	inside.Mul(f.c, f.a.T())
@@ -298,13 +298,24 @@ func (f *galerkin) next() (products, vectors int) {
 func (f *galerkin) rounding() *rounding { return &f.errors }
 
 func (f *galerkin) largest() float64 {
+	if values := f.eigenvalues(); values != nil {
+		return max(values[len(values)-1], 0)
+	}
+	return f.errors.scale
+}
+
+func (f *galerkin) lowest() float64 {
+	if values := f.eigenvalues(); values != nil {
+		return values[0]
+	}
+	return 0
+}
+
+func (f *galerkin) eigenvalues() []float64 {
 	var t mat.Dense
 	t.Mul(f.b, f.a.T())
 	values, _ := eigen(symmetric(&t))
-	if values == nil {
-		return f.errors.scale
-	}
-	return max(values[len(values)-1], 0)
+	return values
 }
 
 func (f *galerkin) solution() (column int, coordinates []float64) {

@@ -88,4 +88,8 @@ func addTo(m *mat.Dense, column int, part *mat.Dense) {
 
 func square(x float64) float64 { return x * x }
 
-var errNotFinite = errors.New("solver: a product with the metric is not finite: are the weights or the inputs finite?")
+// ErrNotFinite and ErrIndefinite are what is wrong with an operator whose products allow no solve at all.
+var (
+	ErrNotFinite  = errors.New("solver: a product with the metric is not finite")
+	ErrIndefinite = errors.New("solver: the metric is not positive semidefinite")
+)

@@ -2,6 +2,7 @@ package solver
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"gonum.org/v1/gonum/floats"
@@ -81,9 +82,24 @@ func (f *lanczosForms) span() [][]float64 { return f.lanczos.vectors }
 
 func (f *lanczosForms) rounding() *rounding { return &f.lanczos.rounding }
 
-// largest is the largest eigenvalue of the leading part of T, where it settles first.
+// largest is that of the leading part of T, where it settles first.
 func (f *lanczosForms) largest() float64 {
-	const enough = 200
+	if values := f.eigenvalues(200); values != nil {
+		return values[len(values)-1]
+	}
+	return f.lanczos.scale
+}
+
+func (f *lanczosForms) lowest() float64 {
+	if values := f.eigenvalues(math.MaxInt); values != nil {
+		return values[0]
+	}
+	return 0
+}
+
+// eigenvalues are those of the leading part of T with the first blocks that have enough vectors, ascending; nil where they are not
+// found.
+func (f *lanczosForms) eigenvalues(enough int) []float64 {
 	n, blocks := 0, 0
 	for blocks < len(f.diagonals) && (blocks == 0 || n < enough) {
 		n += f.diagonals[blocks].SymmetricDim()
@@ -107,9 +123,9 @@ func (f *lanczosForms) largest() float64 {
 	}
 	var eigen mat.EigenSym
 	if !eigen.Factorize(t, false) {
-		return f.lanczos.scale
+		return nil
 	}
-	return eigen.Values(nil)[n-1]
+	return eigen.Values(nil)
 }
 
 // solution takes residuals from the recurrence.

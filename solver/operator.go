@@ -60,7 +60,7 @@ func largestEigenvalue(op Operator, steps int, start []float64) (largest float64
 		products++
 		a := floats.Dot(w, v)
 		if math.IsNaN(a) || math.IsInf(a, 0) {
-			return 0, 0, errNotFinite
+			return 0, 0, ErrNotFinite
 		}
 		diagonal = append(diagonal, a)
 		floats.AddScaled(w, -a, v)

@@ -45,8 +45,9 @@ type process interface {
 	span() [][]float64
 	// rounding is that of the products so far.
 	rounding() *rounding
-	// largest is the largest eigenvalue of the operator in the space.
+	// largest and lowest are the extreme eigenvalues of the operator in the space.
 	largest() float64
+	lowest() float64
 	// solution is the approximate solution at the smallest lambda whose residual is largest, in B.
 	solution() (column int, coordinates []float64)
 	// projection is the leading part of B, [p, N], with V = a B the space, at most limit vectors of it, and their images
@@ -202,26 +203,33 @@ func (p *part) finished(k, n int, stalled bool) bool {
 	case widest <= p.options.Tolerance:
 	case !open || stalled || next == 0:
 		status = Rounding
-		why = fmt.Sprintf("rounding in the products, %.1g where lambda_max is %.2g, allows no narrower: use float64 or a larger lambda", rounding.norm(), rounding.scale)
+		why = fmt.Sprintf("rounding in the products, %.1g where lambda_max is %.2g, allows no narrower: use %sa larger lambda", rounding.norm(), rounding.scale, orDouble(p.options.Roundoff))
 	case p.limit > 0 && p.products+int64(next)+1 > p.limit:
 		status, why = ProductLimit, "the product limit was reached: raise it, lambda or the tolerance"
 	case !p.deadline.IsZero() && time.Now().After(p.deadline):
 		status, why = TimeLimit, "the time limit was reached: raise it, lambda or the tolerance"
 	case vectorBytes(k, n, len(p.process.span())+vectors) > p.options.MaxBytes:
-		status, why = MemoryLimit, fmt.Sprintf("the memory limit of %d bytes was reached: raise it, lambda or the tolerance", p.options.MaxBytes)
+		status, why = MemoryLimit, fmt.Sprintf("the memory limit of %.3g MiB was reached: raise it, lambda or the tolerance", float64(p.options.MaxBytes)/(1<<20))
 	default:
 		return false
 	}
 	p.endings = nil
+	negative := 0.0
+	if slices.ContainsFunc(p.bounds, func(b bounds) bool { return b.unreachable }) {
+		negative = p.process.lowest()
+	}
 	for l, b := range p.bounds {
 		width := p.halfWidth(l)
 		switch {
 		case b.unreachable && rounding.asymmetric():
-			p.endings = append(p.endings, ending{Asymmetric, fmt.Sprintf("nothing is certified at lambda = %.2g: products with the metric are not symmetric, by %.1g where lambda_max is %.2g; is the model's gradient right, and its evaluation free of chance? (audit.Auditor.Preflight)",
+			p.endings = append(p.endings, ending{Asymmetric, fmt.Sprintf("nothing is certified at lambda = %.2g: products with the metric are not symmetric, by %.1g where lambda_max is %.2g; is the model's gradient right, and its evaluation free of chance?",
 				b.lambda, rounding.defect, rounding.scale)})
+		case b.unreachable && negative < -rounding.norm():
+			p.endings = append(p.endings, ending{Indefinite, fmt.Sprintf("nothing is certified at lambda = %.2g: a product with the metric has the curvature %.2g where lambda_max is %.2g, and rounding explains %.1g of it: the metric is not positive semidefinite",
+				b.lambda, negative, rounding.scale, rounding.norm())})
 		case b.unreachable:
-			p.endings = append(p.endings, ending{Rounding, fmt.Sprintf("nothing is certified at lambda = %.2g: rounding in the products, %.1g where lambda_max is %.2g, is of its size; use float64 or lambda above %.1g",
-				b.lambda, rounding.norm(), rounding.scale, 100*rounding.norm())})
+			p.endings = append(p.endings, ending{Rounding, fmt.Sprintf("nothing is certified at lambda = %.2g: rounding in the products, %.1g where lambda_max is %.2g, is of its size; use %slambda above %.1g",
+				b.lambda, rounding.norm(), rounding.scale, orDouble(p.options.Roundoff), 100*rounding.norm())})
 		case width <= p.options.Tolerance:
 			p.endings = append(p.endings, ending{status: Converged})
 		default:
@@ -230,6 +238,14 @@ func (p *part) finished(k, n int, stalled bool) bool {
 		}
 	}
 	return true
+}
+
+// orDouble begins a remedy for rounding; products in float64 have no better precision to go to.
+func orDouble(roundoff float64) string {
+	if roundoff > 0x1p-53 {
+		return "float64 or "
+	}
+	return ""
 }
 
 // roundingDominates reports whether a lambda that is above the tolerance would stay so without a gap, and its gap is already
@@ -260,7 +276,7 @@ func (p *part) measureResidual(op Operator) error {
 	p.sides.write(solution, worst)
 	p.residual = floats.Distance(image, solution, 2)
 	if math.IsNaN(p.residual) {
-		return errNotFinite
+		return ErrNotFinite
 	}
 	return nil
 }

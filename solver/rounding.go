@@ -48,7 +48,7 @@ func (r *rounding) multiply(ctx context.Context, op Operator, dst, v [][]float64
 	}
 	for _, norm := range norms(dst) {
 		if math.IsNaN(norm) || math.IsInf(norm, 0) {
-			return errNotFinite
+			return ErrNotFinite
 		}
 		r.scale = max(r.scale, norm)
 	}

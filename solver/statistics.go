@@ -10,6 +10,7 @@ const (
 	MemoryLimit  Status = "memory limit"        // the limit on memory
 	Rounding     Status = "rounding"            // rounding of the products allows no better
 	Asymmetric   Status = "asymmetric products" // the operator is not symmetric: nothing is certified
+	Indefinite   Status = "negative curvature"  // the operator is not positive semidefinite: nothing is certified
 	Uncertified  Status = "not certified"       // the method has no measure of its own error, as SubspaceForms
 )
 

@@ -71,7 +71,7 @@ func subspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (fo
 	for _, lambda := range lambdas {
 		var factor mat.Cholesky
 		if !factor.Factorize(plus(t, lambda)) {
-			return nil, 0, 0, fmt.Errorf("solver: the metric is not positive definite at lambda = %g: rounding exceeds it, or the products are not finite", lambda)
+			return nil, 0, 0, fmt.Errorf("%w: not even with lambda = %g added to it", ErrIndefinite, lambda)
 		}
 		coordinates := mat.DenseCopyOf(along)
 		solve(coordinates, &factor)
