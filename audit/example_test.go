@@ -136,7 +136,29 @@ func ExampleProbes_further() {
 	}
 	// Output:
 	// coherence 1.00
-	// audit: Probes.Further[0] is (Float32)[3]; each further input must be [2, ...], one for each probe
+	// audit: Probes.Further[0] is (Float32)[3]; it must be [2, ...], one for each probe
+}
+
+// A model may return several outputs, take a spec, and draw random numbers in evaluation: one output is chosen, the spec given, and
+// the random numbers held fixed.
+func ExampleBuilder_WithOutput() {
+	withEnergy := func(scope *model.Scope, spec any, x *graph.Node) (state, energy *graph.Node) {
+		noise := graph.MulScalar(scope.RandomNormal(x.Graph(), x.Shape()), spec.(float64))
+		state = graph.Add(spreads(scope, x), noise)
+		return state, graph.ReduceMean(graph.Square(state), 1, 2)
+	}
+	loss := func(labels, predictions []*graph.Node) *graph.Node { // gets all outputs
+		return graph.Add(audit.Loss(labels, predictions), graph.ReduceAllMean(predictions[1]))
+	}
+	builder := audit.New(newModel(spreads, waves(1)), withEnergy, loss).WithField(temperature).WithGroup(orbits.D4(), waves(2))
+	_, err := builder.Done()
+	fmt.Println(err)
+	records := recordsOf(builder.WithOutput(0).WithSpec(1e-3).WithSeed(1))
+	fmt.Printf("coherence %.2f, and the noise does not turn: commutator error above 0: %t\n",
+		*records.Summary("d4").Median, *records.Summary("d4").MedianCommutatorError > 0)
+	// Output:
+	// audit: the model has 2 outputs; choose the one that is the state, from 0 (WithOutput)
+	// coherence 1.00, and the noise does not turn: commutator error above 0: true
 }
 
 // ProbeHash tells whether two audits were made on the same probes.
@@ -192,7 +214,7 @@ func ExampleAuditor_Preflight_faults() {
 	fmt.Println(regexp.MustCompile(` \(.*?\)|, off by [^;]*`).ReplaceAllString(wrong, "")) // without the sizes of the errors
 	// Output:
 	// audit: a sample's output changes by 0.49 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone
-	// audit: the model's gradient is wrong, and training and influence need a right one: ConvGeneral in layer /even/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one
+	// audit: the model's gradient is wrong, and training and influence need a right one: ConvGeneral in layer /even/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one
 }
 
 // The preflight asks the probes, here sound in a wind, which channels are a vector.

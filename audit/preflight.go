@@ -162,7 +162,7 @@ func (a *Auditor) checkLoss(ctx context.Context, o *orbit) error {
 				if _, ofBatch := a.batchLoss(o); ofBatch == nil && o.batchSize > 1 {
 					return cause.In("audit", fmt.Errorf("the loss of a single sample fails, though that of a batch does not: a loss that compares samples, as a triplet loss does, gives none of them an influence; give audit.New a loss of single samples: %w", err))
 				}
-				return cause.In("audit", fmt.Errorf("the loss fails on the probes; its labels are %s, Probes.Targets and then Probes.Labels, one sample at a time: %w", shapesOf(o.whole(e).labels), err))
+				return fmt.Errorf("audit: the loss fails on the probes (%s); it gets Probes.Targets and then Probes.Labels, of one sample each, here %s, and the model's outputs", strings.TrimPrefix(cause.Plain(err), "runtime error: "), shapesOf(o.whole(e).labels))
 			}
 			if math.IsNaN(loss) || math.IsInf(loss, 0) {
 				return fmt.Errorf("audit: the loss at probe %d moved by %s is %g; has training diverged, or does the loss take states that %s makes?", i, element.Name(), loss, o.group.Name)

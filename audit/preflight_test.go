@@ -96,7 +96,7 @@ func TestPreflightRunsTheLoss(t *testing.T) {
 		}, "", ""},
 		"mask": {func(labels, predictions []*graph.Node) *graph.Node {
 			return graph.ReduceAllMean(graph.Mul(labels[1], graph.Square(graph.Sub(predictions[0], labels[0]))))
-		}, "the loss fails on the probes; it gets one label, the probe's target (Float32)[4, 8, 8, 4], and one output: solver: runtime error: index out of range [1] with length 1", ""},
+		}, "audit: the loss fails on the probes (index out of range [1] with length 1); it gets Probes.Targets and then Probes.Labels, of one sample each, here (Float32)[4, 8, 8, 4], and the model's outputs", ""},
 		"moved": {func(labels, predictions []*graph.Node) *graph.Node {
 			rising := graph.Sub(graph.Slice(labels[0], graph.AxisRange(), graph.AxisRange(0, 1), graph.AxisRange(0, 1)), graph.Slice(labels[0], graph.AxisRange(), graph.AxisRange(1, 2), graph.AxisRange(0, 1)))
 			return graph.ReduceAllMean(graph.Add(graph.MulScalar(predictions[0], 1), graph.ReduceAllMean(graph.Log(rising))))

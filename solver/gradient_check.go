@@ -222,8 +222,8 @@ func waves(like []*graph.Node, phase int) []*graph.Node {
 	return filled
 }
 
-// ancestors lists the nodes that output depends on and itself, inputs before their users.
-func ancestors(output *graph.Node) []*graph.Node {
+// ancestors lists the nodes that outputs depend on and themselves, inputs before their users.
+func ancestors(outputs ...*graph.Node) []*graph.Node {
 	var ordered []*graph.Node
 	seen := map[graph.NodeId]bool{}
 	var visit func(node *graph.Node)
@@ -237,6 +237,8 @@ func ancestors(output *graph.Node) []*graph.Node {
 		}
 		ordered = append(ordered, node)
 	}
-	visit(output)
+	for _, output := range outputs {
+		visit(output)
+	}
 	return ordered
 }

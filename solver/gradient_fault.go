@@ -17,6 +17,8 @@ type GradientFault struct {
 	Operation string // GoMLX's name for it, or "a custom gradient"
 	Layer     string // "in layer /down/conv" where it takes the layer's own variables, "after layer /down/conv" where its input comes from there; "" if no variable is near
 	Advice    string // what to do about a fault that is known; "" for one that is not
+	// Deliberate is true of a gradient of the model's own (IdentityWithCustomGradient), which differs from the derivative on purpose.
+	Deliberate bool
 }
 
 func (f GradientFault) String() string {
@@ -39,10 +41,10 @@ func (n *Network) describe(node *graph.Node) GradientFault {
 	operation := node.Type()
 	switch {
 	case node.CustomGradient() != nil:
-		fault.Operation = "a custom gradient"
+		fault.Operation, fault.Deliberate = "a custom gradient", true
 		fault.Advice = "it differs from the derivative on purpose, and influence needs the derivative: set custom gradients in training only (scope.IsTraining), or audit a function without them"
 	case operation == graph.NodeTypeConvGeneral && hasEvenKernel(node):
-		fault.Advice = "GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one (ConcatPool): use an odd one"
+		fault.Advice = "GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one"
 	case (operation == graph.NodeTypeMul || operation == graph.NodeTypeDiv) && node.DType().IsComplex():
 		fault.Operation = "the product of complex numbers (" + fault.Operation + ")"
 		fault.Advice = "GoMLX v0.28 leaves the conjugate out of its gradient: compute with real and imaginary parts (Real, Imag, Complex)"

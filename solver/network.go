@@ -127,8 +127,12 @@ func (n *Network) buildAll(scope *model.Scope, inputs []*graph.Node) (output *gr
 	all = n.model(scope, nil, inputs)
 	n.outputs = len(all)
 	n.used = map[string]bool{}
+	reached := map[graph.NodeId]bool{}
+	for _, node := range ancestors(all...) {
+		reached[node.Id()] = true
+	}
 	for _, p := range n.params {
-		n.used[p.Path()] = p.InUseByGraph(inputs[0].Graph())
+		n.used[p.Path()] = p.InUseByGraph(inputs[0].Graph()) && reached[p.NodeValue(inputs[0].Graph()).Id()]
 	}
 	switch at := n.output; {
 	case at < 0 && len(all) != 1:

@@ -212,7 +212,7 @@ func TestCheckGradientNamesTheLayer(t *testing.T) {
 		require.False(t, report.OK())
 		require.Greater(t, report.Error, 1e-3)
 		require.NotNil(t, report.Fault)
-		require.Equal(t, "ConvGeneral in layer /down/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one", report.Fault.String())
+		require.Equal(t, "ConvGeneral in layer /down/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one", report.Fault.String())
 	})
 }
 
