@@ -381,8 +381,8 @@ func (b *Builder) Check() error {
 		if !(lambda > 0) || math.IsInf(lambda, 0) {
 			return fault(name, "is %g; it must be positive and finite", lambda)
 		}
-		if b.damping.relative && lambda < leastRelative {
-			return fault(name, "is %g; it must be at least %g, the rounding of float64", lambda, leastRelative)
+		if b.damping.relative && !(lambda >= leastRelative && lambda <= mostRelative) {
+			return fault(name, "is %g; it must be between %.2g, the rounding of float64, and %g", lambda, leastRelative, mostRelative)
 		}
 		if i > 0 && lambda == b.damping.values[i-1] {
 			return fault(name, "has %g twice", lambda)
@@ -433,6 +433,9 @@ func (b *Builder) checkProducts(g groupProbes) error {
 
 // leastRelative is the smallest lambda / lambda_max that float64 can tell from none.
 const leastRelative = 0x1p-53
+
+// mostRelative is far above where lambda drowns the metric, and cosines are those of the gradients.
+const mostRelative = 1e9
 
 // leastSingle is the lambda / lambda_max down to which float32 is taken: rounding in its products, a few 1e-6 of lambda_max
 // as the certificate counts it, then widens an interval by less than a tenth of the usual tolerance.

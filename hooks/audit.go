@@ -14,6 +14,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/attempts"
+	"github.com/symaudit/symaudit/internal/cause"
 )
 
 // SharedPrefix precedes the monitors of stop rules in the keys of Loop.SharedData under which the latest audit's values stand, as
@@ -64,7 +65,7 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 	h.auditedStep = at.Step // a failed one is not tried again
 	if err != nil {
 		h.publish(loop, nil)
-		return h.settle("the audit failed", fmt.Errorf("hooks: audit at step %d failed: %w", at.Step, err))
+		return h.settle("the audit failed", says(err, "audit at step %d failed", at.Step))
 	}
 	took := h.config.now().Sub(start)
 
@@ -87,7 +88,7 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 		return nil
 	}
 	if err := guard(func() error { h.config.onAudit(&complete); return nil }); err != nil {
-		return h.settle("the function given to WithOnAudit failed", fmt.Errorf("hooks: the function given to WithOnAudit failed at step %d; the audit is kept: %w", at.Step, err))
+		return h.settle("the function given to WithOnAudit failed", says(err, "the function given to WithOnAudit failed at step %d; the audit is kept", at.Step))
 	}
 	return nil
 }
@@ -129,29 +130,52 @@ func (h *Hook) preflight(loop *train.Loop) error {
 	switch {
 	case err == nil:
 		h.latest = time.Duration(cost.Products) * cost.ProductTime
-		line := h.config.log.Info().Int64("gradients", cost.Gradients)
+		line := h.config.log.Info()
+		if h.latest > longAudit {
+			line = h.config.log.Warn()
+		}
+		line.Int64("gradients", cost.Gradients)
 		if cost.ProductTime > 0 {
-			line.Int64("products_at_least", cost.Products).Float64("seconds_a_product", short(cost.ProductTime.Seconds())).
+			line.Int64("products_at_least", cost.Products).Float64("product_seconds", short(cost.ProductTime.Seconds())).
 				Float64("seconds_at_least", short(float64(cost.Products)*cost.ProductTime.Seconds())).Int64("mib", cost.Bytes>>20)
 		}
 		if share := h.config.budget; share != nil && h.latest > 0 {
-			line.Float64("at_most_one_in_seconds", short(h.latest.Seconds() / *share))
+			line.Float64("seconds_between_at_least", short(h.latest.Seconds() / *share))
 		}
 		line.Msg("an audit will take this at least")
 	case h.cancelled(err):
 	case h.config.preflight == PreflightWarning:
-		h.config.log.Warn().Err(err).Msg("audits of this model will fail or mean nothing")
+		h.config.log.Warn().Str("error", cause.Plain(err)).Msg("audits of this model will fail or mean nothing")
 	default:
-		return fmt.Errorf("hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): %w", err)
+		return &PreflightFault{err}
 	}
 	return nil
+}
+
+// longAudit is the predicted time of an audit from which on it is a warning, before the time of a training is lost to audits.
+const longAudit = 5 * time.Minute
+
+// PreflightFault is what the preflight has ended a training with.
+type PreflightFault struct {
+	Err error // what it has found
+}
+
+func (f *PreflightFault) Error() string {
+	return "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): " + cause.Plain(f.Err)
+}
+
+func (f *PreflightFault) Unwrap() error { return f.Err }
+
+// says is an error with what it has kept from being done, in the hook's words.
+func says(err error, what string, args ...any) error {
+	return cause.Say("hooks: "+fmt.Sprintf(what, args...)+": "+cause.Plain(err), err)
 }
 
 // measure runs the auditor within the time limit.
 func (h *Hook) measure(at audit.Moment) (records *audit.Records, err error) {
 	ctx := h.config.ctx
 	if limit := h.config.timeLimit; limit > 0 {
-		late := fmt.Errorf("it took longer than its limit of %v; raise it, audit.Builder.WithTolerance or lambda, or use fewer probes", limit)
+		late := fmt.Errorf("it took longer than its limit of %v; raise it (WithTimeLimit), or make audits cheaper: a greater tolerance or lambda, or fewer probes", limit)
 		var release context.CancelFunc
 		ctx, release = context.WithTimeoutCause(ctx, limit, late)
 		defer release()
@@ -200,7 +224,7 @@ func (h *Hook) flush() error {
 	rows := len(records.Training) + len(records.Errors) + len(records.Influence) + len(records.Solves) + len(records.Coherence)
 	if h.config.sink != nil && rows > 0 {
 		if err := guard(func() error { return h.config.sink.Write(&records) }); err != nil {
-			return fmt.Errorf("hooks: the sink (%T) failed to write step %d: %w", h.config.sink, h.step, err)
+			return says(err, "the records up to step %d are not written", h.step)
 		}
 	}
 	h.pending, h.undated = audit.Records{}, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"time"
 	"unicode"
@@ -15,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/cause"
 )
 
 // Auditor audits a model with the weights it has now: an *audit.Auditor is one. It must leave the training's variables
@@ -152,8 +154,13 @@ func (b *Builder) WithLogger(log zerolog.Logger) *Builder { b.log = log; return 
 // Attach checks the configuration and adds the hook to a loop. What depends on how the loop is run is checked when it
 // starts. Close the hook after the training.
 func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
-	if loop == nil || b.auditor == nil {
-		return nil, errors.New("hooks: a hook needs an auditor and a loop to attach to, got nil")
+	switch {
+	case isNil(b.auditor):
+		return nil, errors.New("hooks: there is no auditor: hooks.New got nil; give it that of audit.Builder.Done, and look at Done's error first")
+	case loop == nil || loop.Trainer == nil:
+		return nil, errors.New("hooks: there is no loop: Attach got nil, or a loop without a trainer; give it the train.NewLoop of the trainer that is audited")
+	case b.sink != nil && isNil(b.sink):
+		return nil, errors.New("hooks: there is no sink: WithSink got nil; give it that of writers.Builder.Done, and look at Done's error first, or leave WithSink out")
 	}
 	config := *b
 	if len(b.schedules) == 0 {
@@ -166,6 +173,9 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 		if err := schedule.validate(); err != nil {
 			return nil, err
 		}
+	}
+	if b.preflight < PreflightError || b.preflight > PreflightOff {
+		return nil, fmt.Errorf("hooks: unknown preflight level %d; use hooks.PreflightError, hooks.PreflightWarning or hooks.PreflightOff", b.preflight)
 	}
 	if b.budget != nil && !(*b.budget > 0 && *b.budget <= 1) {
 		return nil, fmt.Errorf("hooks: the budget of audits is %g of the time; use a share above 0 and at most 1", *b.budget)
@@ -226,6 +236,12 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	return h, nil
 }
 
+// isNil reports whether an interface holds nothing, or a pointer that is nil.
+func isNil(x any) bool {
+	v := reflect.ValueOf(x)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
+}
+
 // keeper is a sink that knows who writes to it and with what settings, as a *writers.Run does.
 type keeper interface {
 	Enter(writer any, model string, seed, step int64, settings map[string]string) error
@@ -246,7 +262,7 @@ func (h *Hook) enter(step int64) error {
 		settings = described.Settings()
 	}
 	if err := run.Enter(h, h.config.model, h.config.seed, step, settings); err != nil {
-		return fmt.Errorf("hooks: %w", err)
+		return cause.In("hooks", err)
 	}
 	return nil
 }

@@ -7,5 +7,9 @@ import (
 )
 
 func TestEveryExportHasAnExample(t *testing.T) {
-	exampletest.Complete(t, map[string]string{"Mode.String": "it is what fmt prints"})
+	exampletest.Complete(t, map[string]string{
+		"Mode.String":           "it is what fmt prints",
+		"PreflightFault.Error":  "it is what fmt prints",
+		"PreflightFault.Unwrap": "errors.Is calls it",
+	})
 }

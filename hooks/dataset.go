@@ -31,13 +31,18 @@ type dataset struct {
 
 // own returns the wrapper that ds is, or nil if h made none such.
 func (h *Hook) own(ds train.Dataset) *dataset {
-	wrapped, _ := ds.(*dataset)
+	if wrapped := wrapper(ds); wrapped != nil && wrapped.hook == h {
+		return wrapped
+	}
+	return nil
+}
+
+// wrapper is the wrapper that ds is, whichever hook made it, or nil.
+func wrapper(ds train.Dataset) *dataset {
 	if distributed, ok := ds.(*distributedDataset); ok {
-		wrapped = distributed.dataset
+		return distributed.dataset
 	}
-	if wrapped == nil || wrapped.hook != h {
-		return nil
-	}
+	wrapped, _ := ds.(*dataset)
 	return wrapped
 }
 

@@ -93,7 +93,7 @@ func ExampleBuilder_Attach() {
 		fmt.Println(err)
 	}
 	// Output:
-	// hooks: a hook needs an auditor and a loop to attach to, got nil
+	// hooks: there is no auditor: hooks.New got nil; give it that of audit.Builder.Done, and look at Done's error first
 	// hooks: the schedule is "every 0 steps"; its number must be at least 1
 	// hooks: the budget of audits is 5 of the time; use a share above 0 and at most 1
 	// hooks: the best checkpoint is to be kept in runs/best, but no stop rule says what is best; add one with WithStopRules
@@ -285,12 +285,12 @@ func ExampleBuilder_WithFailures() {
 		fmt.Println("kept:", hook.Failures(), "closed:", hook.Close())
 	}
 	// Output:
-	// training: Loop.RunSteps(4): failed TrainStep(LoopStep=1): train.Loop.OnStep(hook "symaudit"): hooks: the sink (*hooks_test.failsOnce) failed to write step 2: disk full
+	// training: Loop.RunSteps(4): failed TrainStep(LoopStep=1): train.Loop.OnStep(hook "symaudit"): hooks: the records up to step 2 are not written: disk full
 	// audits written: 1
 	// kept: [] closed: <nil>
 	// audits written: 2
 	// training: <nil>
-	// kept: [hooks: the sink (*hooks_test.failsOnce) failed to write step 2: disk full] closed: <nil>
+	// kept: [hooks: the records up to step 2 are not written: disk full] closed: <nil>
 }
 
 // An audit that takes too long is given up, which is a failure.
@@ -303,7 +303,7 @@ func ExampleBuilder_WithTimeLimit() {
 	}
 	_, err = loop.RunSteps(endless(8), 5)
 	fmt.Println(err, hook.Failures())
-	// Output: <nil> [hooks: audit at step 5 failed: it took longer than its limit of 1ms; raise it, audit.Builder.WithTolerance or lambda, or use fewer probes]
+	// Output: <nil> [hooks: audit at step 5 failed: it took longer than its limit of 1ms; raise it (WithTimeLimit), or make audits cheaper: a greater tolerance or lambda, or fewer probes]
 }
 
 // An audit is a line for people: its medians, and what it took.

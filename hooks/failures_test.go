@@ -24,7 +24,7 @@ func TestTrainingCarriesOn(t *testing.T) {
 	}{
 		"audit": {func(*memory) error { return errors.New("weights on fire") }, "audit at step 2 failed: weights on fire", 3},
 		"panic": {func(*memory) error { panic("graph on fire") }, "graph on fire", 3},
-		"sink":  {func(m *memory) error { m.fail = errors.New("disk full"); return nil }, "the sink (*hooks_test.memory) failed to write step 2: disk full", 4},
+		"sink":  {func(m *memory) error { m.fail = errors.New("disk full"); return nil }, "the records up to step 2 are not written: disk full", 4},
 		"late":  {func(*memory) error { return context.DeadlineExceeded }, "audit at step 2 failed", 3},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestPreflightLevels(t *testing.T) {
 		want  string // of the error
 		log   string
 	}{
-		"sound":   {hooks.PreflightError, nil, []int64{1}, "", `"gradients":32,"products_at_least":84,"seconds_a_product":1,"seconds_at_least":84,"mib":3,"message":"an audit will take this at least"`},
+		"sound":   {hooks.PreflightError, nil, []int64{1}, "", `"gradients":32,"products_at_least":84,"product_seconds":1,"seconds_at_least":84,"mib":3,"message":"an audit will take this at least"`},
 		"error":   {hooks.PreflightError, fault, []int64{1}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the kernel of /even is even", ""},
 		"warning": {hooks.PreflightWarning, fault, []int64{1}, "", `"error":"the kernel of /even is even"`},
 		"off":     {hooks.PreflightOff, fault, nil, "", ""},

@@ -206,6 +206,10 @@ func (h *Hook) checkRun(ds train.Dataset) error {
 	if needs == nil {
 		return nil
 	}
+	if other := wrapper(ds); other != nil {
+		return fmt.Errorf("hooks: %s cannot work: the loop is given the Dataset of another hook, that of model %q, and under RunEpochs no other learns when an epoch ends; give it this hook's, or where the loop has both hooks use RunSteps with WithStepsPerEpoch, or a single hook with an auditor of all groups",
+			strings.Join(needs, " and "), other.hook.config.model)
+	}
 	return fmt.Errorf("hooks: %s cannot work with dataset %q as it is, for RunEpochs neither tells the end of an epoch nor stops before its dataset does; use RunEpochs(hook.Dataset(ds), epochs), or RunSteps",
 		strings.Join(needs, " and "), ds.Name())
 }

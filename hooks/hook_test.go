@@ -189,11 +189,15 @@ func TestRunEpochsWithoutTheWrapper(t *testing.T) {
 			loop := newLoop(t)
 			hook := attach(t, test.builder, loop)
 			other := attach(t, hooks.New(&script{}).WithSchedule(hooks.EverySteps(1)), newLoop(t))
-			for _, ds := range []train.Dataset{newSamples(2), other.Dataset(newSamples(2)), struct{ train.Dataset }{hook.Dataset(newSamples(2))}} {
+			for _, ds := range []train.Dataset{newSamples(2), struct{ train.Dataset }{hook.Dataset(newSamples(2))}} {
 				_, err := loop.RunEpochs(ds, 1)
 				require.ErrorContains(t, err, test.want)
 				require.ErrorContains(t, err, `with dataset "samples" as it is`)
 				require.ErrorContains(t, err, "use RunEpochs(hook.Dataset(ds), epochs)")
+			}
+			for _, ds := range []train.Dataset{other.Dataset(newSamples(2)), other.Dataset(hook.Dataset(newSamples(2)))} {
+				_, err := loop.RunEpochs(ds, 1)
+				require.ErrorContains(t, err, test.want+`: the loop is given the Dataset of another hook, that of model "model", and under RunEpochs no other learns when an epoch ends; give it this hook's, or where the loop has both hooks use RunSteps`)
 			}
 			_, err := loop.RunEpochs(hook.Dataset(newSamples(2)), 1)
 			require.NoError(t, err)
@@ -331,7 +335,7 @@ func TestSinkFailureEndsTheRunAndLosesNothing(t *testing.T) {
 	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(3)).WithSink(sink), loop)
 	_, err := loop.RunSteps(endless(2), 10)
 	require.ErrorIs(t, err, full)
-	require.ErrorContains(t, err, "hooks: the sink (*hooks_test.memory) failed to write step 3")
+	require.ErrorContains(t, err, "hooks: the records up to step 3 are not written")
 	require.Equal(t, []int64{3}, auditor.steps(), "the run has ended")
 
 	sink.fail = nil
@@ -425,8 +429,11 @@ func TestAttachRefuses(t *testing.T) {
 		builder *hooks.Builder
 		want    string
 	}{
-		"auditor":         {hooks.New(nil).WithSchedule(steps), "needs an auditor"},
-		"no schedule":     {hooks.New(&script{}).WithSchedule(hooks.Schedule{}), "a schedule is empty; make one with EverySteps"},
+		"auditor":         {hooks.New(nil).WithSchedule(steps), "there is no auditor: hooks.New got nil"},
+		"a nil auditor":   {hooks.New((*audit.Auditor)(nil)), "there is no auditor: hooks.New got nil"},
+		"a nil sink":      {hooks.New(&script{}).WithSink((*memory)(nil)), "there is no sink: WithSink got nil"},
+		"preflight":       {hooks.New(&script{}).WithPreflight(7), "unknown preflight level 7"},
+		"no schedule":     {hooks.New(&script{}).WithSchedule(hooks.Schedule{}), "there is an empty schedule; make one with EverySteps"},
 		"schedule":        {hooks.New(&script{}).WithSchedule(hooks.EveryEpochs(0)), `the schedule is "every 0 epochs"`},
 		"steps per epoch": {hooks.New(&script{}).WithSchedule(steps).WithStepsPerEpoch(0), "0 steps per epoch"},
 		"training rows":   {hooks.New(&script{}).WithSchedule(steps).WithTrainingEvery(0), "every 0-th training step"},
@@ -438,5 +445,7 @@ func TestAttachRefuses(t *testing.T) {
 		})
 	}
 	_, err := hooks.New(&script{}).WithSchedule(steps).Attach(nil)
-	require.ErrorContains(t, err, "a loop to attach to")
+	require.ErrorContains(t, err, "there is no loop: Attach got nil")
+	_, err = hooks.New(&script{}).Attach(&train.Loop{})
+	require.ErrorContains(t, err, "or a loop without a trainer")
 }

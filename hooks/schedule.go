@@ -79,7 +79,7 @@ func ParseSchedule(text string) ([]Schedule, error) {
 				schedule.every, err = strconv.Atoi(found[1])
 			}
 			if err != nil {
-				return nil, fmt.Errorf("hooks: schedule %q: %w", part, err)
+				return nil, fmt.Errorf("hooks: the schedule %q has a number or a time that is too large or cannot be read; use one such as 100 or 1h30m", part)
 			}
 			break
 		}
@@ -129,7 +129,7 @@ func (s Schedule) String() string {
 func (s Schedule) validate() error {
 	switch {
 	case s == (Schedule{}):
-		return errors.New("hooks: a schedule is empty; make one with EverySteps, EveryEpochs, EveryDuration, AtDoublingSteps, Times or ParseSchedule")
+		return errors.New("hooks: there is an empty schedule; make one with EverySteps, EveryEpochs, EveryDuration, AtDoublingSteps, Times or ParseSchedule")
 	case s.kind == duration && s.wait <= 0:
 		return fmt.Errorf("hooks: the schedule is %q; its time must be positive", s)
 	case s.kind != duration && s.every < 1:

@@ -39,7 +39,7 @@ func TestSchedulesAreReadAsTheyArePrinted(t *testing.T) {
 		"every step or": `"every step or" is no schedule`,
 		"every 0 steps": `the schedule is "every 0 steps"; its number must be at least 1`,
 		"every 0s":      `the schedule is "every 0s"; its time must be positive`,
-		"every 99999999999999 steps or every 99999999999999999999 steps": "value out of range",
+		"every 99999999999999 steps or every 99999999999999999999 steps": "has a number or a time that is too large or cannot be read",
 	} {
 		_, err := hooks.ParseSchedule(text)
 		require.ErrorContains(t, err, want)

@@ -103,25 +103,35 @@ func (r StopRule) Validate() error {
 	fault := func(format string, args ...any) error {
 		return fmt.Errorf("hooks: stop rule on %s: %s", r.Monitor, fmt.Sprintf(format, args...))
 	}
+	for _, limit := range []struct {
+		name  string
+		value *float64
+	}{{"threshold", r.Threshold}, {"divergence", r.Divergence}} {
+		switch {
+		case limit.value == nil:
+		case math.IsNaN(*limit.value):
+			return fault("the %s is not a number", limit.name)
+		case r.Monitor[slash+1:] == "coherence" && math.Abs(*limit.value) > 1:
+			return fault("the %s is %g, and a coherence lies between -1 and 1", limit.name, *limit.value)
+		case r.Monitor[slash+1:] != "coherence" && *limit.value < 0:
+			return fault("the %s is %g, and an error is 0 or more", limit.name, *limit.value)
+		}
+	}
 	switch {
 	case r.Mode != Maximize && r.Mode != Minimize:
 		return fault("the mode is %s; use hooks.Maximize or hooks.Minimize", r.Mode)
 	case r.Threshold == nil && r.Patience == 0 && r.Divergence == nil:
 		return fault("it would never stop; set a threshold, a patience or a divergence")
-	case r.Threshold != nil && math.IsNaN(*r.Threshold):
-		return fault("the threshold is not a number")
-	case r.Divergence != nil && math.IsNaN(*r.Divergence):
-		return fault("the divergence is not a number")
 	case r.Threshold != nil && r.Divergence != nil && !r.Mode.better(*r.Threshold, *r.Divergence, 0):
 		return fault("the threshold %g is no better than the divergence %g (%s), so that every value would stop", *r.Threshold, *r.Divergence, r.Mode)
 	case r.FirstStep < 0:
-		return fault("its first step is %d; use a step of the training, or 0 for all", r.FirstStep)
+		return fault("the first step is %d; it must be a step of the training, or 0 for all", r.FirstStep)
 	case r.Patience < 0:
-		return fault("the patience is %d audits; use a positive number, or 0 for none", r.Patience)
+		return fault("the patience is %d audits; it must be positive, or 0 for none", r.Patience)
 	case !(r.MinDelta >= 0) || math.IsInf(r.MinDelta, 0):
-		return fault("the minimal improvement is %g; it must be 0 or more", r.MinDelta)
+		return fault("the min delta is %g; it must be finite, and 0 or more", r.MinDelta)
 	case r.MinDelta > 0 && r.Patience == 0:
-		return fault("a minimal improvement of %g means nothing without a patience; set one", r.MinDelta)
+		return fault("the min delta is %g, the improvement that patience asks for, and there is no patience; set one", r.MinDelta)
 	}
 	return nil
 }

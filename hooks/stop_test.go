@@ -301,12 +301,12 @@ func TestStopRuleRefuses(t *testing.T) {
 		"divergence":   {func(r *hooks.StopRule) { r.Divergence = ptr(math.NaN()) }, "the divergence is not a number"},
 		"contradiction": {func(r *hooks.StopRule) { r.Threshold, r.Divergence = ptr(0.5), ptr(0.5) },
 			"the threshold 0.5 is no better than the divergence 0.5 (maximize)"},
-		"first step":      {func(r *hooks.StopRule) { r.FirstStep = -1 }, "its first step is -1"},
+		"first step":      {func(r *hooks.StopRule) { r.FirstStep = -1 }, "the first step is -1"},
 		"patience":        {func(r *hooks.StopRule) { r.Patience = -1 }, "the patience is -1 audits"},
-		"delta":           {func(r *hooks.StopRule) { r.MinDelta = -0.5 }, "the minimal improvement is -0.5"},
-		"delta, infinite": {func(r *hooks.StopRule) { r.MinDelta = math.Inf(1) }, "the minimal improvement is +Inf"},
+		"delta":           {func(r *hooks.StopRule) { r.MinDelta = -0.5 }, "the min delta is -0.5"},
+		"delta, infinite": {func(r *hooks.StopRule) { r.MinDelta = math.Inf(1) }, "the min delta is +Inf"},
 		"delta alone": {func(r *hooks.StopRule) { r.MinDelta, r.Patience, r.Threshold = 0.5, 0, ptr(1) },
-			"a minimal improvement of 0.5 means nothing without a patience"},
+			"the min delta is 0.5, the improvement that patience asks for, and there is no patience"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rule := valid

@@ -108,7 +108,7 @@ func ExampleScalings() {
 	// Output:
 	// [e scale(2) scale(0.5)] <nil>
 	// [[[[2 1 0 5]]]] <nil>
-	// orbits: group scalings has the factor -1; factors must be positive and finite
+	// orbits: group scalings has the factor -1; factors must be positive, between 1e-15 and 1e+15
 }
 
 func ExampleCustom() {

@@ -104,14 +104,17 @@ func Boosts(step float64, velocities ...Vector) Group {
 	}}
 }
 
+// mostFactor leaves float32 room for the states.
+const mostFactor = 1e15
+
 // Scalings multiply all channels by some positive factors: a symmetry of equations of degree one, such as those of Euler for
 // an ideal gas, and of linear ones.
 func Scalings(factors ...float64) Group {
 	return Group{Name: ScalingsName, elements: func(_, _ int) ([]Element, error) {
 		var elements []Element
 		for _, factor := range factors {
-			if !(factor > 0) || !finite(factor) {
-				return nil, fmt.Errorf("orbits: group scalings has the factor %g; factors must be positive and finite", factor)
+			if !(factor >= 1/mostFactor && factor <= mostFactor) {
+				return nil, fmt.Errorf("orbits: group scalings has the factor %g; factors must be positive, between %g and %g", factor, 1/mostFactor, mostFactor)
 			}
 			elements = append(elements, Element{factor: asFactor(factor)})
 		}

@@ -180,7 +180,7 @@ func TestGroupErrors(t *testing.T) {
 		{orbits.Boosts(1, orbits.Vector{}), 16, 16, `orbits: group boosts has two elements named "e" (the identity is "e" and need not be given)`},
 		{orbits.Boosts(1, eastward, eastward), 16, 16, `orbits: group boosts has two elements named "boost(0,0.5)" (the identity is "e" and need not be given)`},
 		{orbits.Boosts(1), 16, 16, "orbits: group boosts has no velocities; give it at least one"},
-		{orbits.Scalings(2, -1), 16, 16, "orbits: group scalings has the factor -1; factors must be positive and finite"},
+		{orbits.Scalings(2, -1), 16, 16, "orbits: group scalings has the factor -1; factors must be positive, between 1e-15 and 1e+15"},
 		{orbits.Scalings(), 16, 16, "orbits: group scalings has no factors; give it at least one"},
 		{orbits.Scalings(1), 16, 16, `orbits: group scalings has two elements named "e" (the identity is "e" and need not be given)`},
 		{orbits.Product(orbits.D4(), orbits.Translations(16)), 16, 16, "orbits: group translations needs a stride of at least 0.01 and less than 16 pixels on a 16x16 grid, got 16"},

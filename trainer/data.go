@@ -12,12 +12,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/core/tensors/numpy"
 
 	"github.com/symaudit/symaudit/internal/atomicfile"
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/trainer/euler"
 )
 
@@ -41,7 +43,7 @@ func GenerateData(ctx context.Context, backend compute.Backend, config Config, p
 		}
 		states, err := euler.Generate(ctx, backend, data.Euler, string(family), each, config.Seed, report)
 		if err != nil {
-			return nil, fmt.Errorf("trainer: %w", err)
+			return nil, cause.In("trainer", err)
 		}
 		all = append(all, Trajectories{Family: family, States: states})
 	}
@@ -86,7 +88,11 @@ func CheckDataDirectory(dir string) error {
 		err = os.Remove(probe)
 	}
 	if err != nil {
-		return fmt.Errorf("trainer: %s cannot be made: %w; choose another directory, or make %s writable", dir, err, above)
+		var of *fs.PathError
+		if errors.As(err, &of) {
+			err = of.Err // the probe's name says nothing
+		}
+		return fmt.Errorf("trainer: %s cannot be made: nothing can be made in %s: %w; choose another directory", dir, above, err)
 	}
 	return nil
 }
@@ -199,7 +205,10 @@ func readDataInfo(config Config) (info dataInfo, err error) {
 	path := filepath.Join(dir, dataInfoName)
 	file, err := os.Open(path)
 	if err != nil {
-		return info, fmt.Errorf("trainer: data.directory %s holds no data: %w; make some with `symaudit data generate`", dir, err)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			return info, keyError("data.directory", "is %q, which holds no data: there is no %s; name a directory of `symaudit data generate`", dir, path)
+		}
+		return info, keyError("data.directory", "is %q, which cannot be read: %v", dir, err)
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, maxDataInfo+1))

@@ -139,7 +139,7 @@ func TestDataDirectory(t *testing.T) {
 	}{
 		"resolution": {func(c *Config) { c.Data.Euler.Resolution = 8 }, "are 5 snapshots at 4x4, the configuration says 5 at 8x8"},
 		"too few":    {func(c *Config) { c.Data.Trajectories = 30 }, "has 5 trajectories of each family"},
-		"missing":    {func(c *Config) { c.Data.Directory += "-none" }, "make some with `symaudit data generate`"},
+		"missing":    {func(c *Config) { c.Data.Directory += "-none" }, "name a directory of `symaudit data generate`"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			edited := config

@@ -144,7 +144,7 @@ func TestCancelledRunIsResumed(t *testing.T) {
 	err = trainUntil(t, config, options, func(event, model string, done int) bool {
 		return event == "step" && model == "vit" && done == tinyEpoch+2 // in the middle of an epoch
 	})
-	require.EqualError(t, err, `model "vit": trainer: stopped at step 5 of 9: interrupted`)
+	require.EqualError(t, err, `trainer: model "vit": stopped at step 5 of 9: interrupted`)
 	err = trainUntil(t, config, options, func(event, _ string, done int) bool {
 		return event == "audit" && done == 3 // of 4 parts: the epoch must not count as done
 	})

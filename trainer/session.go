@@ -91,18 +91,22 @@ func (s *session) newAuditor() (*audit.Auditor, error) {
 	for _, g := range settings.Groups {
 		group, err := g.group(s.config.Data.Euler)
 		if err != nil {
-			return nil, fmt.Errorf("trainer: %w", err)
+			return nil, cause.In("trainer", err)
 		}
 		builder.WithGroup(group, s.data.probesFor(group))
 	}
 	return builder.Done()
 }
 
-// explain says what other settings come from where a configuration is the run's own.
+// explain is an error of the hook, the auditor or the run in the words of a configuration.
 func (s *session) explain(err error) error {
+	var preflight *hooks.PreflightFault
+	if errors.As(err, &preflight) {
+		err = cause.Say("trainer: audits of this model would fail or mean nothing: "+cause.Plain(preflight.Err), err)
+	}
 	var other *writers.OtherSettingsError
 	if !errors.As(err, &other) {
-		return err
+		return byKey(err)
 	}
 	var all []string
 	for _, d := range other.Differences {
@@ -112,7 +116,7 @@ func (s *session) explain(err error) error {
 	if slices.ContainsFunc(other.Differences, func(d writers.Difference) bool { return strings.HasPrefix(d.Setting, audit.SettingProbes) }) {
 		remedy = fmt.Sprintf("the data are not those of before: they differ by rounding where they are generated on another backend (--backend; this is %s), and with another seed", s.options.Backend.Config)
 	}
-	return fmt.Errorf("trainer: %s has audits of model %q with other settings: %s; %s", other.Dir, other.Model, strings.Join(all, ", "), remedy)
+	return cause.Say(fmt.Sprintf("trainer: %s has audits of model %q with other settings: %s; %s", other.Dir, other.Model, strings.Join(all, ", "), remedy), err)
 }
 
 // train runs the epochs that are left. The reason is a stop rule's, if one ended them early. history are the audits of
@@ -125,7 +129,7 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 	defer s.store.Finalize()
 	auditor, err := s.newAuditor()
 	if err != nil {
-		return "", err
+		return "", s.explain(err)
 	}
 	defer auditor.Close()
 	loop := train.NewLoop(s.trainer)
@@ -153,7 +157,8 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			return "", fmt.Errorf("trainer: stopped at step %d of %d: %w", s.trainer.GlobalStep(), perEpoch*epochs, err)
+			err = s.explain(err)
+			return "", cause.Say(fmt.Sprintf("trainer: stopped at step %d of %d: %s", s.trainer.GlobalStep(), perEpoch*epochs, cause.Plain(err)), err)
 		}
 	}
 	reason, stopped = hook.Stopped()
@@ -248,7 +253,7 @@ func (s *session) auditCheckpoint(ctx context.Context, same func(*audit.Auditor)
 	}
 	auditor, err := s.newAuditor()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, s.explain(err)
 	}
 	defer auditor.Close()
 	if !same(auditor) {
@@ -259,7 +264,7 @@ func (s *session) auditCheckpoint(ctx context.Context, same func(*audit.Auditor)
 	records, err = auditor.Audit(ctx, audit.Moment{
 		Model: s.model.Name, Seed: s.config.Seed, Step: step, Epoch: float64(step) / float64(perEpoch),
 	})
-	return records, auditor.Settings(), err
+	return records, auditor.Settings(), s.explain(err)
 }
 
 func (s *session) noCheckpoint() error {

@@ -176,9 +176,9 @@ func TestTrainRefuses(t *testing.T) {
 		edit func(*trainer.Config)
 		want string
 	}{
-		"invalid":  {func(c *trainer.Config) { c.Training.Epochs = 0 }, "training.epochs is 0"},
-		"no data":  {func(c *trainer.Config) { c.Data.Directory = "none" }, "data.directory none holds no data"},
-		"diverges": {func(c *trainer.Config) { c.Training.LearningRate = 1e30 }, "has training diverged?"},
+		"invalid": {func(c *trainer.Config) { c.Training.Epochs = 0 }, "training.epochs is 0"},
+		"no data": {func(c *trainer.Config) { c.Data.Directory = "none" }, `data.directory is "none", which holds no data: there is no none/data.json`},
+		"rate":    {func(c *trainer.Config) { c.Training.LearningRate = 1e30 }, "training.learning_rate is 1e+30"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			edited, dir := config, filepath.Join(t.TempDir(), "run")

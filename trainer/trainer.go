@@ -92,7 +92,7 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 			}
 			session := &session{config: config, options: options, data: data, model: m, checkpoints: checkpoints}
 			if reason, err = session.train(ctx, run, earlier.Records.Coherence); err != nil {
-				return result, fmt.Errorf("model %q: %w", m.Name, err)
+				return result, cause.Say(fmt.Sprintf("trainer: model %q: %s", m.Name, cause.Plain(err)), err)
 			}
 			if err := checkpoints.finish(reason); err != nil {
 				return result, err

@@ -65,7 +65,10 @@ func ExampleBuilder_Done() {
 		panic(err)
 	}
 	_, err = writers.Parquet(dir).Done()
-	fmt.Println(strings.ReplaceAll(err.Error(), dir, "runs/a"))
+	var occupied *writers.OccupiedError
+	if errors.As(err, &occupied) {
+		fmt.Println(strings.ReplaceAll(occupied.Error(), dir, "runs/a"))
+	}
 	_, err = writers.Parquet(dir).WithResume().Done()
 	fmt.Println(strings.ReplaceAll(err.Error(), dir, "runs/a"))
 	// Output:

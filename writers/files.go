@@ -46,12 +46,16 @@ func explain(action, path string, err error) error {
 	}
 	remedy := ""
 	switch {
+	case action == "make" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)):
+		remedy = "; no directory can be made there, choose another"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		remedy = "; free space there, then resume: every audit written before is kept"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 		remedy = "; make it writable, or choose another directory"
 	case errors.Is(err, fs.ErrNotExist):
 		remedy = "; put the directory back if it was moved away, or choose another"
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, syscall.ELOOP):
+		remedy = "; choose another directory"
 	case errors.Is(err, syscall.EIO):
 		remedy = "; check the disk, then resume: every audit written before is kept"
 	}

@@ -43,19 +43,19 @@ type faultSection struct {
 var faultSections = []faultSection{
 	{"The disk", "The steps of a write are in format.md. What the sink did not take is offered to it again with the next audit, and by `Close`.", []fault{
 		{"the disk is full when a part is written, and stays so", failing("write", syscall.ENOSPC, 4, forever),
-			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the sink (*writers.Run) failed to write step 4: writers: cannot write runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
+			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the records up to step 4 are not written: cannot write runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
 		{"the disk is full when a part is renamed", failing("rename", syscall.ENOSPC, 4, forever),
-			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the sink (*writers.Run) failed to write step 4: writers: cannot rename runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
+			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the records up to step 4 are not written: cannot rename runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
 		{"the disk reports an error when a part is synced", failing("fsync", syscall.EIO, 4, forever),
-			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the sink (*writers.Run) failed to write step 4: writers: cannot write runs/a/training/.part-000001.parquet.inprogress: input/output error; check the disk, then resume: every audit written before is kept"},
+			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the records up to step 4 are not written: cannot write runs/a/training/.part-000001.parquet.inprogress: input/output error; check the disk, then resume: every audit written before is kept"},
 		{"the disk reports an error when a folder is synced", failing("syncdir", syscall.EIO, 4, forever),
-			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the sink (*writers.Run) failed to write step 4: writers: cannot sync runs/a/training: input/output error; check the disk, then resume: every audit written before is kept"},
+			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the records up to step 4 are not written: cannot sync runs/a/training: input/output error; check the disk, then resume: every audit written before is kept"},
 		{"the disk is full for a while, then free again", failing("write", syscall.ENOSPC, 4, 5),
-			outcome{"ends at step 4", 1}, outcome{"carries on", 4}, "hooks: the sink (*writers.Run) failed to write step 4: writers: cannot write runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
+			outcome{"ends at step 4", 1}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written: cannot write runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
 		{"the disk fails halfway through making a part visible and will not take it back, then recovers", halfVisible,
-			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the sink (*writers.Run) failed to write step 4: writers: part 1 could be neither written nor taken back; the next write tries again, and resuming the run settles it: writers: cannot rename runs/a/training/part-000001.parquet: input/output error; check the disk, then resume: every audit written before is kept"},
+			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written: part 1 could be neither written nor taken back; the next write tries again, and resuming the run settles it: cannot rename runs/a/training/part-000001.parquet: input/output error; check the disk, then resume: every audit written before is kept"},
 		{"the disk becomes read-only", failing("write", syscall.EROFS, 4, forever),
-			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the sink (*writers.Run) failed to write step 4: writers: cannot write runs/a/training/.part-000001.parquet.inprogress: read-only file system; make it writable, or choose another directory"},
+			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the records up to step 4 are not written: cannot write runs/a/training/.part-000001.parquet.inprogress: read-only file system; make it writable, or choose another directory"},
 		{"the disk is full when the run is begun", failing("mkdir", syscall.ENOSPC, 0, forever),
 			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "writers: cannot make runs/a/training: no space left on device; free space there, then resume: every audit written before is kept"},
 		{"the disk is full when the run is described", failing("write", syscall.ENOSPC, 0, forever),
@@ -88,14 +88,14 @@ var faultSections = []faultSection{
 			require.NoError(r.t, run.Close())
 			r.settings = map[string]string{"probes": "4567", "metric": "ntk"}
 		},
-			outcome{"does not begin", 2}, outcome{"does not begin", 2}, `hooks: writers: runs/a has audits of model "unet", seed 7 with other settings: probes was 0123 and is 4567; use those of before, begin a new series (writers.Builder.WithNewSeries), or choose another directory`},
+			outcome{"does not begin", 2}, outcome{"does not begin", 2}, `hooks: runs/a has audits of model "unet", seed 7 with other settings: probes was 0123 and is 4567; use those of before, begin a new series (writers.Builder.WithNewSeries), or choose another directory`},
 		{"another training has written to it under the same name", func(r *rig) {
 			r.sink = func(run *Run) audit.Sink {
 				require.NoError(r.t, run.Enter("another", "unet", 7, 0, nil))
 				return run
 			}
 		},
-			outcome{"does not begin", 0}, outcome{"does not begin", 0}, `hooks: writers: two trainings write to runs/a as model "unet", seed 7; give each a name or seed of its own (hooks.Builder.WithModel), or close the first hook if it is the same training`},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, `hooks: two trainings write to runs/a as model "unet", seed 7; give each a name or seed of its own (hooks.Builder.WithModel), or close the first hook if it is the same training`},
 		{"it holds the audit of a checkpoint, and a training is to go on there", func(r *rig) {
 			r.builder.info.Kind = KindAudit
 			r.earlier(100, 200)
@@ -139,23 +139,23 @@ var faultSections = []faultSection{
 		{"it is removed", func(r *rig) {
 			r.at(3, func() { require.NoError(r.t, os.RemoveAll(r.dir)) })
 		},
-			outcome{"ends at step 4", 0}, outcome{"carries on", 0}, "hooks: the sink (*writers.Run) failed to write step 4: writers: cannot write runs/a/training/.part-000001.parquet.inprogress: no such file or directory; put the directory back if it was moved away, or choose another"},
+			outcome{"ends at step 4", 0}, outcome{"carries on", 0}, "hooks: the records up to step 4 are not written: cannot write runs/a/training/.part-000001.parquet.inprogress: no such file or directory; put the directory back if it was moved away, or choose another"},
 		{"it is moved away, and back later", func(r *rig) {
 			away := r.dir + " elsewhere"
 			r.at(3, func() { require.NoError(r.t, os.Rename(r.dir, away)) })
 			r.at(5, func() { require.NoError(r.t, os.Rename(away, r.dir)) })
 			r.remedy = func() { _ = os.Rename(away, r.dir) }
 		},
-			outcome{"ends at step 4", 1}, outcome{"carries on", 4}, "hooks: the sink (*writers.Run) failed to write step 4: writers: cannot write runs/a/training/.part-000001.parquet.inprogress: no such file or directory; put the directory back if it was moved away, or choose another"},
+			outcome{"ends at step 4", 1}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written: cannot write runs/a/training/.part-000001.parquet.inprogress: no such file or directory; put the directory back if it was moved away, or choose another"},
 		{"another program's file has the name of a part", func(r *rig) {
 			r.at(3, func() { require.NoError(r.t, os.WriteFile(r.part("solves", 1), []byte("mine"), 0o666)) })
 			r.remedy = func() { require.NoError(r.t, os.Remove(r.part("solves", 1))) }
 		},
-			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the sink (*writers.Run) failed to write step 4: writers: runs/a/solves/part-000001.parquet was put there by another program; move it away"},
+			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written: runs/a/solves/part-000001.parquet was put there by another program; move it away"},
 		{"a sink of one's own panics once", func(r *rig) {
 			r.sink = func(run *Run) audit.Sink { return &panicking{run: run, at: 2} }
 		},
-			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the sink (*writers.panicking) failed to write step 4: panic: nil pointer"},
+			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written: panic: nil pointer"},
 		{"a sink of one's own blocks for a while: the training waits for it", func(r *rig) {
 			r.sink = func(run *Run) audit.Sink { return blocking{run} }
 		},
@@ -174,7 +174,7 @@ var faultSections = []faultSection{
 			auditing(func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) })(r)
 			r.configure = func(b *hooks.Builder) error { b.WithTimeLimit(time.Millisecond); return nil }
 		},
-			outcome{"ends at step 4", 1}, outcome{"carries on", 3}, "hooks: audit at step 4 failed: it took longer than its limit of 1ms; raise it, audit.Builder.WithTolerance or lambda, or use fewer probes"},
+			outcome{"ends at step 4", 1}, outcome{"carries on", 3}, "hooks: audit at step 4 failed: it took longer than its limit of 1ms; raise it (WithTimeLimit), or make audits cheaper: a greater tolerance or lambda, or fewer probes"},
 		{"the function of WithOnAudit panics", func(r *rig) {
 			audits := 0
 			r.configure = func(b *hooks.Builder) error {
@@ -205,7 +205,7 @@ var faultSections = []faultSection{
 				})
 			}
 		},
-			outcome{"ends at step 4", 1}, outcome{"ends at step 5", 1}, "hooks: audit at step 4 failed: audit: group c4, batch 0: the gradient at sample 0 moved by e is not finite; has training diverged, or is the sample or its target not finite?"},
+			outcome{"ends at step 4", 1}, outcome{"ends at step 5", 1}, "hooks: audit at step 4 failed: group c4, batch 0: the gradient at sample 0 moved by e is not finite; has training diverged, or is the sample or its target not finite?"},
 	}},
 	{"Interruptions", "A cancelled context ends the training cleanly: no error, and the last step is whole.", []fault{
 		{"the context is cancelled between two steps, as by ctrl-C or SIGTERM", func(r *rig) {
@@ -244,20 +244,20 @@ var faultSections = []faultSection{
 	}},
 	{"The model", "The preflight finds these after the first step, before the time of a training is lost, and ends it under either policy.", []fault{
 		{"a convolution has an even kernel", auditingModel(evenKernel),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the model's gradient is wrong (adjoint error 0.005, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv, off by 0.021; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the model's gradient is wrong (adjoint error 0.005, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv, off by 0.021; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"},
 		{"the same, and WithPreflight(hooks.PreflightWarning)", func(r *rig) {
 			auditingModel(evenKernel)(r)
 			r.configure = func(b *hooks.Builder) error { b.WithPreflight(hooks.PreflightWarning); return nil }
 		},
-			outcome{"ends at step 2", 0}, outcome{"carries on", 0}, "audit: the model's gradient is wrong (adjoint error 0.005, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv, off by 0.021; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"},
+			outcome{"ends at step 2", 0}, outcome{"carries on", 0}, "the model's gradient is wrong (adjoint error 0.005, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv, off by 0.021; GoMLX v0.28 has no right gradient for convolutions with an even kernel: use an odd one"},
 		{"it is random in evaluation mode", auditingModel(func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(dense(scope, x), scope.RandomUniform(x.Graph(), shapes.Make(x.DType(), x.Shape().Dimensions...)))
 		}),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode, or audit a function without them"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode, or audit a function without them"},
 		{"it mixes samples", auditingModel(func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(dense(scope, x), graph.Reverse(x, 0))
 		}),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: a sample's output changes by 0.083 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): a sample's output changes by 0.083 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone"},
 		{"its loss takes two labels, and the probes have one", func(r *rig) {
 			r.auditor = func(trainer *train.Trainer) (hooks.Auditor, error) {
 				masked := func(labels, predictions []*graph.Node) *graph.Node { return graph.Mul(labels[1], predictions[0]) }
@@ -268,16 +268,16 @@ var faultSections = []faultSection{
 				return auditor, err
 			}
 		},
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the loss fails on the probes; it gets one label, the probe's target (Float32)[2, 4, 4, 4], and one output: solver: runtime error: index out of range [1] with length 1"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the loss fails on the probes; it gets one label, the probe's target (Float32)[2, 4, 4, 4], and one output: runtime error: index out of range [1] with length 1"},
 		{"it has an operation without a forward derivative", auditingModel(evaluating(func(x *graph.Node) *graph.Node { return graph.Sort(x, -1, true) })),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: solver: forward: operation Sort has no forward derivative, at Node #12 Sort -> [(Float32)[2, 4, 4, 4]] - mem: [512 B]: GoMLX has no derivative of it either; gather by the sorted indices instead"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): operation Sort has no forward derivative, at Node #12 Sort -> [(Float32)[2, 4, 4, 4]] - mem: [512 B]: GoMLX has no derivative of it either; gather by the sorted indices instead"},
 		{"its graph panics in evaluation mode", auditingModel(evaluating(func(*graph.Node) *graph.Node { panic("not written yet") })),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: solver: panic: not written yet"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): panic: not written yet"},
 		{"the same, and WithPreflight(hooks.PreflightOff)", func(r *rig) {
 			auditingModel(evaluating(func(*graph.Node) *graph.Node { panic("not written yet") }))(r)
 			r.configure = func(b *hooks.Builder) error { b.WithPreflight(hooks.PreflightOff); return nil }
 		},
-			outcome{"ends at step 2", 0}, outcome{"carries on", 0}, "hooks: audit at step 2 failed: audit: solver: panic: not written yet"},
+			outcome{"ends at step 2", 0}, outcome{"carries on", 0}, "hooks: audit at step 2 failed: panic: not written yet"},
 	}},
 	{"The probes", "The auditor is made before the training begins.", []fault{
 		{"a probe holds a NaN", func(r *rig) {
@@ -309,7 +309,7 @@ var faultSections = []faultSection{
 		{"the components of their momentum are in the other order", func(r *rig) {
 			r.realAuditor(sound())
 		},
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the probes do not behave as the field says: the best linear law of a step that has the symmetry c4 leaves 94 % unexplained with vectors (momentum_x, momentum_y), rows upwards, and 0 % with vectors (momentum_y, momentum_x), rows upwards; declare the latter (WithField), or let the preflight warn if they are what you mean"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the probes do not behave as the field says: the best linear law of a step that has the symmetry c4 leaves 94 % unexplained with vectors (momentum_x, momentum_y), rows upwards, and 0 % with vectors (momentum_y, momentum_x), rows upwards; declare the latter (WithField), or let the preflight warn if they are what you mean"},
 		{"they have other channels than the field", func(r *rig) {
 			r.realAuditor(audit.Probes{Inputs: flow(grid, grid, 3), Targets: flow(grid, grid, 3)})
 		},

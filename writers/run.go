@@ -176,19 +176,19 @@ func (b *Builder) checkOccupied() error {
 			continue
 		}
 		if isRun {
-			remedy := "resume it (WithResume), or choose another directory"
-			switch b.info.Kind {
-			case KindTraining:
-				remedy = "resume it (--resume), or choose another directory"
-			case KindAudit: // is not resumed
-				remedy = "choose another directory"
-			}
-			return fmt.Errorf("writers: %s already holds a run; %s", b.dir, remedy)
+			return &OccupiedError{b.dir}
 		}
 		return fmt.Errorf("writers: %s is not empty (it holds %s) and has no %s; choose another directory",
 			b.dir, entry.Name(), firstInfoName)
 	}
 	return nil
+}
+
+// OccupiedError says that a directory holds a run, which was not to be resumed.
+type OccupiedError struct{ Dir string }
+
+func (e *OccupiedError) Error() string {
+	return "writers: " + e.Dir + " already holds a run; resume it (WithResume), or choose another directory"
 }
 
 // Run is a run open for writing. It is an audit.Sink, safe for concurrent use.

@@ -109,13 +109,12 @@ func TestOccupiedDirectoriesAreRefused(t *testing.T) {
 	run := openRun(t, dir)
 	require.NoError(t, run.Write(trainingAt(1)))
 	require.NoError(t, run.Close())
-	for kind, remedy := range map[string]string{
-		"":           "resume it (WithResume), or choose another directory",
-		KindTraining: "resume it (--resume), or choose another directory",
-		KindAudit:    "choose another directory",
-	} {
+	for _, kind := range []string{"", KindTraining, KindAudit} {
 		_, err := Parquet(dir).WithInfo(Info{Kind: kind}).Done()
-		require.EqualError(t, err, "writers: "+dir+" already holds a run; "+remedy)
+		require.EqualError(t, err, "writers: "+dir+" already holds a run; resume it (WithResume), or choose another directory")
+		var occupied *OccupiedError
+		require.ErrorAs(t, err, &occupied)
+		require.Equal(t, dir, occupied.Dir)
 	}
 
 	foreign := t.TempDir()

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/trainer"
+	"github.com/symaudit/symaudit/writers"
 )
 
 func newAudit(s *settings) *cobra.Command {
@@ -30,11 +33,11 @@ estimator and precision.`,
 				return err
 			}
 			for flag, set := range map[string]func(){
-				"relative-lambda": func() { config.Audit.RelativeLambdas = relativeLambdas },
-				"tolerance":       func() { config.Audit.Tolerance = tolerance },
-				"dtype":           func() { config.Audit.DType = dtype },
-				"metric":          func() { config.Audit.Metric = metric },
-				"metric-scale":    func() { config.Audit.MetricScale = scale },
+				"relative-lambdas": func() { config.Audit.RelativeLambdas = relativeLambdas },
+				"tolerance":        func() { config.Audit.Tolerance = tolerance },
+				"dtype":            func() { config.Audit.DType = dtype },
+				"metric":           func() { config.Audit.Metric = metric },
+				"metric-scale":     func() { config.Audit.MetricScale = scale },
 				"estimator": func() {
 					config.Audit.Estimator = estimator
 					if !cmd.Flags().Changed("tolerance") {
@@ -46,6 +49,9 @@ estimator and precision.`,
 					set()
 				}
 			}
+			if err := config.Validate(); err != nil {
+				return byFlag(cmd, err)
+			}
 			choice, log, err := s.open(cmd)
 			if err != nil {
 				return err
@@ -55,8 +61,12 @@ estimator and precision.`,
 				Backend: choice, Dir: args[0], Command: os.Args, Log: log, Watcher: progress.watcher(),
 			}, name, out)
 			progress.end()
+			var occupied *writers.OccupiedError
+			if errors.As(err, &occupied) {
+				return fmt.Errorf("%s already holds a run; choose another directory for --out", out)
+			}
 			if err != nil {
-				return err
+				return byFlag(cmd, err)
 			}
 			progress.audited(name, records)
 			fmt.Fprintf(cmd.OutOrStdout(), "audit: %s\n", out)
@@ -65,14 +75,27 @@ estimator and precision.`,
 	}
 	cmd.Flags().StringVar(&name, "model", "", "`name` of the model in the run's configuration")
 	cmd.Flags().StringVar(&out, "out", "", "run `directory` to write; it must not exist")
-	cmd.Flags().Float64SliceVar(&relativeLambdas, "relative-lambda", nil, "`multiples` of lambda_max that lambda is; several, by comma, cost as much as the smallest (default the run's)")
-	cmd.Flags().Lookup("relative-lambda").DefValue = "" // pflag would print []
+	cmd.Flags().Float64SliceVar(&relativeLambdas, "relative-lambdas", nil, "`multiples` of lambda_max that lambda is; several, by comma, cost as much as the smallest (default the run's)")
+	cmd.Flags().Lookup("relative-lambdas").DefValue = "" // pflag would print []
 	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "half-width of a cosine's interval; of cg-residual, the relative residual (default the run's)")
 	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers: auto, float64 or float32 (default the run's)")
 	cmd.Flags().StringVar(&metric, "metric", "", "`name` of the metric: ntk, ggn, fisher or identity (default the run's)")
 	cmd.Flags().StringVar(&scale, "metric-scale", "", "`scale` of the metric: mean or sum (default the run's)")
 	cmd.Flags().StringVar(&estimator, "estimator", "", "`name` of the estimator: block, or cg-residual or subspace for comparison (default the run's)")
 	return cmd
+}
+
+// byFlag names a flag where its value is what cannot work, and not the key that it replaces.
+func byFlag(cmd *cobra.Command, err error) error {
+	var fault *trainer.KeyError
+	if !errors.As(err, &fault) {
+		return err
+	}
+	flag := strings.ReplaceAll(strings.TrimPrefix(fault.Key, "audit."), "_", "-")
+	if !cmd.Flags().Changed(flag) {
+		return err
+	}
+	return usageError{cause.Say(strings.Replace(cause.Plain(err), fault.Key, "--"+flag, 1), err)}
 }
 
 // oneAudit is the part of a configuration that a single audit of a model gets through, for the time it will take.

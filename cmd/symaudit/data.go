@@ -16,6 +16,7 @@ func newData(s *settings) *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	data.SuggestionsMinimumDistance = 2
 	data.AddCommand(newDataGenerate(s))
 	return data
 }

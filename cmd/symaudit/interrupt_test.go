@@ -68,7 +68,7 @@ audit: {groups: [{name: d4}], relative_lambdas: [0.1], tolerance: 0.3}
 	require.ErrorAs(t, command.Wait(), &exit)
 	require.Equal(t, exitFailure, exit.ExitCode())
 	require.Regexp(t, `(?m)^symaudit: interrupted, ending after the part under way; a second time ends at once$`, string(said))
-	require.Regexp(t, `(?m)^symaudit: model "vit": trainer: stopped at step \d+ of 100000: interrupted; `+
+	require.Regexp(t, `(?m)^symaudit: model "vit": stopped at step \d+ of 100000: interrupted; `+
 		`finished epochs and audits are kept, go on with: symaudit train --resume --dir runs/a$`, string(said))
 
 	command, stdout, _ = program(t, dir, "train", "--resume", "--dir", "runs/a")

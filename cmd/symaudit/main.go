@@ -10,15 +10,18 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 
 	"github.com/symaudit/symaudit/internal/backend"
+	"github.com/symaudit/symaudit/internal/cause"
 )
 
 // Exit codes.
@@ -61,11 +64,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	case errors.Is(err, errStoppedEarly):
 		return exitStoppedEarly
-	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "symaudit: %v\n", err)
+	}
+	fmt.Fprintf(stderr, "symaudit: %s\n", cause.Plain(err)) // a command line knows no packages
+	if errors.As(err, &usage) {
 		return exitUsage
 	}
-	fmt.Fprintf(stderr, "symaudit: %v\n", err)
 	return exitFailure
 }
 
@@ -79,6 +82,11 @@ type settings struct {
 	backend     string
 	sameBackend bool // as the run at hand began on
 	logLevel    string
+}
+
+// kinds are those of pflag in words.
+var kinds = map[string]string{
+	"bool": "true or false", "float64": "a number", "float64Slice": "numbers with commas between them", "stringSlice": "names with commas between them",
 }
 
 func newRoot() *cobra.Command {
@@ -96,6 +104,10 @@ from a state also teach it the rotated, reflected or shifted state? Start with: 
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var value *pflag.InvalidValueError
+		if errors.As(err, &value) {
+			return usageError{fmt.Errorf("--%s is %q; it must be %s", value.GetFlag().Name, value.GetValue(), kinds[value.GetFlag().Value.Type()])}
+		}
 		return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})
 	root.PersistentFlags().StringVar(&s.backend, "backend", backend.Auto, "`name` of what computes: auto, go, xla, xla:cpu or xla:cuda; auto takes XLA where a plugin is found")
@@ -109,7 +121,7 @@ from a state also teach it the rotated, reflected or shifted state? Start with: 
 // logger writes for people, and takes GoMLX's own messages in.
 func (s *settings) logger(stderr io.Writer) (zerolog.Logger, error) {
 	level, err := zerolog.ParseLevel(s.logLevel)
-	if err != nil || s.logLevel == "" {
+	if err != nil || !slices.Contains([]string{"debug", "info", "warn", "error"}, s.logLevel) {
 		return zerolog.Nop(), usageError{fmt.Errorf("--log-level is %q; use debug, info, warn or error", s.logLevel)}
 	}
 	log := zerolog.New(zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(stderr)}).

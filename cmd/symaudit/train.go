@@ -3,15 +3,19 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"github.com/symaudit/symaudit/configs"
 	"github.com/symaudit/symaudit/internal/backend"
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/trainer"
+	"github.com/symaudit/symaudit/writers"
 	"github.com/symaudit/symaudit/writers/report"
 )
 
@@ -78,15 +82,39 @@ interrupted run goes on with --resume, from the last finished epoch and with the
 }
 
 func readConfig(file string) (trainer.Config, error) {
-	text, err := os.ReadFile(file)
+	text, err := readText(file)
 	if err != nil {
-		return trainer.Config{}, err
+		var of *fs.PathError
+		if errors.As(err, &of) {
+			err = of.Err
+		}
+		return trainer.Config{}, fmt.Errorf("--config %s cannot be read: %w", file, err)
 	}
 	config, err := trainer.ParseConfig(text)
 	if err != nil {
-		return trainer.Config{}, fmt.Errorf("%s: %w", file, err)
+		return trainer.Config{}, cause.Say(file+": "+cause.Plain(err), err)
 	}
 	return config, nil
+}
+
+// readText reads a text of a size that somebody may have written.
+func readText(file string) ([]byte, error) {
+	const most = 1 << 20 // bytes
+	opened, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	text, err := io.ReadAll(io.LimitReader(opened, most+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > most:
+		return nil, errors.New("it has more than 1 MiB, which no configuration has")
+	case !utf8.Valid(text):
+		return nil, errors.New("it is not text in UTF-8")
+	}
+	return text, nil
 }
 
 func train(cmd *cobra.Command, s *settings, config trainer.Config, dir string, resume, failOnStop bool) error {
@@ -102,6 +130,10 @@ func train(cmd *cobra.Command, s *settings, config trainer.Config, dir string, r
 		Backend: choice, Dir: dir, Command: os.Args, Resume: resume, Log: log, Watcher: progress.watcher(),
 	})
 	progress.end()
+	var occupied *writers.OccupiedError
+	if errors.As(err, &occupied) {
+		return fmt.Errorf("%s already holds a run; go on with that by symaudit train --resume --dir %s, or choose another directory", dir, dir)
+	}
 	if err != nil && cmd.Context().Err() != nil {
 		return fmt.Errorf("%w; finished epochs and audits are kept, go on with: symaudit train --resume --dir %s", err, dir)
 	}
@@ -124,6 +156,10 @@ func (s *settings) open(cmd *cobra.Command) (backend.Choice, zerolog.Logger, err
 		return backend.Choice{}, log, err
 	}
 	choice, err := backend.Open(s.backend)
+	var missing *backend.MissingError
+	if errors.As(err, &missing) && s.sameBackend {
+		return backend.Choice{}, log, fmt.Errorf("the run was made on the backend %q, whose PJRT plugin is not found here; set PJRT_PLUGIN_LIBRARY_PATH to the folder that it lies in: on another backend (--backend) the data of the run differ by rounding, unless it reads them from data.directory", missing.Name)
+	}
 	if err != nil {
 		return backend.Choice{}, log, err
 	}

@@ -41,20 +41,18 @@ func Open(name string) (Choice, error) {
 	if name == "" || name == Auto || name == "xla" {
 		config, reason = choose(name)
 	}
-	if config == "" {
-		return Choice{}, fmt.Errorf("backend: %q was asked for but %s; %s", name, reason, remedy)
-	}
-	if plugin, isXLA := strings.CutPrefix(config, "xla:"); isXLA {
-		kind, _, _ := strings.Cut(plugin, ",")
-		if _, found := Plugins()[kind]; !found {
-			return Choice{}, fmt.Errorf("backend: %q was asked for but %s; %s", name, missing(kind), remedy)
-		}
-		if kind == "cuda" && !strings.Contains(plugin, ",") {
-			config += ",tf32=false,preallocate=false"
-		}
-	} else if config == "go" {
+	kind, isXLA := strings.CutPrefix(config, "xla:")
+	kind, _, options := strings.Cut(kind, ",")
+	_, found := Plugins()[kind]
+	switch {
+	case config == "xla" || isXLA && !found:
+		return Choice{}, &MissingError{name, kind, slices.Sorted(maps.Keys(Plugins()))}
+	case isXLA && kind == "cuda" && !options:
+		config += ",tf32=false,preallocate=false"
+	case isXLA:
+	case config == "go":
 		config = "go:ops_sequential"
-	} else if !strings.HasPrefix(config, "go:") {
+	case !strings.HasPrefix(config, "go:"):
 		return Choice{}, fmt.Errorf("backend: unknown backend %q; use auto, go, xla, xla:cpu or xla:cuda", name)
 	}
 	opened, err := compute.NewWithConfig(config)
@@ -64,7 +62,31 @@ func Open(name string) (Choice, error) {
 	return Choice{Backend: opened, Config: config, Reason: reason}, nil
 }
 
-const remedy = "run scripts/install-xla and set PJRT_PLUGIN_LIBRARY_PATH to the folder it prints, or use --backend=go"
+// MissingError says that the plugin of a backend is not there.
+type MissingError struct {
+	Name   string   // of the backend that was to be opened: "xla:cuda"
+	kind   string   // of the plugin: "cuda"; "" for any
+	others []string // kinds of plugin that there are
+}
+
+func (e *MissingError) Error() string {
+	const use = "set PJRT_PLUGIN_LIBRARY_PATH to the folder it "
+	found := ""
+	if len(e.others) > 0 {
+		found = " (found: " + strings.Join(e.others, ", ") + ")"
+	}
+	switch {
+	case !xlaBuilt:
+		return fmt.Sprintf("backend %q: this symaudit has no XLA, for it was built without a C compiler; build it with one, or use --backend=go", e.Name)
+	case e.kind == "" || e.kind == "xla" || e.kind == "cpu":
+		return fmt.Sprintf("backend %q: no PJRT plugin for it was found that works%s; run scripts/install-xla and %sprints, or use --backend=go", e.Name, found, use)
+	}
+	from := ""
+	if e.kind == "cuda" {
+		from = ", which the Python package jax-cuda13-pjrt has,"
+	}
+	return fmt.Sprintf("backend %q: no PJRT plugin for %s was found that works%s; install one%s and %slies in, or use --backend=go", e.Name, e.kind, found, from, use)
+}
 
 func choose(name string) (config, reason string) {
 	plugins := Plugins()
@@ -74,21 +96,10 @@ func choose(name string) (config, reason string) {
 		}
 	}
 	if name == "xla" {
-		return "", missing("")
+		return name, ""
 	}
-	return "go", missing("")
-}
-
-func missing(kind string) string {
 	if !xlaBuilt {
-		return "this build has no XLA: it was built without a C compiler"
+		return "go", "this build has no XLA: it was built without a C compiler"
 	}
-	if kind == "" {
-		return "no working PJRT plugin was found"
-	}
-	found := slices.Sorted(maps.Keys(Plugins()))
-	if len(found) == 0 {
-		return fmt.Sprintf("no working PJRT plugin %q was found", kind)
-	}
-	return fmt.Sprintf("no working PJRT plugin %q was found (found: %s)", kind, strings.Join(found, ", "))
+	return "go", "no working PJRT plugin was found"
 }

@@ -55,7 +55,7 @@ func TestOpen(t *testing.T) {
 	for name, want := range map[string]string{
 		"tpu":       `unknown backend "tpu"; use auto, go, xla, xla:cpu or xla:cuda`,
 		"golang":    `unknown backend "golang"`,
-		"xla:metal": `"xla:metal" was asked for but`,
+		"xla:metal": `backend "xla:metal": `,
 	} {
 		_, err := Open(name)
 		require.ErrorContains(t, err, want)
