@@ -40,6 +40,7 @@ type Builder struct {
 	pick      *int
 	seed      *int64
 	lossFn    solver.LossFn
+	smse      bool // the loss is the default
 	field     orbits.Field
 	output    *orbits.Field // nil: as field
 	groups    []groupProbes
@@ -71,11 +72,12 @@ const DefaultRelativeLambda = 1e-3
 //
 // Influence is of the loss that lossFn returns: terms that a model or a regulariser adds by itself (train.AddLoss) are no part of it.
 func New[F train.ModelFnCompatible](source Source, modelFn F, lossFn solver.LossFn) *Builder {
-	if lossFn == nil {
+	smse := lossFn == nil
+	if smse {
 		lossFn = Loss
 	}
 	builder := &Builder{
-		source: source,
+		source: source, smse: smse,
 		lossFn: func(labels, predictions []*graph.Node) *graph.Node {
 			return orError(func() *graph.Node { return lossFn(labels, predictions) })
 		},
@@ -271,6 +273,9 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		}
 		if err := g.probes.validate(b.field, output, b.invariant); err != nil {
 			return nil, err
+		}
+		if targets := g.probes.Targets.Shape(); b.smse && (targets.Rank() != 4 || !targets.DType.IsFloat()) {
+			return nil, fmt.Errorf("audit: the targets of group %s are %s, and the loss that is taken where none is given, SMSE, is of states [n, y, x, channel]; give audit.New the loss of the training", g.group.Name, targets)
 		}
 		grid := g.probes.Inputs.Shape().Dimensions[1:3]
 		if err := g.group.Check(b.field, grid[0], grid[1]); err != nil {

@@ -116,6 +116,7 @@ func (h *Hook) preflight(loop *train.Loop) error {
 		return nil
 	}
 	h.checked = true
+	h.config.log.Info().Msg("checking the model for audits, which compiles their programs")
 	start := h.config.now()
 	defer func() {
 		took := h.config.now().Sub(start)
@@ -134,7 +135,7 @@ func (h *Hook) preflight(loop *train.Loop) error {
 		if h.latest > longAudit {
 			line = h.config.log.Warn()
 		}
-		line.Int64("gradients", cost.Gradients)
+		line.Float64("check_seconds", short(h.config.now().Sub(start).Seconds())).Int64("gradients", cost.Gradients)
 		if cost.ProductTime > 0 {
 			line.Int64("products_at_least", cost.Products).Float64("product_seconds", short(cost.ProductTime.Seconds())).
 				Float64("seconds_at_least", short(float64(cost.Products)*cost.ProductTime.Seconds())).Int64("mib", cost.Bytes>>20)

@@ -118,6 +118,9 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	}
 	if h.config.initial && h.auditedStep != h.step {
 		if !hasWeights(loop.Trainer.Store()) {
+			if loop.Trainer.Store().Loader() != nil {
+				return errors.New("hooks: there are no weights to audit before the first step, GoMLX takes those of a checkpoint when the model first uses them; load them at once (checkpoint.Config.Immediate), or leave WithInitialAudit out")
+			}
 			return errors.New("hooks: there are no weights to audit before the first step, GoMLX makes those of a new model in it; load or initialise the model first, or leave WithInitialAudit out")
 		}
 		if err := h.audit(loop, h.moment(loop.LoopStep)); err != nil {

@@ -10,12 +10,14 @@ import (
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/model/checkpoint"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/hooks"
+	"github.com/symaudit/symaudit/internal/backendtest"
 )
 
 // The life of what a hook remembers, across resumes, runs of a loop, and restored weights.
@@ -250,4 +252,33 @@ func TestARefusedTrainingWritesNothing(t *testing.T) {
 	require.Error(t, err)
 	require.NoError(t, hook.Close())
 	require.Empty(t, sink.writes)
+}
+
+// GoMLX takes the weights of a checkpoint when the model first uses them. The error says so, and its remedy works.
+func TestInitialAuditOfACheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	written := newTrainer(backendtest.Go(t))
+	handler, err := checkpoint.Build(written.Store()).Dir(dir).Done()
+	require.NoError(t, err)
+	_, err = train.NewLoop(written).RunSteps(endless(4), 2)
+	require.NoError(t, err)
+	require.NoError(t, handler.Save())
+	for _, immediate := range []bool{false, true} {
+		trainer := newTrainer(backendtest.Go(t))
+		config := checkpoint.Load(trainer.Store()).Dir(dir)
+		if immediate {
+			config.Immediate()
+		}
+		_, err := config.Done()
+		require.NoError(t, err)
+		loop, auditor := train.NewLoop(trainer), &script{coherence: []float64{0.4}}
+		attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(100)).WithInitialAudit(), loop)
+		_, err = loop.RunSteps(endless(4), 1)
+		if !immediate {
+			require.ErrorContains(t, err, "GoMLX takes those of a checkpoint when the model first uses them; load them at once (checkpoint.Config.Immediate), or leave WithInitialAudit out")
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, []int64{2, 3}, auditor.steps())
+	}
 }

@@ -119,9 +119,9 @@ func (n *Network) refuseLowPrecision(output *graph.Node) {
 	depends := n.dependents(output)
 	for _, node := range ancestors(output) {
 		if dtype := node.DType(); depends[node.Id()] && dtype.IsFloat() && dtype.Size() < n.dtype.Size() {
-			remedy := "make it compute in the precision of its input; audits are in float32 or float64"
+			remedy := "let it compute in that, of which audits are float32 or float64"
 			if dtype == dtypes.Float32 {
-				remedy = "audit it in float32 (WithDType), or make it compute in the precision of its input"
+				remedy = "audit it in float32 (WithDType), or let it compute in that"
 			}
 			exceptions.Panicf("the model computes in %s %s, whatever the precision of its input: %s", strings.ToLower(dtype.String()), n.place(node), remedy)
 		}

@@ -3,6 +3,7 @@ package solver
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -406,13 +407,25 @@ func (n *Network) call(exec *model.Exec, tensors ...*tensors.Tensor) (outputs []
 		err = panicked
 	}
 	err = cause.Of(err)
-	if err != nil && n.dtype == dtypes.Float64 && strings.Contains(err.Error(), dtypes.Float32.String()) {
-		err = fmt.Errorf("%w; if the model does not follow the dtype of its input, audit it in float32 (audit.Builder.WithDType)", err)
+	if made := remade.FindStringSubmatch(fmt.Sprint(err)); made != nil {
+		err = cause.Say(n.ofAnotherPrecision(made[1]), err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("solver: %w", err)
 	}
 	return outputs, nil
+}
+
+// remade matches what GoMLX says of a variable that the model wants in another precision than that of the network's copy.
+var remade = regexp.MustCompile(`requested to reuse variable .* requested shape=\((\w+)\)`)
+
+// ofAnotherPrecision says what to do with a model whose variables do not follow the precision of its input.
+func (n *Network) ofAnotherPrecision(wants string) string {
+	words := fmt.Sprintf("the model makes variables in %s whatever the precision of its input, and the audit is in %s: ", strings.ToLower(wants), strings.ToLower(n.dtype.String()))
+	if wants == dtypes.Float32.String() || wants == dtypes.Float64.String() {
+		return words + fmt.Sprintf("audit it in %s (WithDType)", strings.ToLower(wants))
+	}
+	return words + "let it make them in the precision of its input, of which audits are float32 or float64"
 }
 
 // resetRandomState sets the random state to that of the seed, if there is one.
