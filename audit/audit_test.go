@@ -24,6 +24,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
@@ -130,14 +131,14 @@ func compareWithOracles(t *testing.T, b compute.Backend, trainer *train.Trainer,
 	x := double(p.Inputs)
 	scale := 1 / float64(x.Size())
 	lambda := records.Solves[0].Lambda
-	eta, asymmetry, err := solver.Dense(network.Metric(x, scale))
+	eta, asymmetry, err := oracle.Dense(network.Metric(x, scale))
 	require.NoError(t, err)
 	require.Less(t, asymmetry, 1e-12*mat.Norm(eta, 2))
-	primal, err := solver.Cholesky(eta, lambda, gradients)
+	primal, err := oracle.Cholesky(eta, lambda, gradients)
 	require.NoError(t, err)
 	jacobian, err := network.Jacobian(x)
 	require.NoError(t, err)
-	dual, err := solver.Woodbury(jacobian, scale, lambda, gradients)
+	dual, err := oracle.Woodbury(jacobian, scale, lambda, gradients)
 	require.NoError(t, err)
 
 	for oracle, solution := range map[string]*mat.Dense{"dense Cholesky": primal, "dual": dual} {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
@@ -175,7 +176,7 @@ func TestMetricsAgainstDenseOracles(t *testing.T) {
 	}
 	jacobian, err := network.Jacobian(x)
 	require.NoError(t, err)
-	gaussNewton, _, err := solver.Dense(network.GaussNewton(x, 0.5, y))
+	gaussNewton, _, err := oracle.Dense(network.GaussNewton(x, 0.5, y))
 	require.NoError(t, err)
 	fisher := mat.NewSymDense(network.Dim(), nil)
 	fisher.SymOuterK(0.5, gradients.T())
@@ -202,7 +203,7 @@ func TestMetricsAgainstDenseOracles(t *testing.T) {
 			defer auditor.Close()
 			records, err := auditor.Audit(context.Background(), audit.Moment{})
 			require.NoError(t, err)
-			solution, err := solver.Cholesky(test.eta, records.Solves[0].Lambda, gradients)
+			solution, err := oracle.Cholesky(test.eta, records.Solves[0].Lambda, gradients)
 			require.NoError(t, err)
 			var want mat.Dense
 			want.Mul(gradients, solution.T())

@@ -13,6 +13,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
@@ -86,13 +87,13 @@ func compareWithOracles(b *testing.B, on compute.Backend, trainer *train.Trainer
 	batch, err := solver.ConvertDType(probes.Inputs, dtypes.Float64)
 	must(b, err)
 	scale := 1 / float64(batch.Size())
-	eta, _, err := solver.Dense(network.Metric(batch, scale))
+	eta, _, err := oracle.Dense(network.Metric(batch, scale))
 	must(b, err)
-	primal, err := solver.Cholesky(eta, solve.Lambda, gradients)
+	primal, err := oracle.Cholesky(eta, solve.Lambda, gradients)
 	must(b, err)
 	jacobian, err := network.Jacobian(batch)
 	must(b, err)
-	dual, err := solver.Woodbury(jacobian, scale, solve.Lambda, gradients)
+	dual, err := oracle.Woodbury(jacobian, scale, solve.Lambda, gradients)
 	must(b, err)
 	for oracle, solution := range map[string]*mat.Dense{"cholesky": primal, "dual": dual} {
 		var want mat.Dense

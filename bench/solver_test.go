@@ -17,6 +17,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
@@ -105,7 +106,7 @@ func newProblem(b *testing.B, name string) *problem {
 	}
 	batch, err := solver.ConvertDType(states(heldOutX, resolution), dtypes.Float64)
 	must(b, err)
-	p.eta, _, err = solver.Dense(network.Metric(batch, 1/float64(batch.Size())))
+	p.eta, _, err = oracle.Dense(network.Metric(batch, 1/float64(batch.Size())))
 	must(b, err)
 	p.operator = dense{mat.DenseCopyOf(p.eta)}
 	p.largest, _, err = solver.LargestEigenvalue(p.operator, 60, 1)
@@ -205,7 +206,7 @@ func influenceError(exact *mat.Dense, value func(i, j int) float64) float64 {
 }
 
 func (p *problem) exact(b *testing.B, lambda float64, gradients *mat.Dense) *mat.Dense {
-	solution, err := solver.Cholesky(p.eta, lambda, gradients)
+	solution, err := oracle.Cholesky(p.eta, lambda, gradients)
 	must(b, err)
 	var forms mat.Dense
 	forms.Mul(gradients, solution.T())

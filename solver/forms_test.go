@@ -12,12 +12,13 @@ import (
 	"gonum.org/v1/gonum/mat"
 	"pgregory.net/rapid"
 
+	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/solver"
 )
 
 // hardSides have norms from 1e-8 to 1e8, two equal rows, one that depends on others, and a zero.
 func hardSides(random *rand.Rand, k, n int) *mat.Dense {
-	rhs := gaussian(random, k, n)
+	rhs := oracle.Gaussian(random, k, n)
 	for i := range k {
 		floats.Scale(math.Pow(10, 16*random.Float64()-8), rhs.RawRowView(i))
 	}
@@ -79,7 +80,7 @@ func exactForms(t require.TestingT, matrix *mat.SymDense, lambda float64, rhs *m
 			floats.Scale(1/norms[i], scaled.RawRowView(i))
 		}
 	}
-	solution, err := solver.Cholesky(matrix, lambda, scaled)
+	solution, err := oracle.Cholesky(matrix, lambda, scaled)
 	require.NoError(t, err)
 	var forms mat.Dense
 	forms.Mul(scaled, solution.T())
@@ -88,7 +89,7 @@ func exactForms(t require.TestingT, matrix *mat.SymDense, lambda float64, rhs *m
 }
 
 func TestIntervalsContainTheExactForms(t *testing.T) {
-	for name, shape := range spectra {
+	for name, shape := range oracle.Spectra {
 		for _, single := range []bool{false, true} {
 			precision := map[bool]string{false: "float64", true: "float32"}[single]
 			t.Run(name+"/"+precision, func(t *testing.T) {
@@ -103,7 +104,7 @@ func TestIntervalsContainTheExactForms(t *testing.T) {
 					for i := range values {
 						values[i] = shape(i, n)
 					}
-					op := &matrixOperator{matrix: withSpectrum(random, values), single: single}
+					op := &oracle.Matrix{Of: oracle.WithSpectrum(random, values), Single: single}
 					rhs := hardSides(random, k, n)
 					options := solver.FormOptions{Lambdas: []float64{lambda, 10 * lambda}, Rows: rows, Tolerance: tolerance}
 					if single {
@@ -111,10 +112,10 @@ func TestIntervalsContainTheExactForms(t *testing.T) {
 					}
 					forms, err := solver.BilinearForms(context.Background(), op, rhs, options)
 					require.NoError(t, err)
-					require.EqualValues(t, op.products, forms.Products+forms.Setup)
+					require.EqualValues(t, op.Products, forms.Products+forms.Setup)
 					require.LessOrEqual(t, forms.Products, int64(n+1), "the space is full, and one product checks the residual")
 					for l, damping := range options.Lambdas {
-						widest, worst := requireContained(t, forms, l, rows, exactForms(t, op.matrix, damping, rhs))
+						widest, worst := requireContained(t, forms, l, rows, exactForms(t, op.Of, damping, rhs))
 						require.GreaterOrEqual(t, forms.HalfWidth(l)*(1+1e-6)+1e-14, min(1, widest))
 						require.LessOrEqual(t, worst, 2*widest+1e-14)
 						if forms.Converged {
@@ -131,13 +132,13 @@ func TestIntervalsContainTheExactForms(t *testing.T) {
 }
 
 // decaying is a problem of 200 dimensions with eigenvalues from 1 to 1e-6, and right-hand sides.
-func decaying(k int) (*matrixOperator, *mat.Dense) {
+func decaying(k int) (*oracle.Matrix, *mat.Dense) {
 	random := rand.New(rand.NewPCG(3, 4))
 	values := make([]float64, 200)
 	for i := range values {
 		values[i] = math.Pow(10, -6*float64(i)/199)
 	}
-	return &matrixOperator{matrix: withSpectrum(random, values)}, gaussian(random, k, 200)
+	return &oracle.Matrix{Of: oracle.WithSpectrum(random, values)}, oracle.Gaussian(random, k, 200)
 }
 
 func TestFormsTakeFewerProductsThanConjugateGradients(t *testing.T) {
@@ -147,13 +148,13 @@ func TestFormsTakeFewerProductsThanConjugateGradients(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, forms.Converged, forms.Explanation())
 	require.LessOrEqual(t, forms.Products, int64(201))
-	_, worst := requireContained(t, forms, 0, 6, exactForms(t, op.matrix, lambda, rhs))
+	_, worst := requireContained(t, forms, 0, 6, exactForms(t, op.Of, lambda, rhs))
 	require.LessOrEqual(t, worst, 1e-2)
 
-	op.products = 0
+	op.Products = 0
 	_, err = solver.ConjugateGradient(context.Background(), op, lambda, rhs, solver.Options{Tolerance: 5e-3})
 	require.NoError(t, err)
-	require.Greater(t, op.products, 5*int(forms.Products))
+	require.Greater(t, op.Products, 5*int(forms.Products))
 }
 
 func TestManyLambdasShareOneSpace(t *testing.T) {
@@ -165,7 +166,7 @@ func TestManyLambdasShareOneSpace(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, alone.Products, together.Products, "the smallest decides")
 	for l, lambda := range all {
-		requireContained(t, together, l, 4, exactForms(t, op.matrix, lambda, rhs))
+		requireContained(t, together, l, 4, exactForms(t, op.Of, lambda, rhs))
 		require.LessOrEqual(t, together.HalfWidth(l), solver.DefaultTolerance)
 	}
 	require.Equal(t, alone.Form(0, 1, 2), together.Form(0, 1, 2))
@@ -185,7 +186,7 @@ func TestAMemoryLimitSplitsTheBlock(t *testing.T) {
 	require.Equal(t, 2, split.Parts)
 	require.LessOrEqual(t, split.Bytes, options.MaxBytes)
 	require.Less(t, split.Bytes, whole.Bytes)
-	exact := exactForms(t, op.matrix, 1e-3, rhs)
+	exact := exactForms(t, op.Of, 1e-3, rhs)
 	requireContained(t, whole, 0, 2, exact)
 	requireContained(t, split, 0, 2, exact)
 	require.Panics(t, func() { split.Form(0, 3, 4) }, "a pair that was not asked for")
@@ -205,17 +206,17 @@ func TestFormsAtTheirLimits(t *testing.T) {
 		"floor":    {solver.FormOptions{Lambdas: []float64{1e-5}, Roundoff: 0x1p-24, Tolerance: 1e-4}, solver.Rounding, "allows no narrower: use float64 or a larger lambda"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			op.products = 0
+			op.Products = 0
 			forms, err := solver.BilinearForms(context.Background(), op, rhs, test.options)
 			require.NoError(t, err)
 			require.False(t, forms.Converged)
 			require.Contains(t, forms.Explanation(), test.want)
 			require.Equal(t, test.status, forms.Statistics(0).Status)
-			require.EqualValues(t, op.products, forms.Products+forms.Setup)
+			require.EqualValues(t, op.Products, forms.Products+forms.Setup)
 			if limit := test.options.MaxProducts; limit > 0 {
 				require.LessOrEqual(t, forms.Products+forms.Setup, limit)
 			}
-			requireContained(t, forms, 0, 4, exactForms(t, op.matrix, test.options.Lambdas[0], rhs))
+			requireContained(t, forms, 0, 4, exactForms(t, op.Of, test.options.Lambdas[0], rhs))
 		})
 	}
 }
@@ -239,7 +240,7 @@ func TestFormsRefuse(t *testing.T) {
 		return err
 	}
 	one := []float64{1}
-	require.ErrorContains(t, solve(context.Background(), op, gaussian(rand.New(rand.NewPCG(1, 1)), 2, 3), solver.FormOptions{Lambdas: one}), "have length 3, the operator has dimension 200")
+	require.ErrorContains(t, solve(context.Background(), op, oracle.Gaussian(rand.New(rand.NewPCG(1, 1)), 2, 3), solver.FormOptions{Lambdas: one}), "have length 3, the operator has dimension 200")
 	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{}), "no lambda is given")
 	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1, 0}}), "lambda is 0; it must be positive")
 	require.ErrorContains(t, solve(context.Background(), op, rhs, solver.FormOptions{Lambdas: one, Tolerance: -1}), "tolerance is -1")
@@ -306,7 +307,7 @@ func TestIntervalsHoldAgainstAdversaries(t *testing.T) {
 				for i := range rank {
 					op.entries[i] = math.Pow(10, -decay*float64(i)/float64(n))
 				}
-				rhs := gaussian(random, k, n)
+				rhs := oracle.Gaussian(random, k, n)
 				rhs.Apply(func(_, j int, value float64) float64 {
 					if 2*j < rank {
 						return value * avoid
@@ -325,10 +326,10 @@ func TestIntervalsHoldAgainstAdversaries(t *testing.T) {
 }
 
 // skew is an operator that is not symmetric, as that of a model with a wrong gradient.
-type skew struct{ *matrixOperator }
+type skew struct{ *oracle.Matrix }
 
 func (s skew) Apply(dst, v *mat.Dense) error {
-	if err := s.matrixOperator.Apply(dst, v); err != nil {
+	if err := s.Matrix.Apply(dst, v); err != nil {
 		return err
 	}
 	rows, n := v.Dims()
@@ -358,10 +359,10 @@ func TestAnIndefiniteOperatorIsNotCalledRounding(t *testing.T) {
 			var err error
 			options.Sketch, err = solver.NewSketch(2)
 			require.NoError(t, err)
-			_, err = solver.BilinearForms(context.Background(), &matrixOperator{matrix: matrix}, rhs, options)
+			_, err = solver.BilinearForms(context.Background(), &oracle.Matrix{Of: matrix}, rhs, options)
 			require.NoError(t, err)
 		}
-		forms, err := solver.BilinearForms(context.Background(), &matrixOperator{matrix: matrix}, rhs, options)
+		forms, err := solver.BilinearForms(context.Background(), &oracle.Matrix{Of: matrix}, rhs, options)
 		require.NoError(t, err)
 		require.Equal(t, solver.Indefinite, forms.Statistics(0).Status)
 		require.Regexp(t, `^nothing is certified at lambda = 0.01: a product with the metric has the curvature -0\.\d+ where lambda_max is 1, and rounding explains 6e-15 of it`, forms.Explanation())
@@ -372,7 +373,7 @@ func TestAnIndefiniteOperatorIsNotCalledRounding(t *testing.T) {
 
 func TestAHopelessLambdaDoesNotSpoilTheOthers(t *testing.T) {
 	op, rhs := decaying(3)
-	op.single = true
+	op.Single = true
 	lambdas := []float64{1e-9, 1e-2}
 	forms, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: lambdas, Roundoff: 0x1p-24})
 	require.NoError(t, err)
@@ -383,8 +384,8 @@ func TestAHopelessLambdaDoesNotSpoilTheOthers(t *testing.T) {
 	require.Nil(t, forms.Statistics(0).MaxHalfWidth)
 	require.Equal(t, solver.Converged, forms.Statistics(1).Status)
 	require.Nil(t, forms.Statistics(1).Explanation)
-	requireContained(t, forms, 0, 3, exactForms(t, op.matrix, lambdas[0], rhs))
-	requireContained(t, forms, 1, 3, exactForms(t, op.matrix, lambdas[1], rhs))
+	requireContained(t, forms, 0, 3, exactForms(t, op.Of, lambdas[0], rhs))
+	requireContained(t, forms, 1, 3, exactForms(t, op.Of, lambdas[1], rhs))
 	// Just above the rounding no bound can come either, and no products are wasted on it.
 	forms, err = solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{6e-7}, Roundoff: 0x1p-24})
 	require.NoError(t, err)
@@ -435,7 +436,7 @@ func TestFormsOfLongVectors(t *testing.T) {
 	for i := range op.entries {
 		op.entries[i] = math.Pow(10, -4*float64(i)/n)
 	}
-	rhs := gaussian(random, k, n)
+	rhs := oracle.Gaussian(random, k, n)
 	forms, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1e-2}, Tolerance: 1e-3})
 	require.NoError(t, err)
 	require.True(t, forms.Converged, forms.Explanation())
@@ -451,7 +452,7 @@ func TestPartsTakeTheMemoryThatIsCounted(t *testing.T) {
 	for i := range op.entries {
 		op.entries[i] = math.Pow(10, -4*float64(i)/n)
 	}
-	rhs := gaussian(random, k, n)
+	rhs := oracle.Gaussian(random, k, n)
 	options := solver.FormOptions{Lambdas: []float64{1e-1}, Rows: rows, MaxBytes: solver.BlockBytes(6, n, 8), LambdaMax: 1}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -15,6 +15,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/solver"
 )
 
@@ -50,7 +51,7 @@ func noise(seed uint64, dimensions ...int) *tensors.Tensor {
 // dense forms op, which must be symmetric.
 func dense(t testing.TB, op solver.Operator) *mat.SymDense {
 	t.Helper()
-	matrix, asymmetry, err := solver.Dense(op)
+	matrix, asymmetry, err := oracle.Dense(op)
 	require.NoError(t, err)
 	require.LessOrEqual(t, asymmetry, 1e-12*mat.Max(matrix))
 	return matrix

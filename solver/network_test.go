@@ -169,7 +169,7 @@ func TestNetworkRefuses(t *testing.T) {
 	}
 	double, _ := loaded(t, b, fixed, [][]float32{{1, 2}}, dtypes.Float64)
 	_, err := double.Predict(tensors.FromValue([][]float64{{1, 2}}))
-	require.ErrorContains(t, err, "if the model does not follow the dtype of its input, audit it in float32")
+	require.ErrorContains(t, err, "and the audit is in float64: audit it in float32 (WithDType)")
 	_, err = solver.NewNetwork(b, twoLayers, meanSquare, dtypes.BFloat16)
 	require.ErrorContains(t, err, "use float32 or float64")
 	network, err := solver.NewNetwork(b, twoLayers, meanSquare, dtypes.Float64)

@@ -10,6 +10,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 	"pgregory.net/rapid"
 
+	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/solver"
 )
 
@@ -20,22 +21,22 @@ func newSketch(t require.TestingT, rank int) *solver.Sketch {
 }
 
 // moved is the operator plus a positive semidefinite matrix of a norm relative to its own, of which it keeps only a part.
-func moved(random *rand.Rand, op *matrixOperator, by float64) *matrixOperator {
+func moved(random *rand.Rand, op *oracle.Matrix, by float64) *oracle.Matrix {
 	n := op.Dim()
 	values := make([]float64, n)
 	for i := range values {
-		values[i] = random.Float64() * by * math.Pow(10, -4*float64(i)/float64(n)) * mat.Norm(op.matrix, 2) / math.Sqrt(float64(n))
+		values[i] = random.Float64() * by * math.Pow(10, -4*float64(i)/float64(n)) * mat.Norm(op.Of, 2) / math.Sqrt(float64(n))
 	}
 	sum := mat.NewSymDense(n, nil)
-	sum.ScaleSym(1/(1+by), op.matrix)
-	sum.AddSym(sum, withSpectrum(random, values))
-	return &matrixOperator{matrix: sum, single: op.single}
+	sum.ScaleSym(1/(1+by), op.Of)
+	sum.AddSym(sum, oracle.WithSpectrum(random, values))
+	return &oracle.Matrix{Of: sum, Single: op.Single}
 }
 
 // A sketch may be right, stale, or of another operator altogether, small or large: intervals hold, and what is learned on the
 // way is used again.
 func TestIntervalsHoldWithASketch(t *testing.T) {
-	for name, shape := range spectra {
+	for name, shape := range oracle.Spectra {
 		for _, single := range []bool{false, true} {
 			precision := map[bool]string{false: "float64", true: "float32"}[single]
 			t.Run(name+"/"+precision, func(t *testing.T) {
@@ -50,7 +51,7 @@ func TestIntervalsHoldWithASketch(t *testing.T) {
 					for i := range values {
 						values[i] = shape(i, n)
 					}
-					op := &matrixOperator{matrix: withSpectrum(random, values), single: single}
+					op := &oracle.Matrix{Of: oracle.WithSpectrum(random, values), Single: single}
 					sketch := newSketch(t, rapid.IntRange(1, 2*n).Draw(t, "rank"))
 					options := solver.FormOptions{Lambdas: []float64{lambda, 10 * lambda}, Rows: rapid.IntRange(1, k).Draw(t, "rows"), Tolerance: tolerance, Sketch: sketch}
 					if single {
@@ -60,10 +61,10 @@ func TestIntervalsHoldWithASketch(t *testing.T) {
 						rhs := hardSides(random, k, n)
 						forms, err := solver.BilinearForms(context.Background(), op, rhs, options)
 						require.NoError(t, err)
-						require.EqualValues(t, op.products, forms.Products+forms.Setup)
+						require.EqualValues(t, op.Products, forms.Products+forms.Setup)
 						require.LessOrEqual(t, forms.Products, int64(n+1), "the space is full, and one product checks the residual")
 						for l, damping := range options.Lambdas {
-							widest, _ := requireContained(t, forms, l, options.Rows, exactForms(t, op.matrix, damping, rhs))
+							widest, _ := requireContained(t, forms, l, options.Rows, exactForms(t, op.Of, damping, rhs))
 							if forms.Converged {
 								require.LessOrEqual(t, widest, tolerance)
 							}
@@ -80,11 +81,11 @@ func TestIntervalsHoldWithASketch(t *testing.T) {
 }
 
 func TestASketchSavesProducts(t *testing.T) {
-	solve := func(op *matrixOperator, rhs *mat.Dense, sketch *solver.Sketch) *solver.Forms {
+	solve := func(op *oracle.Matrix, rhs *mat.Dense, sketch *solver.Sketch) *solver.Forms {
 		forms, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1e-3}, Sketch: sketch})
 		require.NoError(t, err)
 		require.True(t, forms.Converged, forms.Explanation())
-		_, worst := requireContained(t, forms, 0, 6, exactForms(t, op.matrix, 1e-3, rhs))
+		_, worst := requireContained(t, forms, 0, 6, exactForms(t, op.Of, 1e-3, rhs))
 		require.LessOrEqual(t, worst, solver.DefaultTolerance)
 		return forms
 	}
@@ -107,7 +108,7 @@ func TestASketchSavesProducts(t *testing.T) {
 		far := moved(random, op, by)
 		require.LessOrEqual(t, solve(far, rhs, sketch).Products, solve(far, rhs, nil).Products+6)
 	}
-	other := &matrixOperator{matrix: withSpectrum(random, func() []float64 {
+	other := &oracle.Matrix{Of: oracle.WithSpectrum(random, func() []float64 {
 		values := make([]float64, 200)
 		for i := range values {
 			values[i] = math.Pow(10, -6*float64(i)/199)

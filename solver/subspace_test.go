@@ -13,17 +13,17 @@ import (
 func TestSubspaceFormsAreTooSmallUnlessTheSpanIsInvariant(t *testing.T) {
 	lambdas := []float64{1e-2, 1e-4}
 	op, rhs := decaying(4)
-	op.products = 0
+	op.Products = 0
 	forms, statistics, err := solver.SubspaceForms(op, lambdas, rhs, 3)
 	require.NoError(t, err)
-	require.Equal(t, 3, op.products)
+	require.Equal(t, 3, op.Products)
 	require.Nil(t, statistics[0].MaxTrueResidual)
 	require.Greater(t, *statistics[1].MaxTrueResidual, 0.1)
 	require.EqualValues(t, 3, statistics[0].Products+statistics[1].Products)
 	for l, lambda := range lambdas {
 		require.Equal(t, solver.Uncertified, statistics[l].Status)
 		require.Less(t, statistics[l].LambdaMax, 1.0)
-		exact := exactForms(t, op.matrix, lambda, rhs)
+		exact := exactForms(t, op.Of, lambda, rhs)
 		for i := range 4 {
 			require.Less(t, forms[l].At(i, i), exact.At(i, i)/2, "most of it is missing")
 		}
@@ -31,7 +31,7 @@ func TestSubspaceFormsAreTooSmallUnlessTheSpanIsInvariant(t *testing.T) {
 
 	// Two eigenvectors, of very different length, and a combination of them outside the first rows.
 	var eigen mat.EigenSym
-	require.True(t, eigen.Factorize(op.matrix, true))
+	require.True(t, eigen.Factorize(op.Of, true))
 	var vectors mat.Dense
 	eigen.VectorsTo(&vectors)
 	span := mat.NewDense(3, 200, nil)
@@ -42,7 +42,7 @@ func TestSubspaceFormsAreTooSmallUnlessTheSpanIsInvariant(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, *statistics[1].MaxTrueResidual, 1e-10)
 	require.InEpsilon(t, 1, statistics[1].LambdaMax, 1e-10)
-	exact := exactForms(t, op.matrix, lambdas[1], span)
+	exact := exactForms(t, op.Of, lambdas[1], span)
 	require.InEpsilon(t, exact.At(0, 2), forms[1].At(0, 2), 1e-9)
 	require.InEpsilon(t, exact.At(1, 2), forms[1].At(1, 2), 1e-9)
 

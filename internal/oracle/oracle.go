@@ -1,14 +1,18 @@
-package solver
+// Package oracle has what tests compare the solver with, and what they try it on: dense references for small models, and operators of
+// known spectra.
+package oracle
 
 import (
 	"fmt"
 
 	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/solver"
 )
 
 // Dense forms the matrix of op, Dim products of one basis vector each, and returns its symmetric part with the largest
 // asymmetry |M - M^T| found. For small models: it takes 8 Dim^2 bytes.
-func Dense(op Operator) (matrix *mat.SymDense, asymmetry float64, err error) {
+func Dense(op solver.Operator) (matrix *mat.SymDense, asymmetry float64, err error) {
 	n := op.Dim()
 	image := mat.NewDense(n, n, nil)
 	const chunk = 64
@@ -74,11 +78,11 @@ func Woodbury(jacobian *mat.Dense, scale, lambda float64, rhs *mat.Dense) (*mat.
 func solveSymmetric(matrix *mat.SymDense, rhs *mat.Dense) (*mat.Dense, error) {
 	var factors mat.Cholesky
 	if !factors.Factorize(matrix) {
-		return nil, fmt.Errorf("solver: the damped matrix of dimension %d is not positive definite; raise lambda", matrix.SymmetricDim())
+		return nil, fmt.Errorf("oracle: the damped matrix of dimension %d is not positive definite; raise lambda", matrix.SymmetricDim())
 	}
 	var columns mat.Dense
 	if err := factors.SolveTo(&columns, rhs.T()); err != nil {
-		return nil, fmt.Errorf("solver: %w", err)
+		return nil, fmt.Errorf("oracle: %w", err)
 	}
 	return mat.DenseCopyOf(columns.T()), nil
 }
