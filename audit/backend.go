@@ -6,11 +6,11 @@ import (
 	"github.com/symaudit/symaudit/internal/cause"
 )
 
-// own returns the backend that audits run on: the training's, or in the place of GoMLX's Go backend one of the same kind that
+// backendFor returns the backend that audits run on: the training's, or in the place of GoMLX's Go backend one of the same kind that
 // executes an operation at a time. With compute v0.1.4 convolutions, and large matrix products, that start together wait for
 // one another's workers and never end; a metric product has several times as many of them side by side as a training step.
 // An auditor holds copies of all that it takes from the training, so nothing has to be moved.
-func own(training compute.Backend) (backend compute.Backend, free func(), err error) {
+func backendFor(training compute.Backend) (backend compute.Backend, free func(), err error) {
 	if training.String() != "go" {
 		return training, func() {}, nil
 	}

@@ -288,7 +288,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 			return nil, cause.Say("audit: the output's field: "+cause.Plain(err), err)
 		}
 	}
-	backend, free, err := own(b.source.Backend())
+	backend, free, err := backendFor(b.source.Backend())
 	if err != nil {
 		return nil, err
 	}

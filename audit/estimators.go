@@ -210,11 +210,11 @@ func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, er
 	case GGN:
 		return a.network.With(b.further...).GaussNewton(b.x, perSample, b.labels...), nil
 	case Fisher:
-		own, err := problem{eta: solver.Zero(a.network.Dim()), gradient: gradient}.all(samples)
+		gradients, err := problem{eta: solver.Zero(a.network.Dim()), gradient: gradient}.all(samples)
 		if err != nil {
 			return nil, cause.In("audit", err)
 		}
-		return solver.OuterProducts(own, perSample), nil
+		return solver.OuterProducts(gradients, perSample), nil
 	}
 	return solver.Zero(a.network.Dim()), nil
 }

@@ -119,8 +119,8 @@ func (p Probes) companions() (all []companion) {
 
 // movesWith reports whether a companion has the shape of the grid of states [n, y, x, channel], so that it moves with them.
 func (c companion) movesWith(states *tensors.Tensor) bool {
-	own, grid := c.tensor.Shape().Dimensions, states.Shape().Dimensions[:3]
-	return (len(own) == 3 || len(own) == 4) && slices.Equal(own[:3], grid)
+	shape, grid := c.tensor.Shape().Dimensions, states.Shape().Dimensions[:3]
+	return (len(shape) == 3 || len(shape) == 4) && slices.Equal(shape[:3], grid)
 }
 
 func shapeOf(t *tensors.Tensor) string {
@@ -318,21 +318,21 @@ func (o *orbit) move(act *graph.Exec, states *tensors.Tensor) (moved []*tensors.
 // accompany returns the images of a companion under each element: of scalars on the grid those, in their cells, of anything else
 // itself.
 func (o *orbit) accompany(backend compute.Backend, c companion, states *tensors.Tensor, field orbits.Field, dtype dtypes.DType) (moved []*tensors.Tensor, err error) {
-	own, err := follow(c.tensor, dtype)
+	values, err := follow(c.tensor, dtype)
 	if err != nil {
 		return nil, cause.In("audit", fmt.Errorf("%s: %w", c.name, err))
 	}
 	if !c.movesWith(states) {
-		return slices.Repeat([]*tensors.Tensor{own}, len(o.elements)), nil
+		return slices.Repeat([]*tensors.Tensor{values}, len(o.elements)), nil
 	}
-	defer func() { err = errors.Join(err, freeAll(own)) }()
+	defer func() { err = errors.Join(err, freeAll(values)) }()
 	cells := make([]orbits.Element, len(o.elements))
 	for i, e := range o.elements {
 		known := false
 		if cells[i], known = e.Cells(); !known {
 			return nil, fmt.Errorf("audit: %s is %s, scalars on the grid, and how element %s of your own moves these is not known: make it channels of the states, or use a group of package orbits", c.name, c.tensor.Shape(), e.Name())
 		}
-		if dy, dx := e.Shift(); !own.DType().IsFloat() && (dy != math.Trunc(dy) || dx != math.Trunc(dx)) {
+		if dy, dx := e.Shift(); !values.DType().IsFloat() && (dy != math.Trunc(dy) || dx != math.Trunc(dx)) {
 			return nil, fmt.Errorf("audit: %s is %s, and element %s moves it by a fraction of a cell, which takes interpolation: give it as float32, or shift by whole cells", c.name, c.tensor.Shape(), e.Name())
 		}
 	}
@@ -355,7 +355,7 @@ func (o *orbit) accompany(backend compute.Backend, c companion, states *tensors.
 		return nil, cause.In("audit", err)
 	}
 	defer act.Finalize()
-	return o.move(act, own)
+	return o.move(act, values)
 }
 
 // sketch is what is recycled in a batch's solve; nil where nothing is.

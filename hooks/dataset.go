@@ -29,8 +29,8 @@ type dataset struct {
 	stopped bool       // the loop gets nothing more; whoever else iterates, to evaluate perhaps, still does
 }
 
-// own returns the wrapper that ds is, or nil if h made none such.
-func (h *Hook) own(ds train.Dataset) *dataset {
+// wrappedHere returns the wrapper that ds is, or nil if this hook made none such.
+func (h *Hook) wrappedHere(ds train.Dataset) *dataset {
 	if wrapped := wrapper(ds); wrapped != nil && wrapped.hook == h {
 		return wrapped
 	}

@@ -94,7 +94,7 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 		return err
 	}
 	h.runEpochs = loop.EndStep < 0
-	h.dataset = h.own(ds)
+	h.dataset = h.wrappedHere(ds)
 	h.reason, h.asked = "", ""
 	h.epoch, h.stepped = loop.Epoch, false
 	h.learningRate = nil

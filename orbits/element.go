@@ -20,11 +20,11 @@ type Element struct {
 	velocity Vector   // of a boost
 	drift    Vector   // pixels by which a boost carries the output besides
 	factor   float64  // of a scaling; 0 stands for 1
-	own      *own     // of the user; the others are zero then
+	custom   *custom  // of the user; the others are zero then
 }
 
-// own is what a user has defined, or a composition with that.
-type own struct {
+// custom is what a user has defined, or a composition with that.
+type custom struct {
 	name          string
 	input, output action
 }
@@ -35,12 +35,12 @@ type action func(f Field, x *graph.Node) *graph.Node
 // shape and dtype. The name, "offset(2)" for instance, stands in the records and is not empty or that of another element.
 func NewElement(name string, act func(x *graph.Node) *graph.Node) Element {
 	onStates := func(_ Field, x *graph.Node) *graph.Node { return act(x) }
-	return Element{own: &own{name, onStates, onStates}}
+	return Element{custom: &custom{name, onStates, onStates}}
 }
 
 // WithOutput returns an element like e that acts on a model's outputs, and on targets, by act.
 func (e Element) WithOutput(act func(y *graph.Node) *graph.Node) Element {
-	return Element{own: &own{e.Name(), e.Apply, func(_ Field, y *graph.Node) *graph.Node { return act(y) }}}
+	return Element{custom: &custom{e.Name(), e.Apply, func(_ Field, y *graph.Node) *graph.Node { return act(y) }}}
 }
 
 // Name is "e", "r", "r2", "r3", "s", "sr", "sr2" or "sr3" for D4 ("sr": r first, then s), "t(dy,dx)" in pixels for a
@@ -48,8 +48,8 @@ func (e Element) WithOutput(act func(y *graph.Node) *graph.Node) Element {
 // "t(0,8)r" is a rotation followed by a translation. The elements of D4GridOnly are named as those of D4: the group's name
 // tells them apart.
 func (e Element) Name() string {
-	if e.own != nil {
-		return e.own.name
+	if e.custom != nil {
+		return e.custom.name
 	}
 	name := ""
 	if e.factor != 0 {
@@ -83,7 +83,7 @@ func (e Element) Shift() (dy, dx float64) { return e.shift.Y, e.shift.X }
 // Cells returns the element that moves the cells of the grid as e does and leaves the values in them: what e does to scalars that
 // belong to a state and are no part of it, such as a mask. It is not known of an element of NewElement.
 func (e Element) Cells() (cells Element, ok bool) {
-	return Element{grid: e.grid, shift: e.shift, drift: e.drift}, e.own == nil
+	return Element{grid: e.grid, shift: e.shift, drift: e.drift}, e.custom == nil
 }
 
 // IsIdentity reports whether e is the zero value.
@@ -94,7 +94,7 @@ func (e Element) NeedsSquare() bool { return e.grid.swapsAxes() }
 
 // Inverse returns the element that undoes e. It panics for an element of NewElement, of which that is not known.
 func (e Element) Inverse() Element {
-	if e.own != nil {
+	if e.custom != nil {
 		exceptions.Panicf("orbits: nothing is known of what undoes %s; define the inverse with NewElement", e.Name())
 	}
 	grid, vector := e.grid.inverse(), e.vector.inverse()
@@ -112,8 +112,8 @@ func (e Element) Compose(h Element) Element {
 		return h
 	case h.IsIdentity():
 		return e
-	case e.own != nil || h.own != nil:
-		return Element{own: &own{
+	case e.custom != nil || h.custom != nil:
+		return Element{custom: &custom{
 			name:   e.Name() + h.Name(),
 			input:  func(f Field, x *graph.Node) *graph.Node { return e.Apply(f, h.Apply(f, x)) },
 			output: func(f Field, y *graph.Node) *graph.Node { return e.ApplyOutput(f, h.ApplyOutput(f, y)) },
@@ -150,8 +150,8 @@ func asFactor(scale float64) float64 {
 // It panics, as graph building does, when x does not have the field's channels, when a quarter turn meets a grid that
 // is not square, and when a boost meets a field without conserved variables.
 func (e Element) Apply(f Field, x *graph.Node) *graph.Node {
-	if e.own != nil {
-		return e.own.apply(e.own.input, f, x)
+	if e.custom != nil {
+		return e.custom.apply(e.custom.input, f, x)
 	}
 	return e.move(f, x, e.shift)
 }
@@ -159,13 +159,13 @@ func (e Element) Apply(f Field, x *graph.Node) *graph.Node {
 // ApplyOutput returns the image of a model's output y, or of a target, [batch, y, x, channel], where x is moved by Apply. It
 // is the same but for boosts, which carry the output a step further along than the input, and where WithOutput says otherwise.
 func (e Element) ApplyOutput(f Field, y *graph.Node) *graph.Node {
-	if e.own != nil {
-		return e.own.apply(e.own.output, f, y)
+	if e.custom != nil {
+		return e.custom.apply(e.custom.output, f, y)
 	}
 	return e.move(f, y, e.shift.plus(e.drift).settled())
 }
 
-func (o *own) apply(act action, f Field, x *graph.Node) *graph.Node {
+func (o *custom) apply(act action, f Field, x *graph.Node) *graph.Node {
 	checkState(f, x)
 	image := act(f, x)
 	if !image.Shape().Equal(x.Shape()) {

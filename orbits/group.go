@@ -219,7 +219,7 @@ func compositions(group string, left, right []Element, height, width int) ([]Ele
 func (e Element) near(other Element) bool {
 	alike := func(a, b float64) bool { return math.Abs(a-b) <= 1e-8*max(1, math.Abs(a), math.Abs(b)) }
 	both := func(a, b Vector) bool { return alike(a.X, b.X) && alike(a.Y, b.Y) }
-	return e.own == other.own && e.grid == other.grid && e.vector == other.vector && both(e.shift, other.shift) &&
+	return e.custom == other.custom && e.grid == other.grid && e.vector == other.vector && both(e.shift, other.shift) &&
 		both(e.velocity, other.velocity) && both(e.drift, other.drift) && alike(e.scale(), other.scale())
 }
 
