@@ -404,6 +404,8 @@ func (b *Builder) Check() error {
 		return fault("estimator", "is %q; use block, cg-residual or subspace", b.estimator)
 	case b.estimator == Block && s.Tolerance >= 1:
 		return fault("tolerance", "is %g, the half-width of a cosine's interval, and a cosine lies between -1 and 1; use 0.02, for instance", s.Tolerance)
+	case b.estimator == Subspace && s.Tolerance != 0:
+		return fault("tolerance", "is %g, and estimator subspace has none, for nothing measures its error; leave it out", s.Tolerance)
 	case !(s.Tolerance >= 0) || math.IsInf(s.Tolerance, 0):
 		return fault("tolerance", "is %g; it must be positive, or 0 for the estimator's default", s.Tolerance)
 	case s.MaxProducts < 0:

@@ -9,7 +9,7 @@ import (
 )
 
 // manyGradients are those of an audit from which on its cost is said before there is one.
-const manyGradients = 2000
+const manyGradients = 1000
 
 // warnOfCost says what an audit of many gradients takes, and of which group most are.
 func (a *Auditor) warnOfCost() {

@@ -1,6 +1,7 @@
 package orbits
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 
@@ -34,13 +35,27 @@ type action func(f Field, x *graph.Node) *graph.Node
 // NewElement returns an element of the user's own for Custom: act maps states [batch, y, x, channel] to their images, of the same
 // shape and dtype. The name, "offset(2)" for instance, stands in the records and is not empty or that of another element.
 func NewElement(name string, act func(x *graph.Node) *graph.Node) Element {
-	onStates := func(_ Field, x *graph.Node) *graph.Node { return act(x) }
+	onStates := guarded(name, act)
 	return Element{custom: &custom{name, onStates, onStates}}
+}
+
+// guarded turns any panic of a user's function into one with an error: with another value GoMLX's compilation would never end. It is
+// nil where the function is.
+func guarded(name string, act func(x *graph.Node) *graph.Node) action {
+	if act == nil {
+		return nil
+	}
+	return func(_ Field, x *graph.Node) (image *graph.Node) {
+		if panicked := exceptions.Try(func() { image = act(x) }); panicked != nil {
+			panic(fmt.Errorf("orbits: element %s: panic: %v", name, panicked))
+		}
+		return image
+	}
 }
 
 // WithOutput returns an element like e that acts on a model's outputs, and on targets, by act.
 func (e Element) WithOutput(act func(y *graph.Node) *graph.Node) Element {
-	return Element{custom: &custom{e.Name(), e.Apply, func(_ Field, y *graph.Node) *graph.Node { return act(y) }}}
+	return Element{custom: &custom{e.Name(), e.Apply, guarded(e.Name(), act)}}
 }
 
 // Name is "e", "r", "r2", "r3", "s", "sr", "sr2" or "sr3" for D4 ("sr": r first, then s), "t(dy,dx)" in pixels for a

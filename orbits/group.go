@@ -141,6 +141,9 @@ func withIdentity(group, from string, elements []Element) ([]Element, error) {
 		if element.Name() == "" || element.Name() == "*" {
 			return nil, fmt.Errorf("orbits: group %s has an element named %q; records need a name, and the star stands for all elements", group, element.Name())
 		}
+		if element.custom != nil && (element.custom.input == nil || element.custom.output == nil) {
+			return nil, fmt.Errorf("orbits: group %s: the function of element %s is nil; give NewElement, or WithOutput, one", group, element.Name())
+		}
 		if seen[element.Name()] {
 			return nil, fmt.Errorf("orbits: group %s has two elements named %q (the identity is \"e\" and need not be given)", group, element.Name())
 		}

@@ -262,3 +262,16 @@ func TestCheckRefusesWhatCannotBeAudited(t *testing.T) {
 	}
 	require.NoError(t, orbits.Product(orbits.Translations(2), orbits.Translations(2)).Check(scalar, 4, 4), "together they are all shifts")
 }
+
+// With a panic of another value than an error GoMLX would never end its compilation.
+func TestElementsOfOnesOwnFailWithAnError(t *testing.T) {
+	_, err := orbits.Custom("own", orbits.NewElement("x", nil)).Elements(4, 4)
+	require.EqualError(t, err, "orbits: group own: the function of element x is nil; give NewElement, or WithOutput, one")
+	_, err = orbits.Custom("own", orbits.Element{}.WithOutput(nil)).Elements(4, 4)
+	require.ErrorContains(t, err, "the function of element e is nil")
+	panics := orbits.NewElement("x", func(*graph.Node) *graph.Node { panic("no such luck") })
+	_, err = graph.CallOnce(backendtest.Go(t), func(x *graph.Node) *graph.Node {
+		return panics.Apply(orbits.Field{Channels: []string{"a"}}, x)
+	}, [][][][]float64{{{{1}}}})
+	require.ErrorContains(t, err, "orbits: element x: panic: no such luck")
+}

@@ -136,7 +136,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 	}
 	least := min(k, options.Rows+1) // right-hand sides that the smallest part has
 	if need := vectorBytes(least, n, least); need > options.MaxBytes {
-		return nil, fmt.Errorf("solver: a product of %d right-hand sides takes %d MiB of vectors, and the limit is %d MiB; raise it, or want fewer rows together", least, need>>20, options.MaxBytes>>20)
+		return nil, fmt.Errorf("solver: a product of %d right-hand sides takes %.3g MiB of vectors, and the limit is %.3g MiB; raise it, or take fewer samples in a batch", least, float64(need)/(1<<20), float64(options.MaxBytes)/(1<<20))
 	}
 	blocks := split(k, options.Rows, n, options.MaxBytes)
 	reserved := int64(0) // for a product of each block to come and its residual

@@ -397,7 +397,7 @@ func TestAMemoryLimitThatAProductBreaksIsRefused(t *testing.T) {
 	op, rhs := decaying(4)
 	_, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1e-3}, MaxBytes: 8 * 200 * 10})
 	require.ErrorContains(t, err, "solver: a product of 4 right-hand sides takes ")
-	require.ErrorContains(t, err, "raise it, or want fewer rows together")
+	require.ErrorContains(t, err, "raise it, or take fewer samples in a batch")
 }
 
 func TestFormsTellTheirProgress(t *testing.T) {

@@ -43,7 +43,7 @@ func (c checkpoints) finished() (reason string, finished bool, err error) {
 		return "", false, nil
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("trainer: %w", err)
+		return "", false, fmt.Errorf("trainer: %w; restore %s from a copy", err, c.Dir)
 	}
 	return string(text), true, nil
 }

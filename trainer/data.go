@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -144,17 +146,39 @@ func LoadData(config Config) ([]Trajectories, error) {
 	var all []Trajectories
 	for _, family := range config.Data.Families {
 		if !slices.Contains(info.Families, family) {
-			return nil, fmt.Errorf("trainer: %s has no family %q; it has %v", dir, family, info.Families)
+			return nil, keyError("data.directory", "is %q, which has no family %q; it has %v", dir, family, info.Families)
 		}
 		path := filepath.Join(dir, string(family)+".npy")
 		size := info.Euler.Resolution
 		states, err := loadStatesOf(path, []int{info.Trajectories, info.Euler.Snapshots, size, size, euler.Channels})
+		if err == nil {
+			err = checkFinite(states)
+		}
+		var of *fs.PathError
+		if errors.As(err, &of) {
+			err = fmt.Errorf("it cannot be read: %w", of.Err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("trainer: %s: %w; generate the data anew", path, err)
 		}
 		all = append(all, Trajectories{Family: family, States: states})
 	}
 	return all, nil
+}
+
+// checkFinite refuses trajectories with a value that is not a finite number: normalization would spread it to all.
+func checkFinite(states *tensors.Tensor) (err error) {
+	dimensions := states.Shape().Dimensions
+	snapshot := states.Size() / dimensions[0] / dimensions[1]
+	read := tensors.ConstFlatData(states, func(values []float32) {
+		for i, v := range values {
+			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+				err = fmt.Errorf("snapshot %d of trajectory %d holds %g", i/snapshot%dimensions[1], i/snapshot/dimensions[1], v)
+				return
+			}
+		}
+	})
+	return cmp.Or(read, err)
 }
 
 // loadStatesOf loads an array of float32 whose dimensions are known. The file must say the same and have the bytes for it:
@@ -217,6 +241,9 @@ func readDataInfo(config Config) (info dataInfo, err error) {
 	}
 	if err == nil {
 		err = json.Unmarshal(text, &info)
+		if _, other := err.(*json.UnmarshalTypeError); other {
+			err = errors.New("it has other fields or values than `symaudit data generate` writes")
+		}
 	}
 	if err != nil {
 		return info, fmt.Errorf("trainer: %s does not describe data: %w; generate them anew", path, err)

@@ -57,15 +57,19 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 	if err := config.Validate(); err != nil {
 		return result, err
 	}
-	if config.Data.Directory != "" { // before a run is begun that could not be started
-		if _, err := readDataInfo(config); err != nil {
-			return result, err
-		}
-	}
 	// Opened before anything slow: a directory that cannot be used is found out at once.
 	builder := writers.Parquet(options.Dir).WithInfo(options.info(config, writers.KindTraining))
 	if options.Resume {
 		builder.WithResume()
+	}
+	if err := builder.Check(); err != nil {
+		return result, err
+	}
+	var data *states
+	if config.Data.Directory != "" { // before a run is begun that could not be started
+		if data, err = loadStates(ctx, config, options); err != nil {
+			return result, err
+		}
 	}
 	run, err := builder.Done()
 	if err != nil {
@@ -77,7 +81,6 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 		return result, err
 	}
 
-	var data *states
 	for _, m := range config.Models {
 		checkpoints := newCheckpoints(config, options.Dir, m.Name)
 		reason, finished, err := checkpoints.finished()

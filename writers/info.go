@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -173,7 +174,11 @@ func readInfos(dir string) ([]Info, error) {
 			return nil, err
 		}
 		var info Info
-		if err := json.Unmarshal(text, &info); err != nil {
+		err = json.Unmarshal(text, &info)
+		if _, other := err.(*json.UnmarshalTypeError); other {
+			err = errors.New("it has other fields or values than symaudit writes")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("writers: %s is not the description of a run: %w; restore it from a copy", path, err)
 		}
 		if info.SchemaVersion < 1 {

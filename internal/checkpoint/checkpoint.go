@@ -18,6 +18,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/symaudit/symaudit/internal/atomicfile"
+	"github.com/symaudit/symaudit/internal/cause"
 )
 
 // Folder holds checkpoints of one model, each named by its optimizer step.
@@ -200,7 +201,7 @@ func load(path string) (handler *checkpoint.Handler, err error) {
 		err = panicked
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot load checkpoint %s: %w", path, err)
+		return nil, fmt.Errorf("checkpoint %s is damaged: %w; restore it from a copy, or remove it: then the one before counts", path, cause.Of(err))
 	}
 	return handler, nil
 }

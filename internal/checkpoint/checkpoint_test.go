@@ -60,7 +60,7 @@ func TestCheckpoints(t *testing.T) {
 	require.Len(t, files, 1)
 	require.NoError(t, os.WriteFile(files[0], []byte(`{"vari`), 0o666))
 	_, err = c.LoadLatest(model.NewStore(), nil)
-	require.ErrorContains(t, err, "cannot load checkpoint "+steps[1])
+	require.ErrorContains(t, err, "checkpoint "+steps[1]+" is damaged: ")
 }
 
 func TestRestoring(t *testing.T) {

@@ -88,6 +88,16 @@ func explain(path string, err error) error {
 		remedy = "; free space there"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		remedy = "; make it writable, or report on a copy of the run"
+	case errors.Is(err, fs.ErrExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EISDIR):
+		remedy = "; something else has its name, move that away"
+	}
+	var ofPath *fs.PathError
+	var ofLink *os.LinkError
+	switch {
+	case errors.As(err, &ofPath):
+		err = ofPath.Err
+	case errors.As(err, &ofLink):
+		err = ofLink.Err
 	}
 	return fmt.Errorf("report: cannot write %s: %w%s", path, err, remedy)
 }
