@@ -42,6 +42,7 @@ type Auditor struct {
 	probeHashes []string // by group
 	trainable   []string // paths of the variables that the network has programs for; nil before the first audit
 	checked     bool     // the model's gradient, in the first audit
+	closed      bool
 }
 
 // Groups are the names of the groups that are audited.
@@ -113,14 +114,20 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 			records.Coherence = append(records.Coherence, summarise(o, base, rows, pairs)...)
 		}
 	}
-	a.config.log.Debug().Int64("step", at.Step).Dur("took", time.Since(start)).Msg("audited")
+	a.config.log.Debug().Int64("step", at.Step).Float64("seconds", time.Since(start).Seconds()).Msg("audited")
 	return records, nil
 }
 
 // load copies the weights that there are now. Where layers have been frozen, or released, since the audit before, the
 // network is made anew: its programs are of the gradients of certain variables.
 func (a *Auditor) load() error {
+	if a.closed {
+		return errors.New("audit: the auditor is closed; close it after its last audit")
+	}
 	store := a.config.source.Store()
+	if store.NumVariables() == 0 && !a.config.forward {
+		return errors.New("audit: the model has no weights yet; GoMLX makes them in the first training step, audit after that")
+	}
 	trainable := []string{}
 	for variable := range store.IterVariables() {
 		if variable.Trainable && variable.Shape().DType.IsFloat() {
@@ -169,6 +176,10 @@ func (a *Auditor) newProgress() func() {
 
 // Close frees the copy of the weights, the moved probes and the compiled programs.
 func (a *Auditor) Close() {
+	if a.closed {
+		return
+	}
+	a.closed = true
 	if a.network != nil {
 		a.network.Close()
 	}

@@ -268,7 +268,10 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		if slices.ContainsFunc(b.groups[:i], func(other groupProbes) bool { return other.group.Name == g.group.Name }) {
 			return nil, fmt.Errorf("audit: group %q was added twice", g.group.Name)
 		}
-		if g.group.Name == "" || !utf8.ValidString(g.group.Name) {
+		if g.group.Name == "" {
+			return nil, errors.New("audit: a group has no name and no elements; make groups by the functions of package orbits, or by orbits.Custom")
+		}
+		if !utf8.ValidString(g.group.Name) {
 			return nil, fmt.Errorf("audit: a group is called %q; its name must be text in UTF-8, for it stands in every row", g.group.Name)
 		}
 		if err := g.probes.validate(b.field, output, b.invariant); err != nil {

@@ -41,7 +41,7 @@ func (a *Auditor) checkGradient() (err error) {
 			return err
 		}
 		if !single.OK() && report.OK() {
-			return fmt.Errorf("audit: the model's derivatives are lost in rounding in float32 (adjoint error %.2g), and right in float64: audit in that (WithDType), or use other units", single.Error)
+			return orBetter(nil, fmt.Sprintf("the model's derivatives are lost in rounding in float32 (adjoint error %.2g)", single.Error))
 		}
 	}
 	if math.IsNaN(report.Error) {
@@ -123,7 +123,7 @@ func (a *Auditor) checkStops(network *solver.Network, x *tensors.Tensor) error {
 }
 
 // checkUse warns of trainable variables that the model, which has been built, does not use in evaluation: learning through them has
-// no influence. It refuses a model that uses none.
+// no influence. It refuses a model that uses none, and one that is not the trainer's.
 func (a *Auditor) checkUse() error {
 	if a.config.forward || !a.network.Built() {
 		return nil
@@ -134,7 +134,10 @@ func (a *Auditor) checkUse() error {
 			unused = append(unused, path)
 		}
 	}
+	made := a.network.Made()
 	switch {
+	case len(made) > 0:
+		return fmt.Errorf("audit: the model has variables that are not in the trainer's store (%s): give audit.New the function that the trainer was made with", strings.Join(made, ", "))
 	case len(unused) == len(a.trainable):
 		return fmt.Errorf("audit: in evaluation the model uses none of its trainable variables (%s), so that nothing has an influence; does it evaluate on moving averages of them? audit a function that uses the variables themselves", strings.Join(unused, ", "))
 	case len(unused) > 0:

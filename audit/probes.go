@@ -53,6 +53,8 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 	}
 	shape, targets := p.Inputs.Shape(), p.Targets.Shape()
 	switch {
+	case shape.DType != dtypes.Float32 && shape.DType != dtypes.Float64:
+		return fmt.Errorf("audit: probes are %s; they must be float32 or float64", shape)
 	case shape.Rank() != 4 || shape.Size() == 0:
 		return fmt.Errorf("audit: probes are %s; they must be [n, y, x, channel]", shape)
 	case invariant && (targets.Rank() == 0 || targets.Dimensions[0] != shape.Dimensions[0]):
@@ -310,7 +312,7 @@ func (o *orbit) move(act *graph.Exec, states *tensors.Tensor) (moved []*tensors.
 		err = panicked
 	}
 	if err != nil {
-		return nil, cause.In("audit", fmt.Errorf("group %s: %w", o.group.Name, err))
+		return nil, cause.In("audit", fmt.Errorf("group %s: %w", o.group.Name, cause.Of(err)))
 	}
 	return moved, nil
 }

@@ -46,6 +46,7 @@ type weights struct {
 	outputs int             // of the model, known when it has been built
 	inputs  int             // of the model, settled by the first call
 	used    map[string]bool // paths of the parameters that the model used when it was last built
+	copied  map[string]bool // paths of the variables that were loaded
 	seed    *int64          // of the model's random numbers, the same in each call; nil: they follow on each other
 
 	predict, cost, gradient, product, tangent, curvature, hessian *model.Exec
@@ -118,6 +119,17 @@ func (n *Network) Built() bool { return n.used != nil }
 // Uses reports whether the model, as it was last built, uses the trainable variable at a path.
 func (n *Network) Uses(path string) bool { return n.used[path] }
 
+// Made lists the variables that the model made when it was built, for those loaded lack them: it is not the one that they belong to.
+func (n *Network) Made() (paths []string) {
+	for variable := range n.store.IterVariables() {
+		if path := variable.Path(); !n.copied[path] && path != randomState {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	return paths
+}
+
 // build builds the model and returns the chosen output.
 func (n *Network) build(scope *model.Scope, inputs []*graph.Node) *graph.Node {
 	output, _ := n.buildAll(scope, inputs)
@@ -181,7 +193,9 @@ func (n *Network) Load(from *model.Store) error {
 		n.store.SetParam(path, value)
 	}
 	var params []*model.Variable
+	n.copied = map[string]bool{}
 	for variable := range from.IterVariables() {
+		n.copied[variable.Path()] = true
 		value, err := variable.Value()
 		if err != nil {
 			return fmt.Errorf("solver: variable %s has no value yet; audit after the first training step: %w", variable.Path(), err)
@@ -437,10 +451,12 @@ func (n *Network) resetRandomState() error {
 	if err != nil {
 		return err
 	}
-	const path = model.ScopeSeparator + model.RNGStateVariableName
-	if variable := n.store.GetVariable(path); variable != nil {
+	if variable := n.store.GetVariable(randomState); variable != nil {
 		return variable.SetValue(state)
 	}
-	_, err = n.store.CreateVariable(path, state)
+	_, err = n.store.CreateVariable(randomState, state)
 	return err
 }
+
+// randomState is the path of the variable that random numbers come from.
+const randomState = model.ScopeSeparator + model.RNGStateVariableName
