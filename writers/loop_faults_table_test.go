@@ -309,7 +309,7 @@ var faultSections = []faultSection{
 		{"the components of their momentum are in the other order", func(r *rig) {
 			r.realAuditor(sound())
 		},
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the probes do not behave as the field says: the best linear law of a step that has the symmetry c4 leaves 94 % unexplained with vectors (momentum_x, momentum_y), rows upwards, and 0 % with vectors (momentum_y, momentum_x), rows upwards; declare the latter (WithField), or let the preflight warn if they are what you mean"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): audit: the probes do not behave as the field says: of the change of probes that it was not fitted to, the best law of a step that has the symmetry c4 explains 0 % with vectors (momentum_x, momentum_y), rows upwards, as declared, and 100 % with vectors (momentum_y, momentum_x), rows upwards. Declare vectors (momentum_y, momentum_x), rows upwards; or let the preflight warn, if the declared field is what you mean"},
 		{"they have other channels than the field", func(r *rig) {
 			r.realAuditor(audit.Probes{Inputs: flow(grid, grid, 3), Targets: flow(grid, grid, 3)})
 		},
