@@ -177,7 +177,7 @@ func ExampleBuilder_WithRecycling() {
 // At debug level the log tells how each solve went. Here without what differs from machine to machine.
 func ExampleBuilder_WithLogger() {
 	log := zerolog.New(zerolog.ConsoleWriter{
-		Out: os.Stdout, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}, FieldsExclude: []string{"took", "half_width", "mib"},
+		Out: os.Stdout, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}, FieldsExclude: []string{"seconds", "half_width", "mib"},
 	})
 	recordsOf(audit.New(newModel(slopes, waves(1)), slopes, nil).WithField(temperature).WithGroup(orbits.C4(), waves(1)).WithLogger(log))
 	// Output:

@@ -234,7 +234,7 @@ func ExampleBuilder_WithField() {
 	}
 	// Output:
 	// <nil>
-	// audit: the probes do not behave as the field says: the best linear law of a step that has the symmetry d4 leaves 99 % unexplained with vectors (v, u), rows upwards, and 0 % with vectors (u, v), rows upwards; declare the latter (WithField), or let the preflight warn if they are what you mean
+	// audit: the probes do not behave as the field says: of the change of probes that it was not fitted to, the best law of a step that has the symmetry d4 explains 0 % with vectors (v, u), rows upwards, as declared, and 100 % with vectors (u, v), rows upwards. Declare vectors (u, v), rows upwards, or vectors (v, u), rows downwards if a channel that acts on them is a pseudoscalar; or let the preflight warn, if the declared field is what you mean
 }
 
 // The output of this model is the vorticity of its input, which changes sign in a mirror. Declared as a scalar, it seems to

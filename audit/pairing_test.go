@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
@@ -18,26 +20,27 @@ import (
 
 // The flow itself tells which of its channels are a vector, from its first and from later steps, whether these are short or long.
 func TestPreflightChecksTheFieldAgainstTheProbes(t *testing.T) {
+	const n = 8
 	b := backendtest.Go(t)
 	still := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
 	for _, family := range euler.Families() {
 		for _, interval := range []float64{0.0125, 0.05} {
 			config := euler.Default()
 			config.Resolution, config.Refinement, config.Snapshots, config.Interval = 16, 1, 5, interval
-			generated, err := euler.Generate(context.Background(), b, config, string(family), 2, 0, nil)
+			generated, err := euler.Generate(context.Background(), b, config, string(family), n, 0, nil)
 			require.NoError(t, err)
 			states, err := tensors.CopyFlatData[float32](generated)
 			require.NoError(t, err)
 			for _, first := range []int{0, 3} {
 				const size = 16 * 16 * 4
 				var before, after []float32
-				for trajectory := range 2 {
+				for trajectory := range n {
 					from := (5*trajectory + first) * size
 					before, after = append(before, states[from:from+size]...), append(after, states[from+size:from+2*size]...)
 				}
 				p := audit.Probes{
-					Inputs:  tensors.FromFlatDataAndDimensions(before, 2, 16, 16, 4),
-					Targets: tensors.FromFlatDataAndDimensions(after, 2, 16, 16, 4),
+					Inputs:  tensors.FromFlatDataAndDimensions(before, n, 16, 16, 4),
+					Targets: tensors.FromFlatDataAndDimensions(after, n, 16, 16, 4),
 				}
 				preflight := func(change func(*orbits.Field), group orbits.Group) error {
 					field := orbits.EulerField()
@@ -52,21 +55,33 @@ func TestPreflightChecksTheFieldAgainstTheProbes(t *testing.T) {
 				vectors := func(pairs ...[2]int) func(*orbits.Field) {
 					return func(f *orbits.Field) { f.Vectors = pairs }
 				}
-				const right = "with vectors (momentum_x, momentum_y), rows upwards; declare the latter"
+				const right = ". Declare vectors (momentum_x, momentum_y), rows upwards; or let the preflight warn"
 				require.NoError(t, preflight(vectors([2]int{1, 2}), orbits.D4()))
 				require.NoError(t, preflight(vectors(), orbits.D4GridOnly()), "a control is no mistake")
 				for _, wrong := range []func(*orbits.Field){
-					vectors(), vectors([2]int{2, 1}), vectors([2]int{0, 1}), vectors([2]int{1, 2}, [2]int{0, 3}),
+					vectors(), vectors([2]int{2, 1}), vectors([2]int{0, 1}),
 					func(f *orbits.Field) { f.RowDown = true },
 				} {
 					err := preflight(wrong, orbits.D4())
 					require.ErrorContains(t, err, "audit: the probes do not behave as the field says", "%s, interval %g, step %d", family, interval, first)
 					require.ErrorContains(t, err, right)
 				}
+				if err := preflight(vectors([2]int{1, 2}, [2]int{0, 3}), orbits.D4()); err != nil { // else a direction may be to blame
+					require.ErrorContains(t, err, right)
+				}
 				require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.C4()), "do not behave")
 				if first > 0 || interval < 0.05 {
 					continue
 				}
+				// Shifts make no difference to a field, in a product with turns these do, and boosts move the components apart.
+				require.NoError(t, preflight(vectors([2]int{2, 1}), orbits.Translations(8)))
+				require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.Product(orbits.D4(), orbits.Translations(8))), right)
+				boosts := orbits.Boosts(1, orbits.Vector{X: 1})
+				require.NoError(t, preflight(func(f *orbits.Field) { f.Conserved = orbits.EulerField().Conserved }, boosts))
+				require.ErrorContains(t, preflight(func(f *orbits.Field) {
+					f.Vectors = [][2]int{{2, 1}}
+					f.Conserved = &orbits.Conserved{Density: 0, Momentum: [2]int{2, 1}, Energy: 3}
+				}, boosts), right)
 				// The units of the channels make no difference.
 				for _, units := range [][4]float32{{1e-12, 1e-12, 1e-12, 1e-12}, {1e-9, 1e3, 1e3, 1e12}} {
 					for _, states := range []*tensors.Tensor{p.Inputs, p.Targets} {
@@ -77,10 +92,54 @@ func TestPreflightChecksTheFieldAgainstTheProbes(t *testing.T) {
 						})
 					}
 					require.NoError(t, preflight(vectors([2]int{1, 2}), orbits.D4()), units)
-					require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.D4()), right, "%g", units)
+					require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.D4()), "vectors (momentum_x, momentum_y), rows upwards", "%g", units)
 				}
 			}
 		}
+	}
+}
+
+// Where the probes cannot tell, the log says why; where there is nothing to tell, nothing.
+func TestPreflightSaysWhyTheProbesCannotTell(t *testing.T) {
+	still := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
+	of := func(p audit.Probes, first, n int) audit.Probes {
+		part := func(t *tensors.Tensor) *tensors.Tensor {
+			flat := tensors.MustCopyFlatData[float64](t)
+			size := len(flat) / t.Shape().Dimensions[0]
+			return tensors.FromFlatDataAndDimensions(flat[first*size:(first+n)*size], append([]int{n}, t.Shape().Dimensions[1:]...)...)
+		}
+		return audit.Probes{Inputs: part(p.Inputs), Targets: part(p.Targets)}
+	}
+	all := sound()
+	for name, test := range map[string]struct {
+		probes audit.Probes
+		set    func(*audit.Builder)
+		want   string
+	}{
+		"right":         {all, func(*audit.Builder) {}, ""},
+		"one probe":     {of(all, 0, 1), func(*audit.Builder) {}, "cannot be told: there is 1 probe"},
+		"no step":       {audit.Probes{Inputs: all.Inputs, Targets: all.Inputs}, func(*audit.Builder) {}, "cannot be told: no channel of the probes' targets differs from its input"},
+		"output":        {all, func(b *audit.Builder) { b.WithOutputField(wind) }, "cannot be told: the output has a field of its own"},
+		"invariant":     {all, func(b *audit.Builder) { b.WithInvariantOutput() }, "cannot be told: the output is declared invariant"},
+		"one invariant": {audit.Probes{Inputs: waves(2).Inputs, Targets: waves(2).Targets}, func(b *audit.Builder) { b.WithField(temperature).WithInvariantOutput() }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := &bytes.Buffer{}
+			builder := audit.New(newModel(still, all), still, nil).WithField(wind).WithForwardOnly().WithGroup(orbits.D4(), test.probes).WithLogger(zerolog.New(log))
+			test.set(builder)
+			auditor, err := builder.Done()
+			require.NoError(t, err)
+			defer auditor.Close()
+			_, err = auditor.Preflight(context.Background())
+			if err != nil {
+				require.NotContains(t, err.Error(), "field says")
+			}
+			if test.want == "" {
+				require.NotContains(t, log.String(), "cannot be told")
+			} else {
+				require.Contains(t, log.String(), test.want)
+			}
+		})
 	}
 }
 

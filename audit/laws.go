@@ -1,0 +1,303 @@
+package audit
+
+import (
+	"math"
+	"slices"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/stat"
+
+	"github.com/symaudit/symaudit/orbits"
+)
+
+// steps are the second moments of what a step does, over the inner cells of transitions: of vectors that hold the 3x3 cells around
+// one, by row, column and channel, then 1, then the change of the cell's channels. All that a linear least-squares fit needs is in
+// them, and a turn of the states permutes their entries and changes signs.
+type steps struct {
+	channels int
+	probes   int
+	size     int         // of a vector
+	parts    [][]float64 // by part of the cells: the mean of the vectors' squares, [size, size]
+	cells    []float64   // in each part
+	folds    []int       // by part: the fold of its probes, with which it is left out of a fit
+	total    []float64   // the mean over all cells
+}
+
+// A law is fitted to all folds of the probes but one, and tested on that. Differences are judged by parts of the cells: quarters of probes where
+// there are few, several probes together where there are many.
+const (
+	mostFolds = 8
+	mostParts = 32
+	mostCells = 1 << 18 // of more, some are left out
+)
+
+// newSteps are those of transitions of shape [n, height, width, channels], of at least two probes and 3x3 cells.
+func newSteps(before, after []float64, shape [4]int) *steps {
+	n, height, width, channels := shape[0], shape[1], shape[2], shape[3]
+	size := 10*channels + 1
+	s := &steps{channels: channels, probes: n, size: size, total: make([]float64, size*size)}
+	folds, groups, cut := min(n, mostFolds), min(n, mostParts), 1
+	if 4*n <= mostParts && min(height, width) >= 4 {
+		cut = 2
+	}
+	for p := range groups * cut * cut {
+		s.parts = append(s.parts, make([]float64, size*size))
+		s.folds = append(s.folds, p/(cut*cut)*folds/groups)
+	}
+	s.cells = make([]float64, len(s.parts))
+	row := make([]float64, 0, size)
+	cell := func(sample, y, x int) int { return ((sample*height+y)*width + x) * channels }
+	inner := (height - 2) * (width - 2)
+	every := 1 + n*inner/mostCells
+	for at := 0; at < n*inner; at += every {
+		sample, y, x := at/inner, 1+at%inner/(width-2), 1+at%(width-2)
+		row = row[:0]
+		for above := y - 1; above <= y+1; above++ {
+			row = append(row, before[cell(sample, above, x-1):cell(sample, above, x+2)]...)
+		}
+		row = append(row, 1)
+		for c := range channels {
+			i := cell(sample, y, x) + c
+			row = append(row, after[i]-before[i])
+		}
+		p := (sample*groups/n*cut+(y-1)*cut/(height-2))*cut + (x-1)*cut/(width-2)
+		s.cells[p]++
+		for i, v := range row {
+			floats.AddScaled(s.parts[p][i*size:(i+1)*size], v, row)
+		}
+	}
+	for p, part := range s.parts {
+		floats.Add(s.total, part)
+		floats.Scale(1/s.cells[p], part)
+	}
+	floats.Scale(1/floats.Sum(s.cells), s.total)
+	return s
+}
+
+// one is the place of the 1 in a vector: cells are before it, changes after it.
+func (s *steps) one() int { return 9 * s.channels }
+
+// law is what the best linear law of a step leaves, of probes that it was not fitted to.
+type law struct {
+	field orbits.Field
+	left  [][]float64 // by part and channel: the mean square of the change less the law's
+}
+
+// fit finds the linear law with the symmetry of turns, a group. A least-squares fit to the states and all their turned copies has that
+// symmetry, and it has far fewer free numbers than a law without.
+func (s *steps) fit(field orbits.Field, turns []turn) law { return s.fitWithin(field, turns, nil, 0) }
+
+// fitWithin finds a law with the symmetry of a subgroup, drawn to that of the whole group by what copies outside the subgroup count for. With
+// few cells it would otherwise predict worse than a law with the whole symmetry, even where the data do not have that.
+func (s *steps) fitWithin(field orbits.Field, subgroup, turns []turn, draw float64) law {
+	l := law{field, make([][]float64, len(s.parts))}
+	var moves []move
+	for _, t := range subgroup {
+		moves = append(moves, s.move(field, t, 1))
+	}
+	for _, t := range turns {
+		if draw > 0 && !slices.Contains(subgroup, t) {
+			moves = append(moves, s.move(field, t, draw))
+		}
+	}
+	for fold := range mostFolds {
+		sum := make([]float64, s.size*s.size) // over the other folds
+		for p, part := range s.parts {
+			if s.folds[p] != fold {
+				floats.AddScaled(sum, s.cells[p], part)
+			}
+		}
+		var w [][]float64
+		for p, part := range s.parts {
+			if s.folds[p] == fold {
+				if w == nil {
+					w = s.solve(sum, moves)
+				}
+				l.left[p] = s.residuals(part, w)
+			}
+		}
+	}
+	return l
+}
+
+// move says where a turn carries each entry of a vector, with which sign, and what a copy so moved counts for.
+type move struct {
+	to     []int
+	sign   []float64
+	weight float64
+}
+
+func (s *steps) move(field orbits.Field, t turn, weight float64) move {
+	m := move{make([]int, s.size), make([]float64, s.size), weight}
+	one := s.one()
+	m.to[one], m.sign[one] = one, 1
+	channel, sign := t.element.TurnChannels(field)
+	for c := range s.channels {
+		for dy := -1; dy <= 1; dy++ {
+			for dx := -1; dx <= 1; dx++ {
+				x, y := t.apply(field, dx, dy)
+				from := (3*(dy+1)+dx+1)*s.channels + c
+				m.to[from], m.sign[from] = (3*(y+1)+x+1)*s.channels+channel[c], sign[c]
+			}
+		}
+		m.to[one+1+c], m.sign[one+1+c] = one+1+channel[c], sign[c]
+	}
+	return m
+}
+
+// solve is the law that leaves least of the vectors whose squares are summed in sum, and of their images: for each channel what its change
+// takes of the cells and of 1. Where there is none it is not a number.
+func (s *steps) solve(sum []float64, moves []move) [][]float64 {
+	const ridge = 1e-4 // of each channel's variance: smooth states leave a law open, and what they leave open should be small
+	n := s.one() + 1
+	base := make([]float64, s.size*s.size)
+	copy(base, sum)
+	cells := sum[(n-1)*s.size+n-1]
+	for i := range n - 1 {
+		at, middle := i*(s.size+1), 4*s.channels+i%s.channels
+		mean := s.total[middle*s.size+n-1]
+		square := s.total[middle*(s.size+1)]
+		base[at] += ridge * cells * max(square-mean*mean, 1e-6*square)
+		if square == 0 {
+			base[at]++ // takes part in no law
+		}
+	}
+	total := make([]float64, s.size*s.size)
+	for _, m := range moves {
+		for i := range n {
+			to, sign := m.to[i]*s.size, m.weight*m.sign[i]
+			for j, v := range base[i*s.size : (i+1)*s.size] {
+				total[to+m.to[j]] += sign * m.sign[j] * v
+			}
+		}
+	}
+	// Scaled to a diagonal of ones, so that the units of the channels make no difference.
+	scale := make([]float64, n)
+	for i := range scale {
+		scale[i] = math.Sqrt(total[i*(s.size+1)])
+	}
+	squares, change := mat.NewSymDense(n, nil), mat.NewDense(n, s.channels, nil)
+	for i := range n {
+		for j := i; j < n; j++ {
+			squares.SetSym(i, j, total[i*s.size+j]/scale[i]/scale[j])
+		}
+		for c := range s.channels {
+			change.Set(i, c, total[i*s.size+n+c]/scale[i])
+		}
+	}
+	var factor mat.Cholesky
+	var w mat.Dense
+	solved := factor.Factorize(squares) && factor.SolveTo(&w, change) == nil
+	columns := make([][]float64, s.channels)
+	for c := range columns {
+		columns[c] = make([]float64, n)
+		for i := range n {
+			columns[c][i] = math.NaN()
+			if solved {
+				columns[c][i] = w.At(i, c) / scale[i]
+			}
+		}
+	}
+	return columns
+}
+
+// residuals are the mean squares that a law leaves of the vectors whose mean squares these are, by channel.
+func (s *steps) residuals(squares []float64, w [][]float64) []float64 {
+	left := make([]float64, s.channels)
+	n := s.one() + 1
+	for c, column := range w {
+		change := n + c
+		left[c] = squares[change*(s.size+1)]
+		for i, v := range column {
+			row := squares[i*s.size : (i+1)*s.size]
+			left[c] += v * (floats.Dot(row[:n], column) - 2*row[change])
+		}
+		left[c] = max(left[c], 0) // but for rounding
+	}
+	return left
+}
+
+// changes is the variance of the change of a channel; zero for one that never changes, but for rounding.
+func (s *steps) changes(channel int) float64 {
+	const rounding = 1e-12 // of float32, squared
+	one, middle, change := s.one(), 4*s.channels+channel, s.one()+1+channel
+	mean := s.total[one*s.size+change]
+	variance := s.total[change*(s.size+1)] - mean*mean
+	if variance <= rounding*s.total[middle*(s.size+1)] {
+		return 0
+	}
+	return variance
+}
+
+func (s *steps) still(channel int) bool { return s.changes(channel) == 0 }
+
+// centred says whether a channel's mean is less than its deviation.
+func (s *steps) centred(channel int) bool {
+	middle := 4*s.channels + channel
+	mean := s.total[middle*s.size+s.one()]
+	return 2*mean*mean < s.total[middle*(s.size+1)]
+}
+
+// variances are those of the change of each channel, pooled over the channels that vectors of the fields connect: measured each by its
+// own, two scalars of which one is easier to predict would look like a vector.
+func (s *steps) variances(fields ...orbits.Field) []float64 {
+	pool := make([]int, s.channels) // by channel
+	for c := range pool {
+		pool[c] = c
+	}
+	for _, f := range fields {
+		for _, pair := range f.Vectors {
+			from, to := pool[pair[0]], pool[pair[1]]
+			for c := range pool {
+				if pool[c] == from {
+					pool[c] = to
+				}
+			}
+		}
+	}
+	sums, sizes := make([]float64, s.channels), make([]float64, s.channels)
+	for c, p := range pool {
+		sums[p] += s.changes(c)
+		sizes[p]++
+	}
+	variances := make([]float64, s.channels)
+	for c, p := range pool {
+		variances[c] = sums[p] / sizes[p]
+	}
+	return variances
+}
+
+// shares are what a law leaves of the variances, by part: the mean over the channels that change.
+func (l law) shares(variances []float64) []float64 {
+	shares := make([]float64, len(l.left))
+	for p, left := range l.left {
+		changing := 0.0
+		for c, v := range variances {
+			if v > 0 {
+				shares[p] += left[c] / v
+				changing++
+			}
+		}
+		shares[p] /= changing
+	}
+	return shares
+}
+
+// explained is how much of the change a law explains, in percent.
+func (s *steps) explained(l law) float64 {
+	return 100 * max(0, 1-stat.Mean(l.shares(s.variances(l.field)), nil))
+}
+
+// compare says by how much more a law leaves than another: the mean over parts of (a - b) / (a + b), and its standard error. Other than the
+// mean of a - b it is not ruled by the few parts where a law fails altogether.
+func (s *steps) compare(a, b law) (more, err float64) {
+	const nothing = 0.01 // of the variance: a law that leaves less is as good as any
+	variances := s.variances(a.field, b.field)
+	differences := a.shares(variances)
+	for p, v := range b.shares(variances) {
+		differences[p] = (differences[p] - v) / (differences[p] + v + nothing)
+	}
+	mean, deviation := stat.MeanStdDev(differences, nil)
+	return mean, stat.StdErr(deviation, float64(len(differences)))
+}
