@@ -7,6 +7,7 @@ import (
 
 	"github.com/gomlx/gomlx/ml/model"
 
+	"github.com/symaudit/symaudit/internal/fieldcheck"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
 )
@@ -85,7 +86,7 @@ func (a *Auditor) Settings() map[string]string {
 }
 
 func describeField(f orbits.Field) string {
-	words := strings.Join(f.Channels, " ") + "; " + describe(f)
+	words := strings.Join(f.Channels, " ") + "; " + fieldcheck.Describe(f)
 	for _, c := range f.Pseudoscalars {
 		words += fmt.Sprintf(", pseudoscalar %s", f.Channels[c])
 	}

@@ -116,7 +116,6 @@ func (h *Hook) preflight(loop *train.Loop) error {
 		return nil
 	}
 	h.checked = true
-	h.config.log.Debug().Msg("checking the model for audits, which compiles their programs")
 	start := h.config.now()
 	defer func() {
 		took := h.config.now().Sub(start)

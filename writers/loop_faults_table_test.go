@@ -253,7 +253,7 @@ var faultSections = []faultSection{
 		{"it is random in evaluation mode", auditingModel(func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(dense(scope, x), scope.RandomUniform(x.Graph(), shapes.Make(x.DType(), x.Shape().Dimensions...)))
 		}),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode, or audit a function without them"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): two evaluations of the same states differ: the model is random or keeps state in evaluation mode; make dropout and noise depend on GoMLX's training mode (scope.IsTraining), or hold its random numbers fixed (WithSeed)"},
 		{"it mixes samples", auditingModel(func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(dense(scope, x), graph.Reverse(x, 0))
 		}),
@@ -268,7 +268,7 @@ var faultSections = []faultSection{
 				return auditor, err
 			}
 		},
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the loss fails on the probes; it gets one label, the probe's target (Float32)[2, 4, 4, 4], and one output: runtime error: index out of range [1] with length 1"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the loss fails on the probes (index out of range [1] with length 1); it gets Probes.Targets and then Probes.Labels, of one sample each, here (Float32)[2, 4, 4, 4], and the model's outputs"},
 		{"it has an operation without a forward derivative", auditingModel(evaluating(func(x *graph.Node) *graph.Node { return graph.Sort(x, -1, true) })),
 			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): operation Sort has no forward derivative, at Node #12 Sort -> [(Float32)[2, 4, 4, 4]] - mem: [512 B]: GoMLX has no derivative of it either; gather by the sorted indices instead"},
 		{"its graph panics in evaluation mode", auditingModel(evaluating(func(*graph.Node) *graph.Node { panic("not written yet") })),

@@ -1,4 +1,4 @@
-package audit
+package fieldcheck
 
 import (
 	"fmt"
@@ -8,14 +8,14 @@ import (
 	"github.com/symaudit/symaudit/orbits"
 )
 
-// turn is a rotation or reflection of the plane, with the images of (1, 0) and (0, 1).
-type turn struct {
+// Turn is a rotation or reflection of the plane, with the images of (1, 0) and (0, 1).
+type Turn struct {
 	element orbits.Element
 	images  [2]orbits.Vector
 }
 
 // apply moves a cell, by columns to the right and rows in the order of field.
-func (t turn) apply(field orbits.Field, column, row int) (int, int) {
+func (t Turn) apply(field orbits.Field, column, row int) (int, int) {
 	up := 1
 	if field.RowDown {
 		up = -1
@@ -24,12 +24,12 @@ func (t turn) apply(field orbits.Field, column, row int) (int, int) {
 	return int(a.X)*column + int(b.X)*up*row, up * (int(a.Y)*column + int(b.Y)*up*row)
 }
 
-// turnsOf are the rotations and reflections among elements, with all their compositions.
-func turnsOf(elements ...orbits.Element) (turns []turn) {
+// TurnsOf are the rotations and reflections among elements, with all their compositions.
+func TurnsOf(elements ...orbits.Element) (turns []Turn) {
 	add := func(e orbits.Element) {
 		x, y, ok := e.Turn()
-		if ok && !slices.ContainsFunc(turns, func(t turn) bool { return t.element == e }) {
-			turns = append(turns, turn{e, [2]orbits.Vector{x, y}})
+		if ok && !slices.ContainsFunc(turns, func(t Turn) bool { return t.element == e }) {
+			turns = append(turns, Turn{e, [2]orbits.Vector{x, y}})
 		}
 	}
 	add(orbits.Element{})
@@ -47,7 +47,7 @@ func turnsOf(elements ...orbits.Element) (turns []turn) {
 
 // action tells fields apart by what turns do to them: what each of the turns does to cells and channels, in an order of their own. Quarter turns
 // without mirrors, for instance, do the same with rows upwards to (u, v) as with rows downwards to (v, u).
-func action(field orbits.Field, turns []turn) string {
+func action(field orbits.Field, turns []Turn) string {
 	var all []string
 	for _, t := range turns {
 		x, y := t.apply(field, 1, 0)
@@ -64,7 +64,7 @@ const mostChannels = 6
 
 // alternatives are the fields to compare with the declared one, by what turns do to them: the declared one first, in each class those that
 // turns do not tell apart, with rows as declared first. None pairs a channel that is still with one that is not, unless that is declared.
-func alternatives(declared orbits.Field, turns []turn, still func(channel int) bool) (classes [][]orbits.Field) {
+func alternatives(declared orbits.Field, turns []Turn, still func(channel int) bool) (classes [][]orbits.Field) {
 	places := make(map[string]int)
 	add := func(vectors [][2]int, down bool) {
 		field := orbits.Field{Channels: declared.Channels, Vectors: vectors, RowDown: down}
@@ -160,8 +160,8 @@ func paired(vectors [][2]int, channel int) bool {
 	return slices.ContainsFunc(vectors, func(v [2]int) bool { return v[0] == channel || v[1] == channel })
 }
 
-// describe names a field's vectors and orientation.
-func describe(field orbits.Field) string {
+// Describe names a field's vectors and orientation.
+func Describe(field orbits.Field) string {
 	var vectors []string
 	for _, v := range field.Vectors {
 		vectors = append(vectors, fmt.Sprintf("(%s, %s)", field.Channels[v[0]], field.Channels[v[1]]))
@@ -181,24 +181,24 @@ func choice(field orbits.Field) string {
 	if len(field.Vectors) == 0 {
 		return "no vector"
 	}
-	return describe(field)
+	return Describe(field)
 }
 
-// allTurns are those of the square.
-func allTurns() []turn {
+// AllTurns are those of the square.
+func AllTurns() []Turn {
 	elements, err := orbits.D4().Elements(1, 1)
 	if err != nil {
 		panic(err) // it has them on any grid
 	}
-	return turnsOf(elements...)
+	return TurnsOf(elements...)
 }
 
-func halfTurn() orbits.Element { return allTurns()[2].element }
+func halfTurn() orbits.Element { return AllTurns()[2].element }
 
-func rotations() []turn { return slices.DeleteFunc(allTurns(), turn.mirror) }
+func rotations() []Turn { return slices.DeleteFunc(AllTurns(), Turn.mirror) }
 
 func mirrors() (all []orbits.Element) {
-	for _, t := range allTurns() {
+	for _, t := range AllTurns() {
 		if t.mirror() {
 			all = append(all, t.element)
 		}
@@ -207,7 +207,7 @@ func mirrors() (all []orbits.Element) {
 }
 
 // mirror says whether a turn is a reflection: its determinant is negative.
-func (t turn) mirror() bool {
+func (t Turn) mirror() bool {
 	x, y := t.images[0], t.images[1]
 	return x.X*y.Y-x.Y*y.X < 0
 }

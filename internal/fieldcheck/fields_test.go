@@ -1,4 +1,4 @@
-package audit
+package fieldcheck
 
 import (
 	"fmt"
@@ -198,23 +198,23 @@ func sameField(a, b orbits.Field) bool {
 }
 
 // fault says what is wrong with an answer about a declaration: a right one refused, a wrong one passed, or a wrong one named as right.
-func (c fieldCase) fault(declared orbits.Field, v verdict) string {
+func (c fieldCase) fault(declared orbits.Field, v Verdict) string {
 	isRight := sameField(declared, c.field) && slices.Equal(declared.Pseudoscalars, c.field.Pseudoscalars) || c.open != nil && c.open(declared)
 	switch {
-	case v.answer == right && !isRight:
+	case v.Answer == Right && !isRight:
 		return "a wrong declaration passes"
-	case v.answer == wrong && isRight:
-		return "a right declaration is refused: " + v.words
-	case v.answer == wrong && !slices.ContainsFunc(v.fields, func(f orbits.Field) bool { return sameField(f, c.field) || c.open != nil && c.open(f) }):
-		return "the right field is not named: " + v.words
-	case v.answer == undecided && v.words == "":
+	case v.Answer == Wrong && isRight:
+		return "a right declaration is refused: " + v.Words
+	case v.Answer == Wrong && !slices.ContainsFunc(v.Fields, func(f orbits.Field) bool { return sameField(f, c.field) || c.open != nil && c.open(f) }):
+		return "the right field is not named: " + v.Words
+	case v.Answer == Undecided && v.Words == "":
 		return "no reason is given"
 	}
 	return ""
 }
 
-func (c fieldCase) judge(declared orbits.Field) verdict {
-	return judgeSteps(declared, "d4", allTurns(), c.probes.before, c.probes.after, [4]int{c.probes.n, c.probes.size, c.probes.size, c.probes.channels})
+func (c fieldCase) judge(declared orbits.Field) Verdict {
+	return Judge(declared, "d4", AllTurns(), c.probes.before, c.probes.after, [4]int{c.probes.n, c.probes.size, c.probes.size, c.probes.channels})
 }
 
 // Of every declaration the answer is right, wrong with the right one named, or that it cannot be told and why; and with ample probes
@@ -229,22 +229,22 @@ func TestFieldIsJudged(t *testing.T) {
 				v := c.judge(c.field)
 				require.Empty(t, c.fault(c.field, v))
 				if c.want != "*" {
-					require.Contains(t, v.words, c.want)
-					require.Equal(t, c.want == "", v.answer == right, v.words)
+					require.Contains(t, v.Words, c.want)
+					require.Equal(t, c.want == "", v.Answer == Right, v.Words)
 				}
 				for _, declared := range append(mistakes(c.field), c.field) {
 					v := c.judge(declared)
-					require.Empty(t, c.fault(declared, v), describe(declared))
+					require.Empty(t, c.fault(declared, v), Describe(declared))
 					all.Add(1)
-					if v.answer != undecided {
+					if v.Answer != Undecided {
 						told.Add(1)
 					}
 					if c.clear {
 						clear.Add(1)
-						if v.answer != undecided {
+						if v.Answer != Undecided {
 							decided.Add(1)
 						} else {
-							t.Log(describe(declared), v.words)
+							t.Log(Describe(declared), v.Words)
 						}
 					}
 				}
@@ -276,8 +276,8 @@ func TestFieldIsNeverJudgedWrongly(t *testing.T) {
 					declared = all[random.IntN(len(all))]
 				}
 				v := c.judge(declared)
-				require.Empty(t, c.fault(declared, v), describe(declared))
-				if v.answer != undecided {
+				require.Empty(t, c.fault(declared, v), Describe(declared))
+				if v.Answer != Undecided {
 					decided.Add(1)
 				}
 			})

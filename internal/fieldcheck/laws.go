@@ -1,4 +1,4 @@
-package audit
+package fieldcheck
 
 import (
 	"math"
@@ -86,11 +86,11 @@ type law struct {
 
 // fit finds the linear law with the symmetry of turns, a group. A least-squares fit to the states and all their turned copies has that
 // symmetry, and it has far fewer free numbers than a law without.
-func (s *steps) fit(field orbits.Field, turns []turn) law { return s.fitWithin(field, turns, nil, 0) }
+func (s *steps) fit(field orbits.Field, turns []Turn) law { return s.fitWithin(field, turns, nil, 0) }
 
 // fitWithin finds a law with the symmetry of a subgroup, drawn to that of the whole group by what copies outside the subgroup count for. With
 // few cells it would otherwise predict worse than a law with the whole symmetry, even where the data do not have that.
-func (s *steps) fitWithin(field orbits.Field, subgroup, turns []turn, draw float64) law {
+func (s *steps) fitWithin(field orbits.Field, subgroup, turns []Turn, draw float64) law {
 	l := law{field, make([][]float64, len(s.parts))}
 	var moves []move
 	for _, t := range subgroup {
@@ -128,7 +128,7 @@ type move struct {
 	weight float64
 }
 
-func (s *steps) move(field orbits.Field, t turn, weight float64) move {
+func (s *steps) move(field orbits.Field, t Turn, weight float64) move {
 	m := move{make([]int, s.size), make([]float64, s.size), weight}
 	one := s.one()
 	m.to[one], m.sign[one] = one, 1

@@ -1,4 +1,4 @@
-package audit
+package fieldcheck
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ import (
 type contest struct {
 	*steps
 	group    string
-	turns    []turn
+	turns    []Turn
 	classes  [][]orbits.Field // those that the turns do not tell apart together; the declared one is the first of the first
 	laws     []law            // of each class
 	critical float64          // standard errors that a difference between fields must exceed
@@ -37,7 +37,7 @@ const handed = "the data have a handedness, as in a rotating frame"
 
 // newContest fits the laws. A difference is significant by Student's t test over the parts of the probes, with Bonferroni's correction for
 // the number of fields.
-func newContest(s *steps, declared orbits.Field, group string, turns []turn) contest {
+func newContest(s *steps, declared orbits.Field, group string, turns []Turn) contest {
 	c := contest{steps: s, group: group, turns: turns, classes: alternatives(declared, turns, s.still)}
 	for _, class := range c.classes {
 		c.laws = append(c.laws, s.fit(class[0], turns))
@@ -47,7 +47,7 @@ func newContest(s *steps, declared orbits.Field, group string, turns []turn) con
 	return c
 }
 
-func (c contest) judge() verdict {
+func (c contest) judge() Verdict {
 	declared, best := c.laws[0], c.laws[0]
 	for _, l := range c.laws {
 		if more, _ := c.compare(best, l); more > 0 {
@@ -56,7 +56,7 @@ func (c contest) judge() verdict {
 	}
 	switch {
 	case math.IsNaN(c.explained(best)):
-		return unknown("the probes hold values too large or too small to fit a law; use other units")
+		return Unknown("the probes hold values too large or too small to fit a law; use other units")
 	case c.worse(declared, best):
 		return c.refuse(declared, best)
 	}
@@ -73,47 +73,47 @@ func (c contest) exceeds(a, b law, critical float64) bool {
 
 // confirm judges a field than which no other is better. It is right if the data have the symmetry, the law explains most of the
 // change, and no other field may leave clearly less.
-func (c contest) confirm(declared law) verdict {
+func (c contest) confirm(declared law) Verdict {
 	field, explained := declared.field, c.explained(declared)
 	if l, ok := c.better(declared); ok {
-		return unknown("%s. %s. If that is the physics, %s is no symmetry of it, and an audit makes sense with the elements alone that keep it",
+		return Unknown("%s. %s. If that is the physics, %s is no symmetry of it, and an audit makes sense with the elements alone that keep it",
 			l.says, c.contrast(declared, l), c.group)
 	}
 	if explained <= little {
-		return unknown("the best law of a step explains only %.0f %% of the change with %s, as declared, and what it leaves out may be what tells fields apart; shorter steps or more probes may tell",
+		return Unknown("the best law of a step explains only %.0f %% of the change with %s, as declared, and what it leaves out may be what tells fields apart; shorter steps or more probes may tell",
 			explained, choice(field))
 	}
 	for _, l := range c.laws[1:] {
 		// A handedness that the declared field has no law for may be another's.
 		if turning := c.fitWithin(l.field, rotations(), c.turns, draw); c.exceeds(declared, turning, c.hint) {
-			return unknown("%s, or the field is declared wrongly: the best law of a step that has the symmetry %s explains %.0f %% of the change with %s, as declared, and one that has only the rotations %.0f %% with %s; check the field by hand",
+			return Unknown("%s, or the field is declared wrongly: the best law of a step that has the symmetry %s explains %.0f %% of the change with %s, as declared, and one that has only the rotations %.0f %% with %s; check the field by hand",
 				handed, c.group, explained, choice(field), c.explained(turning), choice(l.field))
 		}
 		more, err := c.compare(declared, l)
 		sameButStill := l.field.RowDown == field.RowDown && samePairs(c.moving(l.field), c.moving(field))
 		if more+c.critical*err > clearly && !sameButStill {
-			return unknown("%d probes are too few to tell %s from %s; use more", c.probes, choice(field), choice(l.field))
+			return Unknown("%d probes are too few to tell %s from %s; use more", c.probes, choice(field), choice(l.field))
 		}
 	}
 	for i, v := range field.Vectors {
 		without := field
 		without.Vectors = slices.Delete(slices.Clone(field.Vectors), i, i+1)
 		if c.still(v[0]) && c.still(v[1]) && !c.worse(c.fit(without, c.turns), declared) {
-			return unknown("(%s, %s) never change, and the other channels change alike whether they are a vector or not; check them by hand. The others are declared as they behave",
+			return Unknown("(%s, %s) never change, and the other channels change alike whether they are a vector or not; check them by hand. The others are declared as they behave",
 				field.Channels[v[0]], field.Channels[v[1]])
 		}
 	}
-	return verdict{}
+	return Verdict{}
 }
 
 // refuse judges a field than which another is better. It is wrong, unless laws with less symmetry put that in doubt.
-func (c contest) refuse(declared, best law) verdict {
-	v := verdict{answer: wrong}
+func (c contest) refuse(declared, best law) Verdict {
+	v := Verdict{Answer: Wrong}
 	var names []string
 	contained := false // in the declared field, one of those that may be right
 	for i, l := range c.laws {
 		if more, err := c.compare(l, best); more <= c.critical*err {
-			v.fields = append(v.fields, c.classes[i]...)
+			v.Fields = append(v.Fields, c.classes[i]...)
 			names = append(names, choice(l.field))
 			contained = contained || contains(declared.field, l.field)
 		}
@@ -126,23 +126,23 @@ func (c contest) refuse(declared, best law) verdict {
 	for _, l := range c.lesser(declared.field) {
 		directed := l.axes.left == nil || !half(l.axes, -c.hint)
 		if directed && (c.worse(best, l.law) || contained && half(l.law, c.hint)) {
-			return unknown("%s, or the field is declared wrongly. %s; with %s, one with it explains %.0f %%. If the field is as declared, %s is no symmetry of the physics, and an audit makes sense with the elements alone that keep it",
+			return Unknown("%s, or the field is declared wrongly. %s; with %s, one with it explains %.0f %%. If the field is as declared, %s is no symmetry of the physics, and an audit makes sense with the elements alone that keep it",
 				l.says, c.contrast(declared, l), choice(best.field), c.explained(best), c.group)
 		}
 	}
 	if l, ok := c.better(best); ok {
-		return unknown("%s. %s; with %s, as declared, one with it explains %.0f %%. If that is the physics, %s is no symmetry of it, and an audit makes sense with the elements alone that keep it",
+		return Unknown("%s. %s; with %s, as declared, one with it explains %.0f %%. If that is the physics, %s is no symmetry of it, and an audit makes sense with the elements alone that keep it",
 			l.says, c.contrast(best, l), choice(declared.field), c.explained(declared), c.group)
 	}
 	if len(names) > mostNames {
-		return unknown("the best law of a step that has the symmetry %s explains less with %s, as declared, than with any of %d other fields, but the probes do not tell which of these is right; use more probes",
+		return Unknown("the best law of a step that has the symmetry %s explains less with %s, as declared, than with any of %d other fields, but the probes do not tell which of these is right; use more probes",
 			c.group, choice(declared.field), len(names))
 	}
-	if mirrored := c.mirrored(v.fields); mirrored != nil {
-		v.fields = append(v.fields, mirrored...)
+	if mirrored := c.mirrored(v.Fields); mirrored != nil {
+		v.Fields = append(v.Fields, mirrored...)
 		names = append(names, choice(mirrored[0])+" if a channel that acts on them is a pseudoscalar")
 	}
-	v.words = fmt.Sprintf("of the change of probes that it was not fitted to, the best law of a step that has the symmetry %s explains %.0f %% with %s, as declared, and %.0f %% with %s. Declare %s; or let the preflight warn, if the declared field is what you mean",
+	v.Words = fmt.Sprintf("of the change of probes that it was not fitted to, the best law of a step that has the symmetry %s explains %.0f %% with %s, as declared, and %.0f %% with %s. Declare %s; or let the preflight warn, if the declared field is what you mean",
 		c.group, c.explained(declared), choice(declared.field), c.explained(best), choice(best.field), strings.Join(names, ", or "))
 	return v
 }
@@ -165,15 +165,15 @@ type lesserLaw struct {
 // besides: scalars that act on one another only where they are have any symmetry. It is no reason where a law that knows only the axes
 // apart leaves as little: a vector with its components in the other order, or with rows the other way, has such a law, too.
 func (c contest) lesser(field orbits.Field) (all []lesserLaw) {
-	fit := func(subgroup []turn) law { return c.fitLesser(field, subgroup) }
+	fit := func(subgroup []Turn) law { return c.fitLesser(field, subgroup) }
 	for _, m := range mirrors() {
-		all = append(all, lesserLaw{fit(turnsOf(m)), "the data have a preferred direction, " + alongOf(m), fit(turnsOf(m, halfTurn()))})
+		all = append(all, lesserLaw{fit(TurnsOf(m)), "the data have a preferred direction, " + alongOf(m), fit(TurnsOf(m, halfTurn()))})
 	}
 	return append(all, lesserLaw{law: fit(rotations()), says: handed + ", or a channel is wrongly declared a scalar or pseudoscalar"})
 }
 
 // fitLesser finds the law with the symmetry of a subgroup, alone or drawn to that of the whole group, whichever leaves less.
-func (c contest) fitLesser(field orbits.Field, subgroup []turn) law {
+func (c contest) fitLesser(field orbits.Field, subgroup []Turn) law {
 	alone, drawn := c.fitWithin(field, subgroup, nil, 0), c.fitWithin(field, subgroup, c.turns, draw)
 	if more, _ := c.compare(alone, drawn); more > 0 {
 		return drawn
@@ -183,7 +183,7 @@ func (c contest) fitLesser(field orbits.Field, subgroup []turn) law {
 
 // better is the law with less symmetry that leaves least, if that is clearly less than l leaves.
 func (c contest) better(l law) (least lesserLaw, found bool) {
-	none := lesserLaw{law: c.fitLesser(l.field, turnsOf()), says: "the data have a preferred direction"}
+	none := lesserLaw{law: c.fitLesser(l.field, TurnsOf()), says: "the data have a preferred direction"}
 	for _, other := range append(c.lesser(l.field), none) {
 		if c.exceeds(l, other.law, c.hint) && (!found || c.worse(least.law, other.law)) {
 			least, found = other, true
@@ -215,7 +215,7 @@ func (c contest) mirrored(fields []orbits.Field) (all []orbits.Field) {
 				}
 			}
 		}
-		if centred && len(f.Vectors) > 0 && slices.ContainsFunc(c.turns, turn.mirror) {
+		if centred && len(f.Vectors) > 0 && slices.ContainsFunc(c.turns, Turn.mirror) {
 			all = append(all, other)
 		}
 	}
