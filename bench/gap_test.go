@@ -32,7 +32,7 @@ func BenchmarkSubspaceGap(b *testing.B) {
 		must(b, err)
 		config.Audit.Estimator, config.Audit.DType = string(estimator), "float64"
 		dir := filepath.Join(b.TempDir(), string(estimator))
-		_, err = trainer.Train(context.Background(), config, trainer.Options{Backend: choice, Dir: dir})
+		_, err = trainer.Train(context.Background(), config, trainer.Options{Backend: choice.Backend, BackendConfig: choice.Config, BackendReason: choice.Reason, Dir: dir})
 		must(b, err)
 		contents, err := writers.Read(dir)
 		must(b, err)

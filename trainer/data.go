@@ -136,8 +136,8 @@ func SaveData(dir string, config Config, backend string, all []Trajectories) err
 	return nil
 }
 
-// LoadData reads the families that a configuration names from its data directory.
-func LoadData(config Config) ([]Trajectories, error) {
+// loadData reads the families that a configuration names from its data directory.
+func loadData(config Config) ([]Trajectories, error) {
 	dir := config.Data.Directory
 	info, err := readDataInfo(config)
 	if err != nil {

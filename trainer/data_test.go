@@ -121,7 +121,7 @@ func TestDataDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "data")
 	require.NoError(t, SaveData(dir, config, "go", all))
 	config.Data.Directory = dir
-	loaded, err := LoadData(config)
+	loaded, err := loadData(config)
 	require.NoError(t, err)
 	require.Len(t, loaded, 3)
 	for i := range all {
@@ -145,7 +145,7 @@ func TestDataDirectory(t *testing.T) {
 			edited := config
 			edited.Data.Families = slices.Clone(config.Data.Families)
 			change.edit(&edited)
-			_, err := LoadData(edited)
+			_, err := loadData(edited)
 			require.ErrorContains(t, err, change.want)
 		})
 	}
@@ -180,7 +180,7 @@ func TestDamagedDataAreRefused(t *testing.T) {
 			require.Contains(t, string(before), damage.old)
 			require.NoError(t, os.WriteFile(damage.file, []byte(strings.Replace(string(before), damage.old, damage.new, 1)), 0o666))
 			defer func() { require.NoError(t, os.WriteFile(damage.file, before, 0o666)) }()
-			_, err = LoadData(config)
+			_, err = loadData(config)
 			require.ErrorContains(t, err, damage.want)
 			require.ErrorContains(t, err, dir)
 		})
@@ -201,7 +201,7 @@ func TestDamagedDataAreRefused(t *testing.T) {
 			require.NoError(t, os.WriteFile(path, changed, 0o666))
 			var memory [2]runtime.MemStats
 			runtime.ReadMemStats(&memory[0])
-			loaded, err := LoadData(config)
+			loaded, err := loadData(config)
 			runtime.ReadMemStats(&memory[1])
 			require.Less(t, memory[1].TotalAlloc-memory[0].TotalAlloc, uint64(16<<20))
 			if err != nil {
@@ -215,7 +215,7 @@ func TestDamagedDataAreRefused(t *testing.T) {
 	})
 	t.Run("description without end", func(t *testing.T) {
 		require.NoError(t, os.Truncate(filepath.Join(dir, dataInfoName), 1<<40)) // sparse
-		_, err := LoadData(config)
+		_, err := loadData(config)
 		require.ErrorContains(t, err, "has more than 1048576 bytes")
 	})
 }

@@ -58,7 +58,7 @@ func (s *session) open() (found bool, err error) {
 	}
 	err = exceptions.TryCatch[error](func() {
 		adam := optimizer.Adam().LearningRate(s.config.Training.LearningRate).WeightDecay(s.config.Training.WeightDecay).Done()
-		s.trainer = train.NewTrainer(s.options.Backend.Backend, s.store, s.modelFn, audit.Loss, adam, nil, nil)
+		s.trainer = train.NewTrainer(s.options.Backend, s.store, s.modelFn, audit.Loss, adam, nil, nil)
 	})
 	if err != nil {
 		return false, fmt.Errorf("trainer: %w", err)
@@ -71,7 +71,7 @@ func (s *session) variables() (*model.Store, error) {
 	store := model.NewStore()
 	x, _ := s.data.batch([]transition{{}})
 	err := exceptions.TryCatch[error](func() {
-		g := graph.NewGraph(s.options.Backend.Backend, "variables")
+		g := graph.NewGraph(s.options.Backend, "variables")
 		defer g.Finalize()
 		model.SetStore(g, store)
 		s.modelFn(store.RootScope(), graph.Parameter(g, "x", x.Shape()))
@@ -114,7 +114,7 @@ func (s *session) explain(err error) error {
 	}
 	remedy := "resume it with the version and the configuration that began it, or choose another directory"
 	if slices.ContainsFunc(other.Differences, func(d writers.Difference) bool { return strings.HasPrefix(d.Setting, audit.SettingProbes) }) {
-		remedy = fmt.Sprintf("the data are not those of before: they differ by rounding where they are generated on another backend (--backend; this is %s), and with another seed", s.options.Backend.Config)
+		remedy = fmt.Sprintf("the data are not those of before: they differ by rounding where they are generated on another backend (--backend; this is %s), and with another seed", s.options.backendName())
 	}
 	return cause.Say(fmt.Sprintf("trainer: %s has audits of model %q with other settings: %s; %s", other.Dir, other.Model, strings.Join(all, ", "), remedy), err)
 }
@@ -257,7 +257,7 @@ func (s *session) auditCheckpoint(ctx context.Context, same func(*audit.Auditor)
 	}
 	defer auditor.Close()
 	if !same(auditor) {
-		return nil, nil, fmt.Errorf("trainer: the probes are not those that %s was audited on: has its configuration or data been changed, or are the data generated on another backend (--backend; this is %s)? Put them back", s.options.Dir, s.options.Backend.Config)
+		return nil, nil, fmt.Errorf("trainer: the probes are not those that %s was audited on: has its configuration or data been changed, or are the data generated on another backend (--backend; this is %s)? Put them back", s.options.Dir, s.options.backendName())
 	}
 	step := s.trainer.GlobalStep()
 	perEpoch := s.data.dataset(s.config, 0).stepsPerEpoch()

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
-	"github.com/symaudit/symaudit/internal/backend"
 	"github.com/symaudit/symaudit/internal/backendtest"
 	"github.com/symaudit/symaudit/trainer"
 	"github.com/symaudit/symaudit/writers"
@@ -45,7 +44,7 @@ const tinyEpoch, tinyEpochs = 3, 3 // steps of an epoch: 12 transitions in batch
 
 func optionsFor(b compute.Backend, dir string) trainer.Options {
 	return trainer.Options{
-		Backend: backend.Choice{Backend: b, Config: "test", Reason: "of a test"},
+		Backend: b, BackendConfig: "test", BackendReason: "of a test",
 		Dir:     dir, Command: []string{"a", "test"},
 	}
 }

@@ -16,23 +16,33 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/rs/zerolog"
 
 	"github.com/symaudit/symaudit/audit"
-	"github.com/symaudit/symaudit/internal/backend"
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/writers"
 )
 
 // Options are what a run needs besides its configuration.
 type Options struct {
-	Backend backend.Choice
-	Dir     string   // run directory
-	Command []string // for the run's description
-	Resume  bool     // continue the run in Dir; the configuration must be the run's own, see RunConfig
-	Log     zerolog.Logger
-	Watcher Watcher
+	Backend       compute.Backend
+	BackendConfig string   // as GOMLX_BACKEND would name it, for the run's description; "": the backend's own name
+	BackendReason string   // why it was chosen, for the run's description
+	Dir           string   // run directory
+	Command       []string // for the run's description
+	Resume        bool     // continue the run in Dir; the configuration must be the run's own, see RunConfig
+	Log           zerolog.Logger
+	Watcher       Watcher
+}
+
+// backendName is that of the run's description.
+func (o Options) backendName() string {
+	if o.BackendConfig == "" {
+		return o.Backend.String()
+	}
+	return o.BackendConfig
 }
 
 // Watcher is told how a run goes on, one call at a time. Each function may be nil.
@@ -193,7 +203,7 @@ func AuditCheckpoint(ctx context.Context, config Config, options Options, name, 
 func (o Options) info(config Config, kind string) writers.Info {
 	return writers.Info{
 		Kind: kind, Command: o.Command, Config: config.String(), Seeds: []int64{config.Seed},
-		Backend: o.Backend.Config, BackendReason: o.Backend.Reason,
+		Backend: o.backendName(), BackendReason: o.BackendReason,
 	}
 }
 
@@ -201,9 +211,9 @@ func loadStates(ctx context.Context, config Config, options Options) (*states, e
 	var all []Trajectories
 	var err error
 	if config.Data.Directory != "" {
-		all, err = LoadData(config)
+		all, err = loadData(config)
 	} else {
-		all, err = GenerateData(ctx, options.Backend.Backend, config, options.Watcher.Generating)
+		all, err = GenerateData(ctx, options.Backend, config, options.Watcher.Generating)
 	}
 	if err != nil {
 		return nil, err

@@ -58,7 +58,7 @@ estimator and precision.`,
 			}
 			progress := newProgress(oneAudit(config, name), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			records, err := trainer.AuditCheckpoint(cmd.Context(), config, trainer.Options{
-				Backend: choice, Dir: args[0], Command: os.Args, Log: log, Watcher: progress.watcher(),
+				Backend: choice.Backend, BackendConfig: choice.Config, BackendReason: choice.Reason, Dir: args[0], Command: os.Args, Log: log, Watcher: progress.watcher(),
 			}, name, out)
 			progress.end()
 			var occupied *writers.OccupiedError

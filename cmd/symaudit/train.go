@@ -127,7 +127,7 @@ func train(cmd *cobra.Command, s *settings, config trainer.Config, dir string, r
 	}
 	progress := newProgress(config, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	result, err := trainer.Train(cmd.Context(), config, trainer.Options{
-		Backend: choice, Dir: dir, Command: os.Args, Resume: resume, Log: log, Watcher: progress.watcher(),
+		Backend: choice.Backend, BackendConfig: choice.Config, BackendReason: choice.Reason, Dir: dir, Command: os.Args, Resume: resume, Log: log, Watcher: progress.watcher(),
 	})
 	progress.end()
 	var occupied *writers.OccupiedError

@@ -25,9 +25,6 @@ type Choice struct {
 	Reason  string // a clause for people: "no PJRT plugin found"
 }
 
-// IsXLA reports whether programs run through a PJRT plugin.
-func (c Choice) IsXLA() bool { return strings.HasPrefix(c.Config, "xla") }
-
 // Open opens the backend called name: "", Auto, "go", "xla", "xla:cpu", "xla:cuda" or any GoMLX configuration of these.
 //
 // "go" is opened as "go:ops_sequential". With compute v0.1.4 independent large matrix products that start together wait

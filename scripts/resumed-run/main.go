@@ -83,7 +83,7 @@ func train(dir string) error {
 	}
 	audits := 0
 	_, err = trainer.Train(context.Background(), parsed, trainer.Options{
-		Backend: choice, Dir: dir, Command: os.Args, Resume: true, Log: zerolog.Nop(),
+		Backend: choice.Backend, BackendConfig: choice.Config, BackendReason: choice.Reason, Dir: dir, Command: os.Args, Resume: true, Log: zerolog.Nop(),
 		Watcher: trainer.Watcher{Audited: func(string, *audit.Records) {
 			// Written, but its checkpoint is not: the resumed process makes it again.
 			if audits++; audits == 2 && os.Getenv(victim) != "" {
