@@ -135,16 +135,16 @@ func (b *Builder) WithField(field orbits.Field) *Builder { b.field = field; retu
 
 // WithOutputField declares how the channels of the model's output transform, where it is not a state like its input: the
 // vorticity of a velocity, for instance. Outputs and targets are [n, y, x, channel] on the grid of the input. There is no
-// persistence error then.
+// persistence error then. The default is WithField's.
 func (b *Builder) WithOutputField(field orbits.Field) *Builder { b.output = &field; return b }
 
 // WithInvariantOutput declares that no element should change the model's output: a classifier's scores, a global quantity. Targets
 // are then those of the untransformed states, of any shape and type that the loss takes, the target error is a sample's
-// loss, and the commutator error is |f(g.x) - f(x)|^2 / |f(x)|^2 over a sample's outputs.
+// loss, and the commutator error is |f(g.x) - f(x)|^2 / |f(x)|^2 over a sample's outputs. By default the output is a state.
 func (b *Builder) WithInvariantOutput() *Builder { b.invariant = true; return b }
 
 // WithOutput chooses the output, from 0, of a model that returns several: the one that is a state, with errors and a metric of its
-// own. The loss gets all. A model with one output needs none.
+// own. The loss gets all. The default is the only output; a model of several has none.
 func (b *Builder) WithOutput(i int) *Builder { b.pick = &i; return b }
 
 // WithSpec sets what GoMLX's datasets hand to a model as its spec (train.Batch.Spec). The default is nil.
@@ -152,7 +152,7 @@ func (b *Builder) WithSpec(spec any) *Builder { b.spec = spec; return b }
 
 // WithSeed begins each evaluation with the same random state, so that a model that draws random numbers in evaluation, such as a
 // diffusion model, is audited as a function of its inputs, its noise held fixed. What a sample draws depends on its place in the
-// batch, and no element moves it: the commutator error then contains the noise. Without it such a model is refused.
+// batch, and no element moves it: the commutator error then contains the noise. By default the preflight refuses such a model.
 func (b *Builder) WithSeed(seed int64) *Builder { b.seed = &seed; return b }
 
 // WithGroup adds a group and the probes it is audited on. At least one is needed; names must differ.
@@ -174,7 +174,7 @@ func (b *Builder) WithRelativeLambda(multiples ...float64) *Builder {
 	return b
 }
 
-// WithLambda sets lambda itself, in the units of eta. Several share the cost of the smallest.
+// WithLambda sets lambda itself, in the units of eta. Several share the cost of the smallest. The default is WithRelativeLambda's.
 func (b *Builder) WithLambda(lambdas ...float64) *Builder {
 	b.damping = damping{slices.Sorted(slices.Values(lambdas)), false}
 	return b
@@ -208,16 +208,17 @@ func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit;
 // WithRecycling starts each solve of Block from what the audits before have shown of its metric. It halves the products
 // or better where that has moved by a few percent, and saves nothing where it has moved by half (docs/solver.md). The values
 // then depend on the audits before, within their intervals: a resumed training finds others, in the third digit. An eighth of
-// WithMaxBytes is for it; a model too large for that is solved from scratch.
+// WithMaxBytes is for it; a model too large for that is solved from scratch. The default is to solve each from scratch.
 func (b *Builder) WithRecycling() *Builder { b.recycling = true; return b }
 
-// WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver.
+// WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver. By default
+// both are.
 func (b *Builder) WithForwardOnly() *Builder { b.forward = true; return b }
 
-// WithLogger logs each part of an audit at debug level.
+// WithLogger logs warnings of the preflight and of the probes, and each part of an audit at debug level. By default nothing is logged.
 func (b *Builder) WithLogger(log zerolog.Logger) *Builder { b.log = log; return b }
 
-// WithProgress calls report within an audit after each of its parts, of similar length.
+// WithProgress calls report within an audit after each of its parts, of similar length. By default nobody is told.
 func (b *Builder) WithProgress(report func(done, total int)) *Builder { b.report = report; return b }
 
 // Done checks the configuration, moves the probes by every element of their groups, and returns the auditor.

@@ -97,7 +97,7 @@ func (b *Builder) WithSchedule(schedules ...Schedule) *Builder { b.schedules = s
 func (b *Builder) WithBudget(share float64) *Builder { b.budget = &share; return b }
 
 // WithTimeLimit gives up an audit that takes longer; that is a failure, see WithFailures. audit.Builder.WithMaxTime ends
-// a solve without one, with wider intervals.
+// a solve without one, with wider intervals. The default is no limit.
 func (b *Builder) WithTimeLimit(limit time.Duration) *Builder { b.timeLimit = limit; return b }
 
 // WithPreflight says what becomes of the faults that an auditor's Preflight finds, before the first step where the model has its
@@ -108,22 +108,22 @@ func (b *Builder) WithPreflight(level PreflightLevel) *Builder { b.preflight = l
 func (b *Builder) WithFailures(policy FailurePolicy) *Builder { b.failures = policy; return b }
 
 // WithInitialAudit audits before the first step of each run, too. The model must have its weights by then; GoMLX makes
-// those of a new model only in the first step.
+// those of a new model only in the first step. The default is no such audit.
 func (b *Builder) WithInitialAudit() *Builder { b.initial = true; return b }
 
-// WithStopRules ends the training when one of the rules is met.
+// WithStopRules ends the training when one of the rules is met. The default is none.
 func (b *Builder) WithStopRules(rules ...StopRule) *Builder { b.rules = rules; return b }
 
 // WithBestCheckpoint keeps in the folder dir a checkpoint, in GoMLX's format, of the audit that is best by the first stop rule,
 // and when a rule stops the training, sets all variables back to it: weights, optimizer, step and random state. A checkpoint
 // hook that saves at the end of the run (its priority above 50) then saves the best model. Resuming needs WithHistory, too. Where
-// it cannot be restored the model stays as it is, and Close says so.
+// it cannot be restored the model stays as it is, and Close says so. By default none is kept.
 func (b *Builder) WithBestCheckpoint(dir string) *Builder { b.best = dir; return b }
 
 // WithHistory shows the stop rules the audits that a resumed training has behind it, so that it stops where it would have
 // stopped uninterrupted: the coherence rows of its run, all of them. Those of other models, seeds and series are left out, and
 // those after the step that the training resumes from, for these audits are still to come. If the history has met a rule
-// already, Hook.Stopped says so after Attach.
+// already, Hook.Stopped says so after Attach. By default the rules begin anew.
 func (b *Builder) WithHistory(rows []audit.CoherenceRow) *Builder {
 	b.history = append([]audit.CoherenceRow{}, rows...) // not nil, though there be none
 	return b
@@ -142,13 +142,14 @@ func (b *Builder) WithStepsPerEpoch(n int) *Builder { b.stepsPerEpoch = &n; retu
 func (b *Builder) WithTrainingEvery(k int) *Builder { b.trainingEvery = k; return b }
 
 // WithContext ends the training cleanly after the current step when ctx is cancelled. An audit under way is given up;
-// those finished are kept. The loop then returns no error: ask the context.
+// those finished are kept. The loop then returns no error: ask the context. The default is one that never ends.
 func (b *Builder) WithContext(ctx context.Context) *Builder { b.ctx = ctx; return b }
 
-// WithOnAudit calls f after each audit, when its records are safe in the sink. The records must not be changed.
+// WithOnAudit calls f after each audit, when its records are safe in the sink. The records must not be changed. By default nobody is
+// told.
 func (b *Builder) WithOnAudit(f func(*audit.Records)) *Builder { b.onAudit = f; return b }
 
-// WithLogger logs a line for each audit, and when and why the training is stopped.
+// WithLogger logs a line for each audit, and when and why the training is stopped. By default nothing is logged.
 func (b *Builder) WithLogger(log zerolog.Logger) *Builder { b.log = log; return b }
 
 // Attach checks the configuration and adds the hook to a loop. What depends on how the loop is run is checked when it

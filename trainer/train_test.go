@@ -45,7 +45,7 @@ const tinyEpoch, tinyEpochs = 3, 3 // steps of an epoch: 12 transitions in batch
 func optionsFor(b compute.Backend, dir string) trainer.Options {
 	return trainer.Options{
 		Backend: b, BackendConfig: "test", BackendReason: "of a test",
-		Dir:     dir, Command: []string{"a", "test"},
+		Dir: dir, Command: []string{"a", "test"},
 	}
 }
 
