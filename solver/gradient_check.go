@@ -1,7 +1,6 @@
 package solver
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -49,8 +48,8 @@ func (n *Network) CheckGradient(x *tensors.Tensor, training bool) (GradientRepor
 	if err != nil || report.OK() || math.IsNaN(report.Error) {
 		return report, err
 	}
-	report.Fault, err = n.firstFault(x, training, report.Limit)
-	return report, err
+	report.Fault = n.firstFault(x, training, report.Limit)
+	return report, nil
 }
 
 // TrainsAsItEvaluates reports whether the model is the same graph in training as in evaluation, on a batch like x: without dropout
@@ -102,7 +101,8 @@ func (n *Network) trace(x *tensors.Tensor, training bool, look func(output *grap
 	return cause.In("solver", cause.Of(err))
 }
 
-// number builds the model on a batch of float32 or float64, and a program of its output whose result is a scalar, and runs it once.
+// number builds the model on a batch of float32 or float64, and a program of its output whose result is a scalar, nil for 0, and runs
+// it once.
 func (n *Network) number(x *tensors.Tensor, training bool, build func(output *graph.Node) *graph.Node) (value float64, err error) {
 	x, err = ConvertDType(x, n.dtype)
 	if err != nil {
@@ -111,7 +111,11 @@ func (n *Network) number(x *tensors.Tensor, training bool, build func(output *gr
 	defer x.FinalizeAll() //nolint:errcheck // frees a copy
 	exec := program(n, func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
 		n.store.SetTraining(inputs[0].Graph(), training)
-		return build(n.build(scope, inputs))
+		output := n.build(scope, inputs)
+		if built := build(output); built != nil {
+			return built
+		}
+		return graph.ScalarZero(output.Graph(), n.dtype)
 	})
 	defer exec.Finalize()
 	outputs, err := n.run(exec, x)
@@ -134,11 +138,12 @@ func (n *Network) parametersIn(g *graph.Graph) (nodes []*graph.Node) {
 }
 
 // firstFault cuts the model after k of its operations: what has been computed by then and is still needed is the output of a
-// smaller model. The fault is the operation with which the gradient of these becomes wrong.
-func (n *Network) firstFault(x *tensors.Tensor, training bool, limit float64) (*GradientFault, error) {
+// smaller model. The fault is the operation with which the gradient of these becomes wrong; nil where that cannot be found.
+func (n *Network) firstFault(x *tensors.Tensor, training bool, limit float64) *GradientFault {
 	var fault GradientFault
 	var count int
-	wrongAfter := func(k int) (bool, error) {
+	failed := false
+	wrongAfter := func(k int) bool {
 		found, err := n.number(x, training, func(output *graph.Node) *graph.Node {
 			order := ancestors(output)
 			count = len(order)
@@ -146,22 +151,17 @@ func (n *Network) firstFault(x *tensors.Tensor, training bool, limit float64) (*
 			fault = n.describe(order[k-1])
 			return adjointError(cut(order, k, output), n.parametersIn(output.Graph()))
 		})
-		return err == nil && !(found <= limit), err
+		failed = failed || err != nil
+		return !(found <= limit)
 	}
-	if wrong, err := wrongAfter(math.MaxInt); err != nil || !wrong {
-		return nil, err
+	if !wrongAfter(math.MaxInt) || failed {
+		return nil
 	}
-	var failed error
-	first := 1 + sort.Search(count, func(i int) bool {
-		wrong, err := wrongAfter(i + 1)
-		failed = cmp.Or(failed, err)
-		return wrong
-	})
-	if failed != nil {
-		return nil, failed
+	first := 1 + sort.Search(count, func(i int) bool { return wrongAfter(i + 1) })
+	if !wrongAfter(first) || failed { // describes it
+		return nil
 	}
-	_, err := wrongAfter(first) // describes it
-	return &fault, err
+	return &fault
 }
 
 // cut lists what the first k nodes of an order hand on to the others, or are the output, as far as it can be differentiated:
@@ -185,8 +185,12 @@ func cut(order []*graph.Node, k int, output *graph.Node) (live []*graph.Node) {
 	return live
 }
 
-// adjointError is |<u, J v> - <J^T u, v>| / (||u|| ||J v||) for fixed u and v without structure, over all outputs together.
+// adjointError is |<u, J v> - <J^T u, v>| / (||u|| ||J v||) for fixed u and v without structure, over all outputs together; nil, for 0,
+// where there is nothing to compare.
 func adjointError(outputs, inputs []*graph.Node) *graph.Node {
+	if len(outputs) == 0 || len(inputs) == 0 {
+		return nil
+	}
 	v, u := waves(inputs, 0), waves(outputs, len(inputs))
 	images := forward.JVP(outputs, inputs, v)
 	gradients := graph.Gradient(dot(u, outputs), inputs...)
