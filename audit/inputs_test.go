@@ -199,7 +199,7 @@ func TestMasksMoveWithTheirStates(t *testing.T) {
 			w := scope.VariableWithValue("weights", shapes.CastAsDType([]float64{0.3, 0.2, -0.4}, x.DType())).NodeValue(x)
 			w = graph.Concatenate([]*graph.Node{graph.Slice(w, graph.AxisRange(0, 2)), graph.Slice(w, graph.AxisRange(1))}, 0)
 			change := graph.Mul(x, graph.ExpandLeftToRank(w, 4))
-			return graph.Add(x, graph.Where(graph.BroadcastToShape(graph.ExpandDims(mask, -1), x.Shape()), change, graph.ZerosLike(x)))
+			return graph.Add(x, graph.Where(graph.BroadcastToShape(graph.InsertAxes(mask, -1), x.Shape()), change, graph.ZerosLike(x)))
 		}
 		masked := func(labels, predictions []*graph.Node) *graph.Node {
 			perSample := graph.Reshape(labels[2], -1, 1, 1, 1)

@@ -341,7 +341,7 @@ func (o *orbit) accompany(backend compute.Backend, c companion, states *tensors.
 	act, err := graph.NewExec(backend, func(x *graph.Node) (images []*graph.Node) {
 		whole := x
 		if x.Rank() == 3 {
-			whole = graph.ExpandDims(x, -1)
+			whole = graph.InsertAxes(x, -1)
 		}
 		of := orbits.Field{Channels: make([]string, whole.Shape().Dimensions[3]), RowDown: field.RowDown}
 		for _, e := range cells {

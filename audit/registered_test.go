@@ -96,7 +96,7 @@ func TestRegisteredDerivativesAreThoseOfFiniteDifferences(t *testing.T) {
 							}
 							args = append(args, tensors.FromFlatDataAndDimensions(slices.Clone(values[name]), dimensions...))
 						}
-						outputs := exec.MustExec(args...)
+						outputs := exec.MustCall(args...)
 						for _, gradient := range outputs[1:] {
 							gradients = append(gradients, tensors.MustCopyFlatData[float64](gradient))
 						}

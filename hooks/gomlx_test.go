@@ -199,7 +199,7 @@ func gomlxModels() map[string]gomlxModel {
 		})},
 		"LSTM": {fn: sequences(func(s *scope, x *node) *node {
 			all, _, _ := lstm.New(s.In("lstm"), x, 2).Done()
-			return graph.Reshape(graph.TransposeAllDims(all, 2, 0, 1, 3), x.Shape().Dimensions[0], x.Shape().Dimensions[1], -1)
+			return graph.Reshape(graph.TransposeAllAxes(all, 2, 0, 1, 3), x.Shape().Dimensions[0], x.Shape().Dimensions[1], -1)
 		})},
 		"vector neurons": {fn: states(func(s *scope, x *node) *node {
 			d := x.Shape().Dimensions
