@@ -44,6 +44,8 @@ func TestParseConfigRefuses(t *testing.T) {
 		"truth":             {"training: {epochs: true}\n", "line 1: training.epochs is true; it must be a whole number"},
 		"no value":          {"training:\n  epochs:\n", "line 2: training.epochs has no value; write one, or leave the key out"},
 		"no value, section": {"seed: 1\ntraining:\n", "line 2: training has no value"},
+		"elsewhere":         {"epochs: 3", `line 1: the key "epochs" does not stand here; it belongs into training`},
+		"outermost":         {"models: [{seed: 1}]", `line 1: the key "seed" does not stand here; it belongs into the outermost level`},
 		"unknown in a list": {"audit:\n  groups:\n    - name: boosts\n      velocity: [{x: 1}]\n", `line 4: unknown key "velocity"; did you mean "velocities"?`},
 		"not a velocity":    {"audit:\n  groups:\n    - name: boosts\n      velocities: [[1, 0]]\n", "line 4: audit.groups[0].velocities[0] is a list; it must be a group of keys, of x, y"},
 		"not yaml":          {"seed: [1\n", "line 1 cannot be read as YAML: "},

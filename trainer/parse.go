@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -46,7 +47,12 @@ func ParseConfig(source []byte) (Config, error) {
 	var unknown *yaml.UnknownFieldError
 	if errors.As(err, &unknown) {
 		key := unknown.GetToken().Value
-		return Config{}, fmt.Errorf("trainer: line %d: unknown key %q; did you mean %q?", unknown.GetToken().Position.Line, key, nearestKey(key))
+		line, nearest := unknown.GetToken().Position.Line, nearestKey(key)
+		groups := groupsOf(reflect.TypeFor[Config](), "", key)
+		if mistyped := 5*levenshtein.ComputeDistance(key, nearest) <= 2*len(key); groups != nil && !mistyped {
+			return Config{}, fmt.Errorf("trainer: line %d: the key %q does not stand here; it belongs into %s", line, key, strings.Join(groups, " or "))
+		}
+		return Config{}, fmt.Errorf("trainer: line %d: unknown key %q; did you mean %q?", line, key, nearest)
 	}
 	return Config{}, located(err)
 }
@@ -195,6 +201,26 @@ func nearestKey(key string) string {
 	return slices.MinFunc(others, func(a, b string) int {
 		return levenshtein.ComputeDistance(key, a) - levenshtein.ComputeDistance(key, b)
 	})
+}
+
+// groupsOf lists the groups of keys of a configuration type, such as "audit.stop", that have a key.
+func groupsOf(t reflect.Type, at, key string) (groups []string) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range t.NumField() {
+		name := keyOf(t.Field(i))
+		if name == key {
+			groups = append(groups, cmp.Or(at, "the outermost level"))
+		}
+		if name != "" {
+			groups = append(groups, groupsOf(t.Field(i).Type, strings.TrimPrefix(at+"."+name, "."), key)...)
+		}
+	}
+	return groups
 }
 
 // keys lists every key of a configuration type, in order.
