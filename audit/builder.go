@@ -90,8 +90,17 @@ func New[F train.ModelFnCompatible](source Source, modelFn F, lossFn solver.Loss
 }
 
 // build is the model as a network takes it.
-func (b *Builder) build(scope *model.Scope, inputs []*graph.Node) []*graph.Node {
-	return orError(func() []*graph.Node { return b.modelFn(scope, b.spec, inputs) })
+func (b *Builder) build(scope *model.Scope, inputs []*graph.Node) (predictions []*graph.Node) {
+	failed := exceptions.TryCatch[error](func() {
+		predictions = orError(func() []*graph.Node { return b.modelFn(scope, b.spec, inputs) })
+	})
+	if failed != nil && b.signature.Spec && b.spec == nil {
+		failed = fmt.Errorf("%w; the model takes a spec, which is nil: give that of the training's batches (WithSpec)", failed)
+	}
+	if failed != nil {
+		panic(failed)
+	}
+	return predictions
 }
 
 // newNetwork makes a network in a precision.
@@ -267,7 +276,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 	}
 	for i, g := range b.groups {
 		if slices.ContainsFunc(b.groups[:i], func(other groupProbes) bool { return other.group.Name == g.group.Name }) {
-			return nil, fmt.Errorf("audit: group %q was added twice", g.group.Name)
+			return nil, fmt.Errorf("audit: group %q was added twice; give all its probes to one WithGroup", g.group.Name)
 		}
 		if g.group.Name == "" {
 			return nil, errors.New("audit: a group has no name and no elements; make groups by the functions of package orbits, or by orbits.Custom")

@@ -230,6 +230,9 @@ func (a *Auditor) checkConvex(b states) error {
 	if err != nil {
 		return cause.Say("audit: the curvature of the loss in the model's outputs: "+cause.Plain(err), err)
 	}
+	if largest == 0 && smallest == 0 {
+		return &SettingError{"metric", "is ggn, and the loss has no second derivative in the model's outputs, so that this metric is 0; use ntk or fisher"}
+	}
 	if rounding := 1e3 * roundoff(a.network.DType()); smallest < -rounding*math.Abs(largest) {
 		return &SettingError{"metric", fmt.Sprintf("is ggn, which needs a loss that is convex in the model's outputs, and the second derivatives of this one have an eigenvalue of %.2g or below, beside %.2g; use ntk or fisher", smallest, largest)}
 	}

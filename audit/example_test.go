@@ -213,7 +213,7 @@ func ExampleAuditor_Preflight_faults() {
 	})
 	fmt.Println(regexp.MustCompile(` \(.*?\)|, off by [^;]*`).ReplaceAllString(wrong, "")) // without the sizes of the errors
 	// Output:
-	// audit: a sample's output changes by 0.49 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone
+	// audit: the output of sample 0 changes by 0.49 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone
 	// audit: the model's gradient is wrong, and training and influence need a right one: ConvGeneral in layer /even/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one
 }
 

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers/norm"
+	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
@@ -112,16 +112,47 @@ func (a *Auditor) checkTraining() (err error) {
 // checkStops refuses a norm that GoMLX trains wrongly, and warns of other places where training stops gradients.
 func (a *Auditor) checkStops(network *solver.Network, x *tensors.Tensor) error {
 	const rounding = 1e-4 // of float32
-	share, places, err := network.StoppedGradients(x)
+	share, stops, err := network.StoppedGradients(x)
 	if err != nil || !(share > rounding) {
 		return nil //nolint:nilerr // an operation behind a stop, which never mattered, may have no forward derivative
 	}
-	if i := slices.IndexFunc(places, func(place string) bool { return strings.HasSuffix(place, "/"+norm.BatchNormalizationScopeName) }); i >= 0 {
-		return fmt.Errorf("audit: training stops gradients at the mean and variance of a batch, %s, so that its gradient is off by %.2g: norm.BatchNorm does so with UseBackendInference(false) by mistake; leave that out and train on XLA, or use a norm without batch statistics (norm.LayerNorm)", places[i], share)
+	var places []string
+	// norm.BatchNorm leaves a word in the store.
+	hasBatchNorm := model.GetParamOr(a.config.source.Store().RootScope(), norm.AveragesUpdatesTriggerParam, false)
+	for _, stop := range stops {
+		if stop.BatchStatistic && hasBatchNorm {
+			return fmt.Errorf("audit: training stops gradients at the mean and variance of a batch, %s, so that its gradient is off by %.2g: norm.BatchNorm does so with UseBackendInference(false) by mistake; leave that out and train on XLA, or use a norm without batch statistics (norm.LayerNorm)", stop.Place, share)
+		}
+		places = append(places, stop.Place)
 	}
 	a.config.log.Warn().Strs("places", places).Float64("share", share).
 		Msg("training stops gradients (StopGradient), so that they differ from the model's derivative: that is right only where it is meant")
 	return nil
+}
+
+// checkDerivative compares the model's derivative with finite differences where its operations may compute something else than they
+// stand for: on GoMLX's Go backend, which fuses some. What does not follow the dtype of its input cannot be compared so.
+func (a *Auditor) checkDerivative() (err error) {
+	if a.config.forward || a.backend.String() != "go" {
+		return nil
+	}
+	batch, err := a.gradientBatch()
+	if err != nil {
+		return err
+	}
+	defer batch.freeAfter(&err)
+	return a.alone(dtypes.Float64, batch, func(network *solver.Network, s states) error {
+		const clearly = 0.01 // kinks within a step are less
+		apart, err := network.CheckDerivative(s.x)
+		if err != nil || !(apart > clearly) {
+			return nil //nolint:nilerr // other checks say what fails
+		}
+		remedy := "is there a discontinuity, or randomness, in it?"
+		if fused, err := network.HasFusedNorm(s.x); err == nil && fused {
+			remedy = "a layer norm without a gain takes its offset for one there; give it a gain (LearnedGain(true)), or set GOMLX_FUSION=0"
+		}
+		return fmt.Errorf("audit: on GoMLX's Go backend the model computes something else than its derivative is of (by finite differences they are %.2g apart): %s", apart, remedy)
+	})
 }
 
 // checkUse warns of trainable variables that the model, which has been built, does not use in evaluation: learning through them has

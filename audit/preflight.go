@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,12 +32,19 @@ type Forecast struct {
 //
 //   - an operation without a forward derivative, or a gradient that is not the adjoint of the derivative, in evaluation or in
 //     training, with its layer;
+//
 //   - outputs that differ between two evaluations of the same states: randomness or state in evaluation mode;
+//
 //   - outputs of a sample that depend on the others of its batch;
+//
 //   - probes that behave as if other channels were the components of a vector, or rows grew the other way, in as far as a law
 //     of the vector alone, or of scalars alone, does not leave that open;
+//
 //   - outputs of another shape than the targets need, or that are not finite;
+//
 //   - a loss that cannot be computed from one label and one output, is not finite at a moved probe, or has no gradient at any.
+//
+//   - with the metric ggn, a loss that is not convex in the outputs of a batch, or that has no second derivative in them.
 //
 // It warns, in the log, of a loss that is not the mean of its samples', for influence is that of single samples; of gradients that
 // training stops; and of trainable variables that evaluation does not use.
@@ -62,7 +70,7 @@ func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 			break
 		}
 	}
-	for _, check := range []func() error{a.checkUse, a.checkGradient, a.checkTraining} {
+	for _, check := range []func() error{a.checkUse, a.checkGradient, a.checkDerivative, a.checkTraining} {
 		if err := check(); err != nil {
 			if !slices.ContainsFunc(faults, func(known error) bool { return known.Error() == err.Error() }) {
 				faults = append(faults, err)
@@ -74,7 +82,7 @@ func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 		if len(faults) > 0 {
 			break // of a model that fails, or whose outputs are no numbers, so will the loss
 		}
-		if err := a.checkLoss(ctx, o); err != nil {
+		if err := cmp.Or(a.checkLoss(ctx, o), a.checkFirstConvex(o)); err != nil {
 			faults = append(faults, err)
 		}
 	}
@@ -110,25 +118,52 @@ func (a *Auditor) checkOutputs(o *orbit) (outputs int, err error) {
 	if n == 1 {
 		return outputs, nil
 	}
-	same, err := all.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return repeated(t, n) })
-	if err != nil {
-		return 0, err
+	return outputs, a.checkSamplesAlone(o, first)
+}
+
+// checkSamplesAlone compares outputs of a batch, those given, with those of each of its samples alone: influence is of single samples.
+// Of a model with noise held fixed the first alone can be compared, in every place of a batch: noise goes by places.
+func (a *Auditor) checkSamplesAlone(o *orbit, batch []float64) error {
+	const most = 64 // samples
+	all, n := o.whole(0), len(o.samples)
+	size := len(batch) / n
+	for i := range min(n, most) {
+		alone := func() ([]float64, error) {
+			one, err := o.states(0, i, i+1)
+			if err != nil {
+				return nil, err
+			}
+			defer one.freeAfter(&err)
+			return a.evaluate(one)
+		}
+		if a.config.seed != nil {
+			alone = func() ([]float64, error) {
+				same, err := all.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return repeated(t, n) })
+				if err != nil {
+					return nil, err
+				}
+				defer same.freeAfter(&err)
+				outputs, err := a.evaluate(same)
+				return outputs[:min(size, len(outputs))], err
+			}
+		}
+		outputs, err := alone()
+		if err != nil {
+			return cause.In("audit", fmt.Errorf("the model fails on a single sample, though not on %d; audits evaluate single samples, so make it take batches of any size: %w", n, err))
+		}
+		if len(outputs) != size {
+			return fmt.Errorf("audit: the model returns %d values for a single sample, and %d for each of %d; an output must be that of its sample", len(outputs), size, n)
+		}
+		within := batch[i*size : (i+1)*size]
+		const rounding = 1e-4 // of float32, in another order of sums
+		if apart := floats.Distance(outputs, within, 2); apart > rounding*floats.Norm(within, 2) {
+			return fmt.Errorf("audit: the output of sample %d changes by %.2g of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone", i, apart/floats.Norm(within, 2))
+		}
+		if a.config.seed != nil {
+			break
+		}
 	}
-	defer same.freeAfter(&err)
-	alone, err := a.evaluate(same)
-	if err != nil {
-		return 0, err
-	}
-	size := outputs
-	difference, norm := 0.0, 0.0
-	for i := range size {
-		difference, norm = math.Hypot(difference, first[i]-alone[i]), math.Hypot(norm, first[i])
-	}
-	const rounding = 1e-4 // of float32, in another order of sums
-	if difference > rounding*norm {
-		return 0, fmt.Errorf("audit: a sample's output changes by %.2g of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone", difference/norm)
-	}
-	return outputs, nil
+	return nil
 }
 
 // repeated copies the first of n samples n times.
@@ -181,7 +216,7 @@ func (a *Auditor) checkLoss(ctx context.Context, o *orbit) error {
 	near := func(other float64) bool {
 		return math.Abs(batch-other) <= rounding*max(math.Abs(batch), math.Abs(other))
 	}
-	if !near(mean) && !near(sum) {
+	if noise := a.config.seed != nil; !near(mean) && !near(sum) && !noise {
 		a.config.log.Warn().Str("group", o.group.Name).Float64("batch", batch).Float64("mean_of_samples", mean).
 			Msg("the loss of a batch is not that of its samples, which it compares or weighs: influence is of each sample's own loss")
 	}
@@ -198,6 +233,19 @@ func (a *Auditor) checkLoss(ctx context.Context, o *orbit) error {
 		}
 	}
 	return errors.New("audit: the gradient of the loss is zero at every sample of a batch, so that there is no influence: does the loss of a single sample depend on the model's output, and this on trainable parameters? Where it compares samples, as contrastive losses do, give audit.New a loss of single samples")
+}
+
+// checkFirstConvex is checkConvex of a group's first batch.
+func (a *Auditor) checkFirstConvex(o *orbit) (err error) {
+	if a.config.forward {
+		return nil
+	}
+	batch, err := o.states(0, 0, o.batchSize)
+	if err != nil {
+		return err
+	}
+	defer batch.freeAfter(&err)
+	return a.checkConvex(batch)
 }
 
 func shapesOf(all []*tensors.Tensor) string {
@@ -244,6 +292,9 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 		c.Gradients += int64(block * o.batches())
 		if a.config.metric != Identity {
 			c.Products += int64(lambdaSteps * o.batches())
+		}
+		if need := solver.LeastBytes(block, o.batchSize, a.network.Dim()); a.config.estimator == Block && need > a.config.solve.MaxBytes {
+			return c, &SettingError{"max_bytes", fmt.Sprintf("is %d, and one product of the smallest part of a batch of group %s takes %d bytes of vectors; raise it, or use smaller batches", a.config.solve.MaxBytes, o.group.Name, need)}
 		}
 		c.Bytes = max(c.Bytes, min(a.config.solve.MaxBytes, solver.BlockBytes(block, a.network.Dim(), 8)))
 	}

@@ -51,6 +51,11 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 	if p.Inputs == nil || p.Targets == nil {
 		return fmt.Errorf("audit: probes need inputs and targets")
 	}
+	for _, c := range append([]companion{{"Probes.Inputs", p.Inputs, false}, {"Probes.Targets", p.Targets, true}}, p.companions()...) {
+		if c.tensor != nil && !c.tensor.Ok() {
+			return fmt.Errorf("audit: %s has been freed, as a step of GoMLX's trainer frees its batch; make the tensors of the probes anew", c.name)
+		}
+	}
 	shape, targets := p.Inputs.Shape(), p.Targets.Shape()
 	switch {
 	case shape.DType != dtypes.Float32 && shape.DType != dtypes.Float64:
@@ -59,6 +64,8 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 		return fmt.Errorf("audit: probes are %s; they must be [n, y, x, channel]", shape)
 	case invariant && (targets.Rank() == 0 || targets.Dimensions[0] != shape.Dimensions[0]):
 		return fmt.Errorf("audit: probes are %s with targets %s; there must be a target for each, [n, ...]", shape, targets)
+	case !invariant && targets.DType != shape.DType && targets.Rank() == 4:
+		return fmt.Errorf("audit: probes are %s with targets %s; states and targets must be of one type: convert the targets, or declare the output invariant (WithInvariantOutput) if they are labels", shape, targets)
 	case !invariant && (targets.Rank() != 4 || targets.DType != shape.DType || !slices.Equal(targets.Dimensions[:3], shape.Dimensions[:3])):
 		return fmt.Errorf("audit: probes are %s with targets %s; both must be the same [n, y, x, channel] up to their channels, unless the output is invariant (audit.Builder.WithInvariantOutput)", shape, targets)
 	}

@@ -128,14 +128,29 @@ func kans(kind func(*kan.Config) *kan.Config) gomlxModel {
 	return gomlxModel{fn: cells(func(s *scope, x *node) *node { return kind(kan.New(s.In("kan"), x, 4)).Done() })}
 }
 
-// clipped has a gradient of its own, in training or always.
-func clipped(always bool) train.ModelFn {
+// clippedAt has a gradient of its own, in training or always.
+func clippedAt(limit float64, always bool) train.ModelFn {
 	return states(func(s *scope, x *node) *node {
 		y := layers.Dense(s.In("in"), x, true, 3)
 		if always || s.IsTraining(x.Graph()) {
-			y = graph.IdentityWithCustomGradient(y, func(_, v *node) *node { return graph.ClipScalar(v, -1e-3, 1e-3) })
+			y = graph.IdentityWithCustomGradient(y, func(_, v *node) *node { return graph.ClipScalar(v, -limit, limit) })
 		}
 		return layers.Dense(s.In("out"), y, true, 4)
+	})
+}
+
+// rounded weighs a layer by whole numbers that another makes.
+func rounded(stop func(*node) *node) train.ModelFn {
+	return states(func(s *scope, x *node) *node {
+		y := layers.Dense(s.In("in"), x, true, 3)
+		whole := graph.ConvertDType(graph.ConvertDType(graph.MulScalar(y, 10), dtypes.Int32), x.DType())
+		return layers.Dense(s.In("out"), graph.Add(y, graph.Mul(stop(whole), graph.Sin(y))), true, 4)
+	})
+}
+
+func normed(gain bool) train.ModelFn {
+	return states(func(s *scope, x *node) *node {
+		return conv(s, "out", norm.LayerNorm(s.In("norm"), conv(s, "in", x, 4, 3), -1).LearnedGain(gain).Done(), 4, 3)
 	})
 }
 
@@ -222,6 +237,10 @@ func gomlxModels() map[string]gomlxModel {
 			return norm.BatchNorm(s.In("norm"), x, -1).UseBackendInference(false).Done()
 		}).fn, refused: "training stops gradients at the mean and variance of a batch, before layer /norm/batch_normalization",
 			remedy: of(normalised(func(s *scope, x *node) *node { return norm.LayerNorm(s.In("norm"), x, -1).Done() }))},
+		"batch norm that stops gradients, in the scope of its layer": {classes: true, fn: normalised(func(s *scope, x *node) *node {
+			return norm.BatchNorm(s.In("norm"), x, -1).CurrentScope().Center(false).Scale(false).UseBackendInference(false).Done()
+		}).fn, refused: "training stops gradients at the mean and variance of a batch",
+			remedy: of(normalised(func(s *scope, x *node) *node { return norm.LayerNorm(s.In("norm"), x, -1).Done() }))},
 		"drop block": {fn: states(func(s *scope, x *node) *node {
 			return conv(s, "out", layers.DropBlock(s, conv(s, "in", x, 2, 3)).WithDropoutProbability(0.2).WithBlockSize(3).Done(), 4, 3)
 		}), untrainable: "dtype Bool not supported by reduceWindowMinDTypeMap"},
@@ -239,18 +258,25 @@ func gomlxModels() map[string]gomlxModel {
 		"strides": {classes: true, fn: scores(func(s *scope, x *node) *node {
 			return layers.Convolution(s.In("down"), conv(s, "in", x, 2, 3)).Channels(2).KernelSize(3).Strides(2).PadSame().Done()
 		})},
-		"nearest up-sampling":  {fn: halved((*graph.InterpolationConfig).Nearest), onGo: "Gather after layer /in/conv; the gradient of Gather, which interpolation uses, is wrong on GoMLX's Go backend and right on XLA"},
-		"bilinear up-sampling": {fn: halved((*graph.InterpolationConfig).Bilinear), onGo: "Gather after layer /in/conv; the gradient of Gather, which interpolation uses, is wrong on GoMLX's Go backend and right on XLA"},
+		"nearest up-sampling":  {fn: halved((*graph.InterpolationConfig).Nearest), onGo: "Gather after layer /in/conv; the gradient of this Gather, which interpolation uses, is wrong on GoMLX's Go backend and right on XLA"},
+		"bilinear up-sampling": {fn: halved((*graph.InterpolationConfig).Bilinear), onGo: "Gather after layer /in/conv; the gradient of this Gather, which interpolation uses, is wrong on GoMLX's Go backend and right on XLA"},
 		"Fourier layer": {fn: fourier(func(f, re, im *node) *node { return graph.Mul(f, graph.Complex(re, im)) }),
 			untrainable: `op "FFT" not implemented in the "go" backend`,
-			refused:     "the product of complex numbers (Mul) after layer /; GoMLX v0.28 leaves the conjugate out of its gradient: compute with real and imaginary parts (Real, Imag, Complex)",
+			refused:     "Mul of complex numbers after the variables of the outermost scope; GoMLX v0.28 leaves the conjugate out of its gradient: compute with real and imaginary parts (Real, Imag, Complex)",
 			remedy: &gomlxModel{fn: fourier(func(f, re, im *node) *node {
 				a, b := graph.Real(f), graph.Imag(f)
 				return graph.Complex(graph.Sub(graph.Mul(a, re), graph.Mul(b, im)), graph.Add(graph.Mul(a, im), graph.Mul(b, re)))
 			})}},
-		"a gradient of its own": {fn: clipped(true), refused: "a custom gradient after layer /in/dense; it differs from the derivative on purpose",
-			remedy: &gomlxModel{fn: clipped(false)}},
-		"clipping": {fn: states(func(s *scope, x *node) *node { return graph.ClipScalar(layers.Dense(s.In("dense"), x, true, 4), -1, 1) })},
+		"a gradient of its own": {fn: clippedAt(1e-3, true), refused: "a custom gradient after layer /in/dense; it differs from the derivative on purpose",
+			remedy: &gomlxModel{fn: clippedAt(1e-3, false)}},
+		"a large gradient of its own": {fn: clippedAt(5, true), refused: "a custom gradient after layer /in/dense; it differs from the derivative on purpose",
+			remedy: &gomlxModel{fn: clippedAt(5, false)}},
+		"integers": {fn: rounded(func(x *node) *node { return x }),
+			refused: "the conversion from integers (ConvertDType) after layer /in/dense; GoMLX v0.28 passes gradients through it, though its derivative is 0: put StopGradient around it",
+			remedy:  &gomlxModel{fn: rounded(graph.StopGradient)}},
+		"layer norm without a gain": {fn: normed(false), onGo: "a layer norm without a gain takes its offset for one there; give it a gain (LearnedGain(true)), or set GOMLX_FUSION=0"},
+		"layer norm":                {fn: normed(true)},
+		"clipping":                  {fn: states(func(s *scope, x *node) *node { return graph.ClipScalar(layers.Dense(s.In("dense"), x, true, 4), -1, 1) })},
 		"a stopped gradient": {fn: states(func(s *scope, x *node) *node {
 			y := layers.Dense(s.In("in"), x, true, 3)
 			return layers.Dense(s.In("out"), graph.Add(y, graph.StopGradient(graph.Sin(y))), true, 4)

@@ -330,6 +330,13 @@ func (o *FormOptions) complete(k int) error {
 // BlockBytes is the memory for the vectors of a solve for k right-hand sides of length n after some products of the whole block.
 func BlockBytes(k, n, steps int) int64 { return vectorBytes(k, n, k*steps) }
 
+// LeastBytes is the memory for vectors below which BilinearForms refuses a solve for k right-hand sides of length n, of which the first
+// rows are wanted with all: that of one product of the smallest part.
+func LeastBytes(k, rows, n int) int64 {
+	least := min(k, rows+1)
+	return vectorBytes(least, n, least)
+}
+
 // vectorBytes is the memory for the vectors of a block of k right-hand sides with a basis of dim vectors: the basis, the
 // right-hand sides as given, the product under way, and two to measure a residual.
 func vectorBytes(k, n, dim int) int64 {

@@ -3,6 +3,7 @@ package solver
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"sort"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/support/exceptions"
+	"gonum.org/v1/gonum/floats"
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver/forward"
@@ -68,12 +70,95 @@ func (n *Network) TrainsAsItEvaluates(x *tensors.Tensor) (same bool, err error) 
 	return slices.Equal(printed[0], printed[1]), nil
 }
 
+// CheckDerivative compares the derivative of the model on a batch x with finite differences of what it computes, along one direction
+// without structure, and returns how far they are apart, relative to the derivative: the least over three step sizes, for a kink or a jump
+// may lie within a step. StopGradient is passed through. It needs a network in double precision, whose weights it moves and puts back.
+//
+// It finds operations that compute something else than they stand for, as a fused layer norm of GoMLX v0.28's Go backend does.
+func (n *Network) CheckDerivative(x *tensors.Tensor) (apart float64, err error) {
+	random := rand.New(rand.NewPCG(1, 1))
+	v, weights := make([]float64, n.dim), make([]float64, 0, n.dim)
+	for i := range v {
+		v[i] = random.NormFloat64()
+	}
+	for _, p := range n.params {
+		value, err := p.Value()
+		if err != nil {
+			return 0, fmt.Errorf("solver: %w", err)
+		}
+		weights = append(weights, tensors.MustCopyFlatData[float64](value)...)
+	}
+	floats.Scale((floats.Norm(weights, 2)+1e-3)/floats.Norm(v, 2), v)
+	exec := program(n, func(scope *model.Scope, args []*graph.Node) *graph.Node {
+		inputs, v := last(args)
+		return n.directional(forward.JVPThroughStops, n.build(scope, inputs), v)
+	})
+	defer exec.Finalize()
+	image, err := n.along(exec, v, x)
+	if err != nil {
+		return 0, err
+	}
+	derivative, err := Values(image)
+	if err != nil {
+		return 0, err
+	}
+	at := func(step float64) ([]float64, error) {
+		moved := slices.Clone(weights)
+		floats.AddScaled(moved, step, v)
+		if err := n.setWeights(moved); err != nil {
+			return nil, err
+		}
+		output, err := n.Predict(x)
+		if err != nil {
+			return nil, err
+		}
+		return Values(output)
+	}
+	apart = math.Inf(1)
+	for _, step := range []float64{1e-5, 1e-6, 1e-7} {
+		above, err := at(step)
+		if err != nil {
+			return 0, err
+		}
+		below, err := at(-step)
+		if err != nil {
+			return 0, err
+		}
+		floats.Sub(above, below)
+		floats.Scale(1/(2*step), above)
+		apart = min(apart, floats.Distance(above, derivative, 2)/math.Max(floats.Norm(derivative, 2), 1e-30))
+	}
+	return apart, n.setWeights(weights)
+}
+
+// setWeights replaces the parameters, in double precision.
+func (n *Network) setWeights(flat []float64) error {
+	for _, p := range n.params {
+		size := p.Shape().Size()
+		if err := p.SetValue(tensors.FromFlatDataAndDimensions(slices.Clone(flat[:size]), p.Shape().Dimensions...)); err != nil {
+			return fmt.Errorf("solver: %w", err)
+		}
+		flat = flat[size:]
+	}
+	return nil
+}
+
+// HasFusedNorm reports whether the model, on a batch like x, has a fused layer norm with an offset and without a gain.
+func (n *Network) HasFusedNorm(x *tensors.Tensor) (found bool, err error) {
+	err = n.trace(x, false, func(output *graph.Node) {
+		found = slices.ContainsFunc(ancestors(output), func(node *graph.Node) bool {
+			return node.Type() == graph.NodeTypeFusedLayerNorm && len(node.Inputs()) == 2
+		})
+	})
+	return found, err
+}
+
 // StoppedGradients says how far the gradient of the model in training differs from the derivative of what it computes, because of
 // StopGradient: ||J v - J' v|| / ||J' v|| for a v without structure, J' passing through them; and where they are. That is as it should
 // be where the model means it. The network's copy changes as it does in CheckGradient.
-func (n *Network) StoppedGradients(x *tensors.Tensor) (share float64, places []string, err error) {
-	err = n.trace(x, true, func(output *graph.Node) { places = n.stops(output) })
-	if err != nil || len(places) == 0 {
+func (n *Network) StoppedGradients(x *tensors.Tensor) (share float64, stops []Stop, err error) {
+	err = n.trace(x, true, func(output *graph.Node) { stops = n.stops(output) })
+	if err != nil || len(stops) == 0 {
 		return 0, nil, err
 	}
 	share, err = n.number(x, true, func(output *graph.Node) *graph.Node {
@@ -83,7 +168,7 @@ func (n *Network) StoppedGradients(x *tensors.Tensor) (share float64, places []s
 		difference := graph.Sub(through[0], forward.JVP([]*graph.Node{output}, parameters, v)[0])
 		return ratio(norm([]*graph.Node{difference}), norm(through))
 	})
-	return share, places, err
+	return share, stops, err
 }
 
 // trace builds the model for a batch like x and its further inputs, to be looked at, not run.
@@ -186,12 +271,16 @@ func cut(order []*graph.Node, k int, output *graph.Node) (live []*graph.Node) {
 }
 
 // adjointError is |<u, J v> - <J^T u, v>| / (||u|| ||J v||) for fixed u and v without structure, over all outputs together; nil, for 0,
-// where there is nothing to compare.
+// where there is nothing to compare. u has entries of 1e-3 to 1e3, for a gradient that depends on their size, as one that is clipped
+// does, is right for some.
 func adjointError(outputs, inputs []*graph.Node) *graph.Node {
 	if len(outputs) == 0 || len(inputs) == 0 {
 		return nil
 	}
 	v, u := waves(inputs, 0), waves(outputs, len(inputs))
+	for i := range u {
+		u[i] = graph.Mul(u[i], graph.Exp(graph.MulScalar(waves(outputs[i:i+1], -i-1)[0], math.Log(1e3))))
+	}
 	images := forward.JVP(outputs, inputs, v)
 	gradients := graph.Gradient(dot(u, outputs), inputs...)
 	difference := graph.Sub(dot(u, images), dot(gradients, v))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
@@ -45,13 +46,21 @@ func (n *Network) describe(node *graph.Node) GradientFault {
 		fault.Advice = "it differs from the derivative on purpose, and influence needs the derivative: set custom gradients in training only (scope.IsTraining), or audit a function without them"
 	case operation == graph.NodeTypeConvGeneral && hasEvenKernel(node):
 		fault.Advice = "GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one"
-	case (operation == graph.NodeTypeMul || operation == graph.NodeTypeDiv) && node.DType().IsComplex():
-		fault.Operation = "the product of complex numbers (" + fault.Operation + ")"
+	case isComplex(node):
+		fault.Operation = fault.Operation + " of complex numbers"
 		fault.Advice = "GoMLX v0.28 leaves the conjugate out of its gradient: compute with real and imaginary parts (Real, Imag, Complex)"
+	case operation == graph.NodeTypeConvertDType && !node.Inputs()[0].DType().IsFloat():
+		fault.Operation = "the conversion from integers (ConvertDType)"
+		fault.Advice = "GoMLX v0.28 passes gradients through it, though its derivative is 0: put StopGradient around it"
 	case operation == graph.NodeTypeGather && n.backend.String() == "go":
-		fault.Advice = "the gradient of Gather, which interpolation uses, is wrong on GoMLX's Go backend and right on XLA: train and audit on that"
+		fault.Advice = "the gradient of this Gather, which interpolation uses, is wrong on GoMLX's Go backend and right on XLA: train and audit on that; up-sampling by Reshape and BroadcastToShape needs none"
 	}
 	return fault
+}
+
+// isComplex reports whether an operation multiplies, or does something else than move, complex numbers.
+func isComplex(node *graph.Node) bool {
+	return slices.ContainsFunc(append(slices.Clone(node.Inputs()), node), func(n *graph.Node) bool { return n.DType().IsComplex() })
 }
 
 var kernelAxes = regexp.MustCompile(`KernelSpatial:\[([0-9 ]+)\]`)
@@ -79,7 +88,7 @@ func (n *Network) place(node *graph.Node) string {
 		var above []*graph.Node
 		for _, input := range level {
 			if layer, found := layers[input.Id()]; found {
-				return within + " layer " + layer
+				return within + " " + layer
 			}
 			if !seen[input.Id()] {
 				seen[input.Id()] = true
@@ -108,7 +117,11 @@ func (n *Network) layers(g *graph.Graph) map[graph.NodeId]string {
 	scopes := map[graph.NodeId]string{}
 	for _, p := range n.params {
 		if p.InUseByGraph(g) {
-			scopes[p.NodeValue(g).Id()] = path.Dir(p.Path())
+			scope := "layer " + path.Dir(p.Path())
+			if path.Dir(p.Path()) == model.ScopeSeparator {
+				scope = "the variables of the outermost scope"
+			}
+			scopes[p.NodeValue(g).Id()] = scope
 		}
 	}
 	return scopes
@@ -142,9 +155,14 @@ func (n *Network) dependents(output *graph.Node) map[graph.NodeId]bool {
 	return depends
 }
 
-// stops are the places of an output's graph where gradients are stopped on their way to parameters: the layers whose variables meet
-// what was stopped next, or those that it comes from.
-func (n *Network) stops(output *graph.Node) (places []string) {
+// Stop is where a model stops gradients on their way to parameters.
+type Stop struct {
+	Place          string // the layer whose variables meet what was stopped next, or that it comes from: "before layer /norm"
+	BatchStatistic bool   // what was stopped is a sum over the samples of a batch, such as a mean or a variance
+}
+
+// stops lists the stops of an output's graph.
+func (n *Network) stops(output *graph.Node) (stops []Stop) {
 	depends, layers := n.dependents(output), n.layers(output.Graph())
 	order := ancestors(output)
 	users := map[graph.NodeId][]*graph.Node{}
@@ -163,7 +181,7 @@ func (n *Network) stops(output *graph.Node) (places []string) {
 						input = input.Inputs()[0]
 					}
 					if layer, found := layers[input.Id()]; found {
-						return "before layer " + layer
+						return "before " + layer
 					}
 				}
 				if !seen[user.Id()] {
@@ -177,10 +195,27 @@ func (n *Network) stops(output *graph.Node) (places []string) {
 	}
 	for _, node := range order {
 		if node.StopGradient() && depends[node.Id()] && node.DType().IsFloat() {
-			if place := next(node); !slices.Contains(places, place) {
-				places = append(places, place)
+			if stop := (Stop{next(node), isBatchStatistic(node)}); !slices.Contains(stops, stop) {
+				stops = append(stops, stop)
 			}
 		}
 	}
-	return places
+	return stops
+}
+
+var reducedAxes = regexp.MustCompile(`axes=\[([0-9 ]*)\]`)
+
+// isBatchStatistic looks behind the divisions and changes of shape that make a mean of a sum.
+func isBatchStatistic(node *graph.Node) bool {
+	for {
+		switch inputs := node.Inputs(); {
+		case node.Type() == graph.NodeTypeReduceSum:
+			axes := reducedAxes.FindStringSubmatch(node.String())
+			return axes != nil && slices.Contains(strings.Fields(axes[1]), "0")
+		case changesShape(node), node.Type() == graph.NodeTypeDiv, node.Type() == graph.NodeTypeMul:
+			node = inputs[0]
+		default:
+			return false
+		}
+	}
 }

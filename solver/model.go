@@ -16,8 +16,11 @@ type ModelFn = func(scope *model.Scope, x *graph.Node) *graph.Node
 // LossFn is GoMLX's loss.LossFn; a result that is not a scalar is averaged, as GoMLX's trainer does.
 type LossFn = func(labels, predictions []*graph.Node) *graph.Node
 
-// Signature says how many inputs and outputs a model function has; -1 is any number, of a slice.
-type Signature struct{ Inputs, Outputs int }
+// Signature says how many inputs and outputs a model function has, -1 for any number, of a slice, and whether it takes a spec.
+type Signature struct {
+	Inputs, Outputs int
+	Spec            bool
+}
 
 // Canonical returns a model of any signature that GoMLX's trainer takes as its train.ModelFn, which panics, as graph building
 // does, when it gets another number of inputs than the model takes. A model without an input, or without an output, is an error.
@@ -36,7 +39,7 @@ func Canonical[F train.ModelFnCompatible](modelFn F) (canonical train.ModelFn, s
 		return nil, signature, fmt.Errorf("the model is a %s, which returns no output; it must return its predictions", of)
 	}
 	slice := reflect.TypeFor[[]*graph.Node]()
-	signature = Signature{of.NumIn() - first, of.NumOut()}
+	signature = Signature{of.NumIn() - first, of.NumOut(), withSpec}
 	if of.In(first) == slice {
 		signature.Inputs = -1
 	}

@@ -339,6 +339,11 @@ func (m *metric) Apply(dst, v *mat.Dense) error {
 
 // jacobianVector is J v for the output's Jacobian with respect to the parameters and a flat vector v.
 func (n *Network) jacobianVector(output, v *graph.Node) *graph.Node {
+	return n.directional(forward.JVP, output, v)
+}
+
+// directional is jacobianVector by a forward derivative of choice.
+func (n *Network) directional(jvp func(outputs, inputs, tangents []*graph.Node) []*graph.Node, output, v *graph.Node) *graph.Node {
 	var nodes, tangents []*graph.Node
 	offset := 0
 	for _, p := range n.params {
@@ -353,7 +358,7 @@ func (n *Network) jacobianVector(output, v *graph.Node) *graph.Node {
 	if len(nodes) == 0 {
 		return graph.ZerosLike(output)
 	}
-	return forward.JVP([]*graph.Node{output}, nodes, tangents)[0]
+	return jvp([]*graph.Node{output}, nodes, tangents)[0]
 }
 
 // flatGradient is the gradient of a scalar with respect to all parameters, zero where the model does not use one.
@@ -425,9 +430,23 @@ func (n *Network) call(exec *model.Exec, tensors ...*tensors.Tensor) (outputs []
 		err = cause.Say(n.ofAnotherPrecision(made[1]), err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("solver: %w", err)
+		return nil, fmt.Errorf("solver: %w", n.mixed(err))
 	}
 	return outputs, nil
+}
+
+// mixed adds what to do to an error that comes of numbers in the other precision, constants for instance.
+func (n *Network) mixed(err error) error {
+	other := dtypes.Float32
+	if n.dtype == dtypes.Float32 {
+		other = dtypes.Float64
+	}
+	own := n.dtype.String()
+	if text := err.Error(); !strings.Contains(text, "must match") || !strings.Contains(text, own) || !strings.Contains(text, other.String()) {
+		return err
+	}
+	name := strings.ToLower(other.String())
+	return fmt.Errorf("%w; the model, or the loss, has numbers in %s whatever the precision of its input: audit it in %s (WithDType), or make them in that precision (x.DType())", err, name, name)
 }
 
 // remade matches what GoMLX says of a variable that the model wants in another precision than that of the network's copy.
