@@ -41,6 +41,19 @@ func TestPreflight(t *testing.T) {
 		"batch statistics": {func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Sub(dense(scope, x), graph.ReduceAndKeep(x, graph.ReduceMean, 0, 1, 2))
 		}, "with the others of its batch: the model mixes samples"},
+		"shift along the batch": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			y := dense(scope, x)
+			return graph.Add(y, graph.ShiftWithScalar(y, 0, graph.ShiftDirRight, 1, 0))
+		}, "the output of sample 1 changes by"},
+		"number of samples": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			return graph.DivScalar(dense(scope, x), float64(x.Shape().Dimensions[0]))
+		}, "the output of sample 0 changes by 3 of itself"},
+		"one size of batch": {func(scope *model.Scope, x *graph.Node) *graph.Node {
+			if n := x.Shape().Dimensions[0]; n == 1 {
+				panic("a batch of 1")
+			}
+			return dense(scope, x)
+		}, "audit: the model fails on a single sample, though not on 4; audits evaluate single samples, so make it take batches of any size: panic: a batch of 1"},
 		"operation": {func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(x, graph.Sort(dense(scope, x), -1, true))
 		}, "forward"},
@@ -129,6 +142,39 @@ func TestPreflightRunsTheLoss(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The metric ggn is tried on the losses that it cannot be made of, before an audit is.
+func TestPreflightTriesTheMetric(t *testing.T) {
+	b := backendtest.Go(t)
+	type lossFn = func(labels, predictions []*graph.Node) *graph.Node
+	difference := func(labels, predictions []*graph.Node) *graph.Node { return graph.Sub(predictions[0], labels[0]) }
+	for name, test := range map[string]struct {
+		loss lossFn
+		want string
+	}{
+		"not convex": {func(labels, predictions []*graph.Node) *graph.Node {
+			return graph.ReduceAllMean(graph.Log1P(graph.MulScalar(graph.Square(difference(labels, predictions)), 9)))
+		}, "audit: WithMetric is ggn, which needs a loss that is convex in the model's outputs"},
+		"no curvature": {func(labels, predictions []*graph.Node) *graph.Node {
+			return graph.ReduceAllMean(graph.Abs(difference(labels, predictions)))
+		}, "audit: WithMetric is ggn, and the loss has no second derivative in the model's outputs, so that this metric is 0; use ntk or fisher"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			auditor, err := audit.New(trained(t, b, smallViT.Fn()), smallViT.Fn(), test.loss).WithField(orbits.EulerField()).
+				WithGroup(orbits.D4(), probes(4, 2)).WithMetric(audit.GGN).Done()
+			require.NoError(t, err)
+			defer auditor.Close()
+			_, err = auditor.Preflight(context.Background())
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+	auditor, err := audit.New(trained(t, b, smallViT.Fn()), smallViT.Fn(), nil).WithField(orbits.EulerField()).
+		WithGroup(orbits.D4(), probes(4, 2)).WithMaxBytes(10).Done()
+	require.NoError(t, err)
+	defer auditor.Close()
+	_, err = auditor.Preflight(context.Background())
+	require.ErrorContains(t, err, "audit: WithMaxBytes is 10, and one product of the smallest part of a batch of group d4 takes ")
 }
 
 func TestPreflightFindsAFaultBehindAClosedLayer(t *testing.T) {
