@@ -31,6 +31,7 @@ const (
 	little      = 50   // percent: what a law that explains no more leaves out may be what would tell fields apart
 	mostNames   = 4    // of fields of which one is right
 	draw        = 0.02 // of laws with less symmetry to those with all
+	notable     = 3    // percent of the change that a field must explain more of than one that it proves wrong
 )
 
 const handed = "the data have a handedness, as in a rotating frame"
@@ -108,6 +109,10 @@ func (c contest) confirm(declared law) Verdict {
 
 // refuse judges a field than which another is better. It is wrong, unless laws with less symmetry put that in doubt.
 func (c contest) refuse(declared, best law) Verdict {
+	if c.explained(best)-c.explained(declared) < notable {
+		return Unknown("%s, as declared, and %s explain nearly the same, %.1f and %.1f %% of the change; more probes may tell",
+			choice(declared.field), choice(best.field), c.explained(declared), c.explained(best))
+	}
 	v := Verdict{Answer: Wrong}
 	var names []string
 	contained := false // in the declared field, one of those that may be right

@@ -45,5 +45,33 @@ func Judge(field orbits.Field, group string, turns []Turn, before, after []float
 	if !slices.ContainsFunc(s.variances(), func(v float64) bool { return v > 0 }) {
 		return Unknown("no channel of the probes' targets differs from its input; use targets that are later states")
 	}
+	if axis := unchanging(before, after, shape); axis != "" {
+		return Unknown("the probes do not change along %s, so that turned copies of them are like no probe; use probes that vary along both axes", axis)
+	}
 	return newContest(s, field, group, turns).judge()
+}
+
+// unchanging is the axis along which states do not change, "" if they change along both.
+func unchanging(before, after []float64, shape [4]int) string {
+	n, height, width, channels := shape[0], shape[1], shape[2], shape[3]
+	var alongX, alongY float64 // sums of squares of differences
+	for _, states := range [][]float64{before, after} {
+		for at := range n * height * width * channels {
+			x, y := at/channels%width, at/channels/width%height
+			if x > 0 {
+				alongX += (states[at] - states[at-channels]) * (states[at] - states[at-channels])
+			}
+			if y > 0 {
+				alongY += (states[at] - states[at-channels*width]) * (states[at] - states[at-channels*width])
+			}
+		}
+	}
+	const rounding = 1e-10
+	switch {
+	case alongY <= rounding*alongX:
+		return "y, from row to row"
+	case alongX <= rounding*alongY:
+		return "x, from column to column"
+	}
+	return ""
 }
