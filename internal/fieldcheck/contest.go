@@ -31,6 +31,7 @@ const (
 	little      = 50   // percent: what a law that explains no more leaves out may be what would tell fields apart
 	mostNames   = 4    // of fields of which one is right
 	draw        = 0.02 // of laws with less symmetry to those with all
+	leastProbes = 3    // that prove a field wrong: parts of one are not independent
 	notable     = 3    // percent of the change that a field must explain more of than one that it proves wrong
 )
 
@@ -109,6 +110,10 @@ func (c contest) confirm(declared law) Verdict {
 
 // refuse judges a field than which another is better. It is wrong, unless laws with less symmetry put that in doubt.
 func (c contest) refuse(declared, best law) Verdict {
+	if c.probes < leastProbes {
+		return Unknown("%s explain more than %s, as declared, %.0f and %.0f %% of the change, but by %d probes that can be chance; use %d or more",
+			choice(best.field), choice(declared.field), c.explained(best), c.explained(declared), c.probes, leastProbes)
+	}
 	if c.explained(best)-c.explained(declared) < notable {
 		return Unknown("%s, as declared, and %s explain nearly the same, %.1f and %.1f %% of the change; more probes may tell",
 			choice(declared.field), choice(best.field), c.explained(declared), c.explained(best))

@@ -43,7 +43,7 @@ const (
 
 func fieldCases(t *testing.T) (all []fieldCase) {
 	add := func(name string, p transitions, field orbits.Field, want string, open func(orbits.Field) bool) {
-		all = append(all, fieldCase{name, p, field, want, want == "", open})
+		all = append(all, fieldCase{name, p, field, want, want == "" && p.n >= leastProbes, open})
 	}
 	gas := orbits.EulerField()
 	gas.Conserved = nil
@@ -323,4 +323,39 @@ func drawnPhysics(random *rand.Rand) (physics, orbits.Field) {
 		}
 	}
 	return p, declare(nil, "heat", "salt", "dye")
+}
+
+// Scalars that follow the same law look like a vector where they act on nothing else, more so in a few probes. They are never refused.
+func TestEqualScalarsAreNotAVector(t *testing.T) {
+	for name, law := range map[string]physics{
+		"heat and salt": {channels: 2, rate: func(h neighbourhood) []float64 { return []float64{h.laplacian(0), h.laplacian(1)} }},
+		"a reaction": {channels: 2, rate: func(h neighbourhood) []float64 {
+			made := 0.2 * h.o[0] * h.o[1]
+			return []float64{h.laplacian(0) + made, h.laplacian(1) - made}
+		}},
+	} {
+		for _, n := range []int{2, 3, 4} {
+			for seed := range uint64(30) {
+				c := fieldCase{probes: law.probes(seed, n, 16)}
+				v := c.judge(declare(nil, "a", "b"))
+				require.NotEqual(t, Wrong, v.Answer, "%s, %d probes, seed %d: %s", name, n, seed, v.Words)
+			}
+		}
+	}
+}
+
+// Of states that vary along one axis the turned copies are like no state: they tell nothing, whatever is declared.
+func TestProbesThatVaryAlongOneAxisDoNotTell(t *testing.T) {
+	tubes := shallow().probes(1, 8, 16)
+	for _, states := range [][]float64{tubes.before, tubes.after} {
+		row := tubes.size * tubes.channels
+		for at := range states {
+			states[at] = states[at/(row*tubes.size)*row*tubes.size+at%row] // the first row, in all
+		}
+	}
+	for _, declared := range append(mistakes(water), water) {
+		v := fieldCase{probes: tubes}.judge(declared)
+		require.Equal(t, Undecided, v.Answer)
+		require.Contains(t, v.Words, "the probes do not change along y, from row to row")
+	}
 }
