@@ -142,3 +142,12 @@ func TestABestCheckpointThatCannotBeSaved(t *testing.T) {
 	_, err := loop.RunSteps(endless(2), 9)
 	require.ErrorContains(t, err, "hooks: cannot save checkpoint "+filepath.Join(file, "step-000000001"))
 }
+
+// That a folder cannot be made is found out before the training.
+func TestBestCheckpointNeedsAFolder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o666))
+	rule := hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 4}
+	_, err := hooks.New(&script{coherence: []float64{0.4}}).WithStopRules(rule).WithBestCheckpoint(filepath.Join(file, "best")).Attach(loopAt(0))
+	require.ErrorContains(t, err, "hooks: the best checkpoint cannot be kept in "+filepath.Join(file, "best")+": not a directory; choose another folder (WithBestCheckpoint)")
+}

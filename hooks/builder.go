@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"reflect"
 	"strings"
 	"time"
@@ -117,7 +118,7 @@ func (b *Builder) WithStopRules(rules ...StopRule) *Builder { b.rules = rules; r
 // WithBestCheckpoint keeps in the folder dir a checkpoint, in GoMLX's format, of the audit that is best by the first stop rule,
 // and when a rule stops the training, sets all variables back to it: weights, optimizer, step and random state. A checkpoint
 // hook that saves at the end of the run (its priority above 50) then saves the best model. Resuming needs WithHistory, too. Where
-// it cannot be restored the model stays as it is, and Close says so. By default none is kept.
+// it cannot be restored the model stays as it is, and Close says so. Attach makes the folder. By default none is kept.
 func (b *Builder) WithBestCheckpoint(dir string) *Builder { b.best = dir; return b }
 
 // WithHistory shows the stop rules the audits that a resumed training has behind it, so that it stops where it would have
@@ -214,6 +215,11 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	}
 	if b.best != "" && len(h.rules) == 0 {
 		return nil, fmt.Errorf("hooks: the best checkpoint is to be kept in %s, but no stop rule says what is best; add one with WithStopRules", b.best)
+	}
+	if b.best != "" {
+		if err := os.MkdirAll(b.best, 0o777); err != nil {
+			return nil, fmt.Errorf("hooks: the best checkpoint cannot be kept in %s: %w; choose another folder (WithBestCheckpoint)", b.best, errors.Unwrap(err))
+		}
 	}
 	if b.stepsPerEpoch != nil {
 		h.clock.length = *b.stepsPerEpoch
