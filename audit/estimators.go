@@ -126,11 +126,15 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 		return plainForms(forms), statistics, err
 	}
 	options := a.config.solve
-	options.Lambdas, options.Rows, options.LambdaMax, options.Sketch = p.lambdas, p.samples, p.largest, p.sketch
+	options.Lambdas, options.Rows, options.Sketch = p.lambdas, p.samples, p.sketch
+	options.LambdaMax = p.largest * solver.LargestEigenvalueExcess(p.eta.Dim(), lambdaSteps)
 	if a.multipliesNetwork() {
 		options.Roundoff = roundoff(a.network.DType())
 	}
-	forms, err := solver.BilinearFormsOf(ctx, p.eta, p.count, p.gradient, options)
+	forms, err := solver.BilinearFormsOf(ctx, p.eta, p.count, func(i int) ([]float64, float64, error) {
+		gradient, err := p.gradient(i)
+		return gradient, 0, err
+	}, options)
 	if err != nil {
 		return nil, nil, err
 	}
