@@ -30,9 +30,11 @@ type FormOptions struct {
 	// the block, they are solved in parts, each with the first Rows of them; a part that fills it stops with wider
 	// intervals. Zero means 4 GiB.
 	MaxBytes int64
-	// Roundoff is the unit roundoff of the products, relative to the largest eigenvalue: a product of a vector of norm 1 may be off by
-	// eight of them. Zero means float64's, 2^-53.
+	// Roundoff is the unit roundoff of the products. Zero means float64's, 2^-53.
 	Roundoff float64
+	// ProductError is how far a product of a vector of norm 1 may be off, relative to the largest eigenvalue, in whatever direction. Less than
+	// eight of Roundoff, and zero, means these.
+	ProductError float64
 	// LambdaMax is a bound from above on the largest eigenvalue of the operator where one is known already; it scales Roundoff. Zero
 	// means that setupProducts products find one, as LargestEigenvalue does, and that it fails with the probability Failure.
 	LambdaMax float64
@@ -83,6 +85,7 @@ type Forms struct {
 
 	rows    int
 	lambdas []float64
+	product float64 // FormOptions.ProductError
 	norms   []float64
 	off     []float64 // how far right-hand sides may be from the exact ones
 	loaded  []bool
@@ -121,7 +124,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 	if err := options.complete(k); err != nil {
 		return nil, err
 	}
-	f := &Forms{rows: options.Rows, lambdas: options.Lambdas, norms: make([]float64, k), off: make([]float64, k), loaded: make([]bool, k), places: make([]place, k)}
+	f := &Forms{rows: options.Rows, lambdas: options.Lambdas, product: options.ProductError, norms: make([]float64, k), off: make([]float64, k), loaded: make([]bool, k), places: make([]place, k)}
 	for i := range f.places {
 		f.places[i].part = -1
 	}
@@ -248,7 +251,7 @@ func (f *Forms) ending(l int) ending {
 func (f *Forms) Statistics(l int) Statistics {
 	s := Statistics{
 		Lambda: f.lambdas[l], LambdaMax: f.LambdaMax, BlockSize: int32(f.BlockSize), Iterations: int32(f.Iterations),
-		SketchRank: int32(f.SketchRank),
+		SketchRank: int32(f.SketchRank), ProductError: &f.product,
 	}
 	if certified := func(p *part) bool { return p.bounds[l].gap != nil }; len(f.parts) == 0 || slices.ContainsFunc(f.parts, certified) {
 		width := f.HalfWidth(l)
@@ -312,8 +315,8 @@ func (o *FormOptions) complete(k int) error {
 	if o.MaxProducts < 0 || o.MaxTime < 0 || o.MaxBytes < 0 {
 		return fmt.Errorf("solver: a limit is negative (products %d, time %v, bytes %d)", o.MaxProducts, o.MaxTime, o.MaxBytes)
 	}
-	if !(o.Roundoff >= 0 && o.Roundoff < 1) || !(o.LambdaMax >= 0) {
-		return fmt.Errorf("solver: roundoff is %g and the largest eigenvalue %g; neither may be negative, nor a roundoff 1 or more", o.Roundoff, o.LambdaMax)
+	if !(o.Roundoff >= 0 && o.Roundoff < 1) || !(o.LambdaMax >= 0) || !(o.ProductError >= 0) {
+		return fmt.Errorf("solver: roundoff is %g, the error of products %g and the largest eigenvalue %g; none may be negative, nor a roundoff 1 or more", o.Roundoff, o.ProductError, o.LambdaMax)
 	}
 	if o.Tolerance == 0 {
 		o.Tolerance = DefaultTolerance
@@ -324,7 +327,8 @@ func (o *FormOptions) complete(k int) error {
 	if o.Rows == 0 {
 		o.Rows = k
 	}
-	o.Roundoff = max(o.Roundoff, 0x1p-53)
+	o.Roundoff = max(o.Roundoff, unitRoundoff)
+	o.ProductError = max(o.ProductError, productRoundoffs*o.Roundoff)
 	return nil
 }
 

@@ -57,7 +57,7 @@ type galerkinState struct {
 
 func newGalerkin(op Operator, g [][]float64, memory *arena, sketch *Sketch, options FormOptions, scale float64) *galerkin {
 	f := &galerkin{op: op, sketch: sketch, lambdas: options.Lambdas, smallest: slices.Min(options.Lambdas)}
-	f.errors = rounding{roundoff: options.Roundoff, scale: scale}
+	f.errors = rounding{error: options.ProductError, scale: scale}
 	f.arena, f.a, f.b = memory, &mat.Dense{}, &mat.Dense{}
 	_, f.c, f.lost = f.extend(g, dependent) // norms are 1, so something is left
 	return f

@@ -23,7 +23,7 @@ type lanczosForms struct {
 
 func newLanczosForms(op Operator, g [][]float64, memory *arena, options FormOptions, scale float64) *lanczosForms {
 	lanczos, transposed, lost := newBlockLanczos(op, g, memory)
-	lanczos.roundoff, lanczos.scale = options.Roundoff, scale
+	lanczos.error, lanczos.scale = options.ProductError, scale
 	return &lanczosForms{lambdas: options.Lambdas, lanczos: lanczos, start: mat.DenseCopyOf(transposed.T()), lost: lost}
 }
 

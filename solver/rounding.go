@@ -15,22 +15,22 @@ import (
 // What solutions x = V y lose by it is at most the sum of column(j) |y_j|, whatever the errors of the products have in common, and the
 // operator that T belongs to exactly differs from eta by at most norm (docs/solver.md).
 type rounding struct {
-	roundoff float64   // of a product, relative to scale
-	scale    float64   // lambda_max, from above: a bound, or the largest norm of a product so far
-	seen     []float64 // by vector: twice the norm of what should vanish in the projection of its image, and what was left out of that
-	sizes    []float64 // by vector: the norm of images there, which the arithmetic in float64 is relative to
-	defect   float64   // largest norm of what should vanish in the projection of an image
+	error  float64   // of a product of a vector of norm 1, relative to scale
+	scale  float64   // lambda_max, from above: a bound, or the largest norm of a product so far
+	seen   []float64 // by vector: twice the norm of what should vanish in the projection of its image, and what was left out of that
+	sizes  []float64 // by vector: the norm of images there, which the arithmetic in float64 is relative to
+	defect float64   // largest norm of what should vanish in the projection of an image
 }
 
 const (
-	productRoundoffs = 8  // of a product, in units of the largest eigenvalue
+	productRoundoffs = 8  // of a product, where no more is said
 	hostRoundoffs    = 16 // of orthogonalising a vector and of the small matrices, in units of the norm of its image
 )
 
 const unitRoundoff = 0x1p-53 // of float64
 
 // product bounds what a product of a vector of norm 1 loses.
-func (r *rounding) product() float64 { return productRoundoffs * r.roundoff * r.scale }
+func (r *rounding) product() float64 { return r.error * r.scale }
 
 // column bounds the j-th column of R.
 func (r *rounding) column(j int) float64 {
@@ -52,11 +52,11 @@ func (r *rounding) saw(size, defect, left float64) {
 	r.defect = max(r.defect, defect)
 }
 
-// asymmetric reports whether what should vanish is far more than rounding leaves, of which networks show up to 3,000 roundoffs: the
-// operator is not symmetric.
+// asymmetric reports whether what should vanish is far more than rounding leaves, which of networks is up to 400 times as much as is
+// assumed where it is not measured: the operator is not symmetric.
 func (r *rounding) asymmetric() bool {
-	const far = 4000
-	return r.defect > far*r.roundoff*r.scale
+	const far = 500
+	return r.defect > far*r.product()
 }
 
 // shift is how far below zero the node of the Radau rule is put so as to lie below the spectrum, with room for errors to come.
