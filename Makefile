@@ -1,7 +1,8 @@
 # make demo   the main job: data, two tiny models trained with an audit each epoch, a report
 # make test   vet, formatting, lint and every test; on XLA too when .xla/ exists (scripts/install-xla)
 # make bench  performance figures, as ratios within one run
-# make bench-solver  products to certified intervals against conjugate gradients, and arrays for scripts/check-solver
+# make bench-solver  a million intervals against extended precision, products to certified intervals against conjugate gradients, and
+#             arrays for scripts/check-solver
 # make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of
 # make queries  the documented queries, and every reader, on a small run that was resumed; needs Python and the network
 # make build  bin/symaudit
@@ -52,5 +53,5 @@ queries:
 	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-queries "$$run"
 
 bench-solver:
-	go test ./solver -count 1 -run Interval -v -rapid.checks=1000
+	SYMAUDIT_ENTRIES=80000 go test ./solver -count 1 -run Interval -v -rapid.checks=1000 -timeout 30m
 	SYMAUDIT_BENCH_DIR=$(CURDIR)/runs/bench-solver go test -run "^$$" -bench Solver -benchtime 1x -timeout 120m ./bench

@@ -37,6 +37,7 @@ type Auditor struct {
 	free        func() // the backend
 	orbits      []*orbit
 	network     *solver.Network
+	double      double
 	distance    *graph.Exec // target, prediction, units where they are states -> [n]
 	probeHash   string
 	probeHashes []string // by group
@@ -183,6 +184,7 @@ func (a *Auditor) Close() {
 	if a.network != nil {
 		a.network.Close()
 	}
+	a.double.close()
 	if a.distance != nil {
 		a.distance.Finalize()
 	}

@@ -93,14 +93,17 @@ type problem struct {
 	sketch   *solver.Sketch // what is recycled, if anything
 	count    int            // gradients
 	samples  int            // those at x
-	gradient func(i int) ([]float64, error)
+	gradient func(i int) (row []float64, off float64, err error)
+	// productError is what a product of a vector of norm 1 may be off by, relative to largest, where that is known to be more than its
+	// precision says.
+	productError float64
 }
 
 // all are the first gradients as the rows of a matrix.
 func (p problem) all(count int) (*mat.Dense, error) {
 	rows := mat.NewDense(count, p.eta.Dim(), nil)
 	for i := range count {
-		row, err := p.gradient(i)
+		row, _, err := p.gradient(i)
 		if err != nil {
 			return nil, err
 		}
@@ -126,10 +129,12 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 		return plainForms(forms), statistics, err
 	}
 	options := a.config.solve
-	options.Lambdas, options.Rows, options.LambdaMax, options.Sketch = p.lambdas, p.samples, p.largest, p.sketch
+	options.Lambdas, options.Rows, options.Sketch = p.lambdas, p.samples, p.sketch
+	options.LambdaMax = p.largest * solver.LargestEigenvalueExcess(p.eta.Dim(), lambdaSteps)
 	if a.multipliesNetwork() {
 		options.Roundoff = roundoff(a.network.DType())
 	}
+	options.ProductError = p.productError
 	forms, err := solver.BilinearFormsOf(ctx, p.eta, p.count, p.gradient, options)
 	if err != nil {
 		return nil, nil, err
@@ -198,25 +203,42 @@ func (f plainForms) Cosine(l, i, j int) (solver.Interval, bool) {
 // eta returns the metric of a batch, of a model with so many outputs for a sample; gradient is one of the orbit's, the batch's
 // own first.
 func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, error)) (solver.Operator, error) {
-	samples := b.x.Shape().Dimensions[0]
-	perSample := 1 / float64(samples)
-	perOutput := perSample / float64(outputs)
-	if a.config.sum {
-		perSample, perOutput = 1, 1
+	if a.multipliesNetwork() {
+		return a.metric(a.network.With(b.further...), b, outputs), nil
 	}
-	switch a.config.metric {
-	case NTK:
-		return a.network.With(b.further...).Metric(b.x, perOutput), nil
-	case GGN:
-		return a.network.With(b.further...).GaussNewton(b.x, perSample, b.labels...), nil
-	case Fisher:
-		gradients, err := problem{eta: solver.Zero(a.network.Dim()), gradient: gradient}.all(samples)
+	if a.config.metric == Identity {
+		return solver.Zero(a.network.Dim()), nil
+	}
+	samples := b.x.Shape().Dimensions[0]
+	gradients := mat.NewDense(samples, a.network.Dim(), nil)
+	for i := range samples {
+		row, err := gradient(i)
 		if err != nil {
 			return nil, cause.In("audit", err)
 		}
-		return solver.OuterProducts(gradients, perSample), nil
+		gradients.SetRow(i, row)
 	}
-	return solver.Zero(a.network.Dim()), nil
+	return solver.OuterProducts(gradients, a.perSample(b)), nil
+}
+
+// perSample is the weight of a sample in eta.
+func (a *Auditor) perSample(b states) float64 {
+	if a.config.sum {
+		return 1
+	}
+	return 1 / float64(b.x.Shape().Dimensions[0])
+}
+
+// metric is NTK or GGN of a batch in a network's precision.
+func (a *Auditor) metric(network *solver.Network, b states, outputs int) solver.Operator {
+	scale := a.perSample(b)
+	if a.config.metric == GGN {
+		return network.GaussNewton(b.x, scale, b.labels...)
+	}
+	if !a.config.sum {
+		scale /= float64(outputs)
+	}
+	return network.Metric(b.x, scale)
 }
 
 // checkConvex refuses the metric GGN of a loss that is not convex in the model's outputs at a batch: eta is then not positive, and

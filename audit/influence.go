@@ -37,8 +37,13 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 	if err := a.checkConvex(batched); err != nil {
 		return found, err
 	}
-	gradient := func(i int) ([]float64, error) { return a.gradient(ctx, o, batch, i) }
-	eta, err := a.eta(batched, outputs, gradient)
+	ready, err := a.double.load(a, batched)
+	if err != nil {
+		return found, err
+	}
+	gradients := &gradients{auditor: a, orbit: o, batch: batch, double: ready}
+	gradient := func(i int) ([]float64, float64, error) { return gradients.at(ctx, i) }
+	eta, err := a.eta(batched, outputs, func(i int) ([]float64, error) { return gradients.row(ctx, i) })
 	if err != nil {
 		return found, err
 	}
@@ -54,7 +59,12 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 		return found, err
 	}
 	count := len(o.elements) * o.batchSize
-	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, o.sketch(batch), count, o.batchSize, gradient})
+	productError, measured, spent, err := a.productErrors(batched, outputs, largest, gradients, gradient)
+	if err != nil {
+		return found, err
+	}
+	setup += spent
+	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, o.sketch(batch), count, o.batchSize, gradient, productError})
 	if err != nil {
 		return found, err
 	}
@@ -70,6 +80,10 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 		}
 		row.set(s)
 		row.LambdaMax = largest
+		if a.config.estimator.Certifies() {
+			gradientError := gradients.error()
+			row.ProductErrorMeasured, row.GradientError = measured, &gradientError
+		}
 		if s.Status == solver.Indefinite {
 			why := *s.Explanation + ": " + a.indefinite()
 			row.Explanation = &why

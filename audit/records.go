@@ -82,27 +82,30 @@ type InfluenceRow struct {
 // SolveRow is one solve with chi = eta + lambda I, for the gradients of one batch of a group at one lambda.
 type SolveRow struct {
 	Moment
-	GroupName       string        `parquet:"group_name"`
-	Batch           int32         `parquet:"batch"`
-	BatchSize       int32         `parquet:"batch_size"`
-	Metric          string        `parquet:"metric"`       // "ntk"
-	MetricScale     string        `parquet:"metric_scale"` // "mean" or "sum"
-	RelativeLambda  *float64      `parquet:"relative_lambda,optional"`
-	DType           string        `parquet:"dtype"`
-	Estimator       string        `parquet:"estimator"`
-	RHS             int32         `parquet:"rhs"` // right-hand sides
-	Lambda          float64       `parquet:"lambda"`
-	LambdaMax       float64       `parquet:"lambda_max"` // largest eigenvalue of eta, from below
-	BlockSize       int32         `parquet:"block_size"` // right-hand sides solved together
-	Iterations      int32         `parquet:"iterations"`
-	Products        int64         `parquet:"products"` // set-up excluded; of several lambdas the smallest has them
-	SetupProducts   int64         `parquet:"setup_products"`
-	SketchRank      int32         `parquet:"sketch_rank"`                // vectors recycled; 0 from scratch
-	MaxTrueResidual *float64      `parquet:"max_true_residual,optional"` // relative, recomputed after the solve; nil where it was not
-	MaxHalfWidth    *float64      `parquet:"max_half_width,optional"`    // of a cosine's interval; nil where nothing is certified
-	Status          solver.Status `parquet:"status"`
-	Explanation     *string       `parquet:"explanation,optional"` // what was not reached and what to do; nil if converged
-	Seconds         float64       `parquet:"seconds"`
+	GroupName            string        `parquet:"group_name"`
+	Batch                int32         `parquet:"batch"`
+	BatchSize            int32         `parquet:"batch_size"`
+	Metric               string        `parquet:"metric"`       // "ntk"
+	MetricScale          string        `parquet:"metric_scale"` // "mean" or "sum"
+	RelativeLambda       *float64      `parquet:"relative_lambda,optional"`
+	DType                string        `parquet:"dtype"`
+	Estimator            string        `parquet:"estimator"`
+	RHS                  int32         `parquet:"rhs"` // right-hand sides
+	Lambda               float64       `parquet:"lambda"`
+	LambdaMax            float64       `parquet:"lambda_max"` // largest eigenvalue of eta, from below
+	BlockSize            int32         `parquet:"block_size"` // right-hand sides solved together
+	Iterations           int32         `parquet:"iterations"`
+	Products             int64         `parquet:"products"` // set-up excluded; of several lambdas the smallest has them
+	SetupProducts        int64         `parquet:"setup_products"`
+	SketchRank           int32         `parquet:"sketch_rank"`                     // vectors recycled; 0 from scratch
+	MaxTrueResidual      *float64      `parquet:"max_true_residual,optional"`      // relative, recomputed after the solve; nil where it was not
+	MaxHalfWidth         *float64      `parquet:"max_half_width,optional"`         // of a cosine's interval; nil where nothing is certified
+	ProductError         *float64      `parquet:"product_error,optional"`          // of a vector of norm 1 that intervals allow for, relative to LambdaMax; nil where nothing can be certified
+	ProductErrorMeasured *float64      `parquet:"product_error_measured,optional"` // largest measured against float64; nil where none was
+	GradientError        *float64      `parquet:"gradient_error,optional"`         // that intervals allow for, relative to the largest gradient
+	Status               solver.Status `parquet:"status"`
+	Explanation          *string       `parquet:"explanation,optional"` // what was not reached and what to do; nil if converged
+	Seconds              float64       `parquet:"seconds"`
 }
 
 // set fills in what the solver found.
@@ -110,6 +113,7 @@ func (row *SolveRow) set(s solver.Statistics) {
 	row.Lambda, row.LambdaMax, row.BlockSize, row.Iterations = s.Lambda, s.LambdaMax, s.BlockSize, s.Iterations
 	row.Products, row.SetupProducts, row.SketchRank = s.Products, s.SetupProducts, s.SketchRank
 	row.MaxTrueResidual, row.MaxHalfWidth, row.Status, row.Explanation = s.MaxTrueResidual, s.MaxHalfWidth, s.Status, s.Explanation
+	row.ProductError = s.ProductError
 }
 
 // CoherenceRow summarises one element in one audit at one damping; element "*" is the group's non-identity elements together.

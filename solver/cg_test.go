@@ -174,3 +174,40 @@ func ExampleConjugateGradient() {
 	fmt.Printf("%.3f %s\n", solution.X.RawRowView(0), solution.Statistics(1).Status)
 	// Output: [1.000 5.000] converged
 }
+
+// The largest eigenvalue is bounded from above whatever the spectrum, also where the start hardly touches its eigenvector.
+func TestLargestEigenvalueIsBoundedFromAbove(t *testing.T) {
+	const steps, n = 12, 500
+	lowest := 1.0
+	for name, value := range map[string]func(i int) float64{
+		"one above many":  func(i int) float64 { return []float64{1, 0.2}[min(i, 1)] },
+		"close to others": func(i int) float64 { return 1 - 0.5*float64(i)/n },
+		"even":            func(i int) float64 { return 1 - float64(i)/n },
+		"decaying":        func(i int) float64 { return math.Pow(10, -6*float64(i)/n) },
+		"few":             func(i int) float64 { return []float64{1, 0.7, 0.1, 0}[min(i, 3)] },
+	} {
+		entries := make([]float64, n)
+		for i := range entries {
+			entries[i] = value(i)
+		}
+		for seed := range uint64(300) {
+			for _, k := range []int{1, 3, 5, steps} {
+				largest, _, err := solver.LargestEigenvalue(&diagonal{entries: entries, random: rand.New(rand.NewPCG(1, 1))}, k, seed)
+				require.NoError(t, err)
+				require.LessOrEqual(t, largest, 1+1e-12)
+				require.GreaterOrEqual(t, largest*solver.LargestEigenvalueExcess(n, k), 1.0, "%s, seed %d, %d steps", name, seed, k)
+				lowest = min(lowest, largest)
+			}
+		}
+	}
+	require.Less(t, lowest, 0.5, "the bare estimate is no bound")
+
+	// As Kuczynski and Wozniakowski state it, and never looser.
+	for _, k := range []int{12, 20, 60} {
+		e := square(math.Log(1.648*math.Sqrt(n)/solver.Failure) / float64(2*k-1))
+		require.LessOrEqual(t, solver.LargestEigenvalueExcess(n, k), 1/(1-e))
+		require.Less(t, solver.LargestEigenvalueExcess(1e7, k), 2.5)
+	}
+}
+
+func square(x float64) float64 { return x * x }

@@ -30,10 +30,13 @@ type FormOptions struct {
 	// the block, they are solved in parts, each with the first Rows of them; a part that fills it stops with wider
 	// intervals. Zero means 4 GiB.
 	MaxBytes int64
-	// Roundoff is the unit roundoff of the products, relative to the largest eigenvalue. Zero means float64's, 2^-53.
+	// Roundoff is the unit roundoff of the products. Zero means float64's, 2^-53.
 	Roundoff float64
-	// LambdaMax is the largest eigenvalue of the operator where that is known already, to a digit; it scales Roundoff. Zero
-	// means that setupProducts products find out.
+	// ProductError is how far a product of a vector of norm 1 may be off, relative to the largest eigenvalue, in whatever direction. Less than
+	// eight of Roundoff, and zero, means these.
+	ProductError float64
+	// LambdaMax is a bound from above on the largest eigenvalue of the operator where one is known already; it scales Roundoff. Zero
+	// means that setupProducts products find one, as LargestEigenvalue does, and that it fails with the probability Failure.
 	LambdaMax float64
 	// Sketch, where it is not nil, makes the solve cheaper by what it has learned and learns from it. Its memory counts
 	// towards MaxBytes: four times its greatest rank in vectors, for it needs room to learn.
@@ -50,8 +53,8 @@ const DefaultTolerance = 0.02
 const DefaultMaxBytes = 4 << 30
 
 const (
-	setupProducts = 5 // to estimate the largest eigenvalue from a random vector
-	leastSteps    = 8 // products of the block that a part must have room for
+	setupProducts = 12 // to bound the largest eigenvalue: to a factor of 2 in 1e4 dimensions
+	leastSteps    = 8  // products of the block that a part must have room for
 )
 
 // Interval is an estimate with bounds on the exact value. Bounds are infinite where nothing can be certified.
@@ -82,7 +85,9 @@ type Forms struct {
 
 	rows    int
 	lambdas []float64
+	product float64 // FormOptions.ProductError
 	norms   []float64
+	off     []float64 // how far right-hand sides may be from the exact ones
 	loaded  []bool
 	parts   []*part
 	places  []place // by right-hand side
@@ -106,17 +111,20 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 	if n != op.Dim() {
 		return nil, fmt.Errorf("solver: right-hand sides have length %d, the operator has dimension %d", n, op.Dim())
 	}
-	return BilinearFormsOf(ctx, op, k, func(i int) ([]float64, error) { return rhs.RawRowView(i), nil }, options)
+	return BilinearFormsOf(ctx, op, k, func(i int) ([]float64, float64, error) { return rhs.RawRowView(i), 0, nil }, options)
 }
 
 // BilinearFormsOf is BilinearForms for k right-hand sides, of which load returns one when it is needed: where the memory limit
 // makes parts of them, no more are held than those of a part. The solve does not change what load returns.
-func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) ([]float64, error), options FormOptions) (*Forms, error) {
+//
+// load also returns how far the right-hand side may be off, in the Euclidean norm: intervals are those of the exact ones. One that is no
+// longer than that is noise, and has no cosine.
+func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (rhs []float64, off float64, err error), options FormOptions) (*Forms, error) {
 	n := op.Dim()
 	if err := options.complete(k); err != nil {
 		return nil, err
 	}
-	f := &Forms{rows: options.Rows, lambdas: options.Lambdas, norms: make([]float64, k), loaded: make([]bool, k), places: make([]place, k)}
+	f := &Forms{rows: options.Rows, lambdas: options.Lambdas, product: options.ProductError, norms: make([]float64, k), off: make([]float64, k), loaded: make([]bool, k), places: make([]place, k)}
 	for i := range f.places {
 		f.places[i].part = -1
 	}
@@ -130,7 +138,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 			return nil, fmt.Errorf("solver: the sketch needs %d bytes and leaves nothing of the limit of %d; raise the limit, or use a smaller sketch", sketched, options.MaxBytes+sketched)
 		}
 	}
-	scale, err := f.largest(op, options.LambdaMax, options.Sketch)
+	scale, err := f.largest(op, options.LambdaMax)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +172,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 			}
 		}
 		if len(p.sides.rows) == 0 {
-			continue // all are zero
+			continue // all are zero or noise
 		}
 		f.parts = append(f.parts, p)
 		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(p.sides.rows))
@@ -181,7 +189,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 		}
 		f.Products = p.spent + p.products // with the one that measures the residual
 		f.Bytes = max(f.Bytes, p.bytes+sketched)
-		p.sides, p.memory = sides{}, nil
+		p.sides, p.memory = sides{off: p.sides.off}, nil
 		f.LambdaMax = max(f.LambdaMax, p.lambdaMax)
 		f.Residual = max(f.Residual, p.residual)
 	}
@@ -189,40 +197,45 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 	return f, nil
 }
 
-// add loads a right-hand side into a part, unless it is zero. Those of wanted are loaded once.
-func (f *Forms) add(p *part, i int, load func(i int) ([]float64, error), wanted [][]float64) error {
+// add loads a right-hand side into a part, unless it is zero or noise. Those of wanted are loaded once.
+func (f *Forms) add(p *part, i int, load func(i int) ([]float64, float64, error), wanted [][]float64) error {
 	var row []float64
 	if i < len(wanted) {
 		row = wanted[i]
 	}
 	if row == nil {
 		var err error
-		if row, err = load(i); err != nil {
+		if row, f.off[i], err = load(i); err != nil {
 			return err
 		}
 		f.norms[i], f.loaded[i] = floats.Norm(row, 2), true
 		switch norm := f.norms[i]; {
 		case math.IsNaN(norm) || math.IsInf(norm, 0):
 			return fmt.Errorf("solver: right-hand side %d is not finite", i)
-		case norm > 0 && norm < leastNorm:
-			return fmt.Errorf("solver: right-hand side %d has norm %g, which float64 cannot scale to 1; scale it", i, norm)
+		case norm > mostScale:
+			return fmt.Errorf("solver: right-hand side %d has norm %.3g; scale it to within 1e100", i, norm)
+		case !(f.off[i] >= 0):
+			return fmt.Errorf("solver: right-hand side %d is said to be off by %g; that must be a norm", i, f.off[i])
 		}
 		if i < len(wanted) {
 			wanted[i] = row
 		}
 	}
-	if f.norms[i] == 0 {
+	if f.negligible(i) {
 		return nil
 	}
 	if f.places[i].part < 0 {
 		f.places[i] = place{len(f.parts), len(p.sides.rows)}
 	}
-	p.sides.rows, p.sides.norms = append(p.sides.rows, row), append(p.sides.norms, f.norms[i])
+	p.sides.rows, p.sides.norms, p.sides.off = append(p.sides.rows, row), append(p.sides.norms, f.norms[i]), append(p.sides.off, f.off[i]/f.norms[i])
 	if i < len(wanted) {
 		p.rows++
 	}
 	return nil
 }
+
+// negligible reports whether a right-hand side is zero, or nothing but noise, or too short to be scaled.
+func (f *Forms) negligible(i int) bool { return f.norms[i] <= f.off[i] || f.norms[i] < 1/mostScale }
 
 // ending is that of the first part that did not converge at the l-th lambda.
 func (f *Forms) ending(l int) ending {
@@ -238,7 +251,7 @@ func (f *Forms) ending(l int) ending {
 func (f *Forms) Statistics(l int) Statistics {
 	s := Statistics{
 		Lambda: f.lambdas[l], LambdaMax: f.LambdaMax, BlockSize: int32(f.BlockSize), Iterations: int32(f.Iterations),
-		SketchRank: int32(f.SketchRank),
+		SketchRank: int32(f.SketchRank), ProductError: &f.product,
 	}
 	if certified := func(p *part) bool { return p.bounds[l].gap != nil }; len(f.parts) == 0 || slices.ContainsFunc(f.parts, certified) {
 		width := f.HalfWidth(l)
@@ -261,33 +274,24 @@ func (f *Forms) Explanation() string {
 	return ""
 }
 
-// largest estimates the largest eigenvalue, from which the rounding of products follows, without the right-hand sides: they
-// may hardly touch the leading eigenvectors.
-func (f *Forms) largest(op Operator, known float64, sketch *Sketch) (float64, error) {
-	scale := known
+// largest bounds the largest eigenvalue from above, which the rounding of products is relative to, without the right-hand sides: they may
+// hardly touch the leading eigenvectors.
+func (f *Forms) largest(op Operator, known float64) (float64, error) {
+	scale, excess := known, 1.0
 	if known == 0 {
-		start, steps := randomStart(op.Dim(), 1), setupProducts
-		if sketch != nil && sketch.Rank() > 0 {
-			// Close to the leading eigenvector, and all the same not without any other.
-			steps = 2
-			floats.AddScaled(start, 3*floats.Norm(start, 2), sketch.vectors[0])
-		}
 		var err error
-		if scale, f.Setup, err = largestEigenvalue(op, steps, start); err != nil {
+		if f.LambdaMax, f.Setup, err = LargestEigenvalue(op, setupProducts, 1); err != nil {
 			return 0, err
 		}
+		scale, excess = f.LambdaMax, LargestEigenvalueExcess(op.Dim(), setupProducts)
 	}
 	if scale > mostScale || scale > 0 && scale < 1/mostScale {
 		return 0, fmt.Errorf("solver: the largest eigenvalue is about %.3g; scale the operator and lambda to within 1e-100 and 1e100", scale)
 	}
-	f.LambdaMax = scale
-	return scale, nil
+	return scale * excess, nil
 }
 
-// leastNorm is the smallest norm with an inverse.
-const leastNorm = 1e-300
-
-// mostScale keeps squares and products of small matrices within the range of float64.
+// mostScale keeps squares and products of small matrices, and forms with right-hand sides of this length, within the range of float64.
 const mostScale = 1e100
 
 func (o *FormOptions) complete(k int) error {
@@ -311,8 +315,8 @@ func (o *FormOptions) complete(k int) error {
 	if o.MaxProducts < 0 || o.MaxTime < 0 || o.MaxBytes < 0 {
 		return fmt.Errorf("solver: a limit is negative (products %d, time %v, bytes %d)", o.MaxProducts, o.MaxTime, o.MaxBytes)
 	}
-	if !(o.Roundoff >= 0 && o.Roundoff < 1) || !(o.LambdaMax >= 0) {
-		return fmt.Errorf("solver: roundoff is %g and the largest eigenvalue %g; neither may be negative, nor a roundoff 1 or more", o.Roundoff, o.LambdaMax)
+	if !(o.Roundoff >= 0 && o.Roundoff < 1) || !(o.LambdaMax >= 0) || !(o.ProductError >= 0) {
+		return fmt.Errorf("solver: roundoff is %g, the error of products %g and the largest eigenvalue %g; none may be negative, nor a roundoff 1 or more", o.Roundoff, o.ProductError, o.LambdaMax)
 	}
 	if o.Tolerance == 0 {
 		o.Tolerance = DefaultTolerance
@@ -323,7 +327,8 @@ func (o *FormOptions) complete(k int) error {
 	if o.Rows == 0 {
 		o.Rows = k
 	}
-	o.Roundoff = max(o.Roundoff, 0x1p-53)
+	o.Roundoff = max(o.Roundoff, unitRoundoff)
+	o.ProductError = max(o.ProductError, productRoundoffs*o.Roundoff)
 	return nil
 }
 
@@ -371,7 +376,8 @@ func split(k, rows, n int, limit int64) [][]int {
 func (f *Forms) Form(l, i, j int) Interval {
 	p, a, b := f.find(i, j)
 	if p == nil {
-		return Interval{} // a zero right-hand side
+		most := f.most(l, i, j)
+		return Interval{0, -most, most}
 	}
 	if len(p.bounds) == 0 {
 		return Interval{0, math.Inf(-1), math.Inf(1)}
@@ -381,8 +387,17 @@ func (f *Forms) Form(l, i, j int) Interval {
 	return Interval{form.Value * scale, form.Low * scale, form.High * scale}
 }
 
+// most bounds the size of M[i, j] at the l-th lambda by the lengths of the right-hand sides; it is 0 only if one is zero.
+func (f *Forms) most(l, i, j int) float64 {
+	left, right := f.norms[i]+f.off[i], f.norms[j]+f.off[j]
+	if left == 0 || right == 0 {
+		return 0
+	}
+	return math.Nextafter(left*right/f.lambdas[l]*(1+0x1p-50), math.Inf(1))
+}
+
 // Cosine is M[i, j] / sqrt(M[i, i] M[j, j]) at the l-th lambda, for i below FormOptions.Rows or i = j. Its bounds are infinite
-// where nothing more is certified than that it lies in [-1, 1]; ok is false if one of the right-hand sides is zero, or
+// where nothing more is certified than that it lies in [-1, 1]; ok is false if one of the right-hand sides is zero or noise, or
 // rounding has left nothing of its form with itself.
 func (f *Forms) Cosine(l, i, j int) (cosine Interval, ok bool) {
 	p, a, b := f.find(i, j)
@@ -414,7 +429,7 @@ func (f *Forms) find(i, j int) (p *part, a, b int) {
 	for _, side := range []int{i, j} {
 		if f.places[side].part < 0 {
 			if f.loaded[side] {
-				return nil, 0, 0 // it is zero
+				return nil, 0, 0 // it is zero or noise
 			}
 			return &part{}, 0, 0 // not solved yet
 		}

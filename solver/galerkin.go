@@ -36,6 +36,7 @@ type galerkin struct {
 
 	a, b, c *mat.Dense // coordinates of V, eta V and G
 	lost    []float64  // norm of what c leaves of each right-hand side
+	left    []float64  // norm of what b leaves of each image
 
 	guess *mat.Dense // coordinates of P^-1 G, the solutions if the sketch is right
 	stale bool       // it is not, and no longer used
@@ -51,13 +52,12 @@ const staleResidual = 10
 // galerkinState is what is known at one lambda.
 type galerkinState struct {
 	bounds
-	squares     []float64  // ||x_i||^2
 	y, residual *mat.Dense // coordinates of the solutions in V and of the residuals in B
 }
 
 func newGalerkin(op Operator, g [][]float64, memory *arena, sketch *Sketch, options FormOptions, scale float64) *galerkin {
 	f := &galerkin{op: op, sketch: sketch, lambdas: options.Lambdas, smallest: slices.Min(options.Lambdas)}
-	f.errors = rounding{roundoff: options.Roundoff, sides: len(g), scale: scale}
+	f.errors = rounding{error: options.ProductError, scale: scale}
 	f.arena, f.a, f.b = memory, &mat.Dense{}, &mat.Dense{}
 	_, f.c, f.lost = f.extend(g, dependent) // norms are 1, so something is left
 	return f
@@ -78,12 +78,12 @@ func (f *galerkin) step(ctx context.Context) (products int64, err error) {
 	rows, _ := directions.Dims()
 	multiplied, images := f.arena.take(rows), f.arena.take(rows)
 	combine(multiplied, directions, f.vectors)
-	if err := f.errors.multiply(ctx, f.op, images, multiplied); err != nil {
+	if _, err := f.errors.multiply(ctx, f.op, images, multiplied); err != nil {
 		return 0, err
 	}
 	f.arena.give(multiplied)
-	coordinates, dropped := f.add(images, dependent*f.errors.scale)
-	f.errors.dropped = max(f.errors.dropped, dropped)
+	coordinates, left := f.add(images, dependent*f.errors.scale)
+	f.left = append(f.left, left...)
 	f.a = stack(f.a, directions, f.size())
 	f.b = stack(f.b, coordinates, f.size())
 	if err := f.update(); err != nil {
@@ -116,8 +116,8 @@ func (f *galerkin) widest() (residual *mat.Dense, lambda float64) {
 	return residual, lambda
 }
 
-// add extends the basis by the rows of w and returns their coordinates, and the largest norm of what is not in it.
-func (f *galerkin) add(w [][]float64, tolerance float64) (coordinates *mat.Dense, dropped float64) {
+// add extends the basis by the rows of w and returns their coordinates, and the norms of what is not in it.
+func (f *galerkin) add(w [][]float64, tolerance float64) (coordinates *mat.Dense, left []float64) {
 	rows, before := len(w), f.size()
 	first := project(w, f.vectors)
 	second, fresh, left := f.extend(w, tolerance)
@@ -127,7 +127,7 @@ func (f *galerkin) add(w [][]float64, tolerance float64) (coordinates *mat.Dense
 	if fresh != nil {
 		addTo(coordinates, before, fresh)
 	}
-	return coordinates, floats.Max(left)
+	return coordinates, left
 }
 
 // directions are orthonormal coordinates, orthogonal to the space, of residuals with or without the preconditioner; nil if
@@ -200,7 +200,10 @@ func (f *galerkin) update() error {
 	var t, skew, inside mat.Dense
 	t.Mul(f.b, f.a.T())
 	skew.Sub(&t, t.T())
-	f.errors.defect = max(f.errors.defect, mat.Norm(&skew, 2)/2)
+	f.errors.seen, f.errors.sizes = nil, nil
+	for i, left := range f.left {
+		f.errors.saw(f.errors.scale, floats.Norm(skew.RawRowView(i), 2)/2, left)
+	}
 	values, vectors := eigen(symmetric(&t))
 	if values == nil {
 		return fmt.Errorf("%w: its projection has no eigenvalues", ErrNotFinite)
@@ -219,16 +222,15 @@ func (f *galerkin) update() error {
 	}
 	f.states = f.states[:0]
 	for _, lambda := range f.lambdas {
-		s := galerkinState{squares: make([]float64, k)}
+		s := galerkinState{}
 		s.lambda = lambda
 		s.low = mat.NewSymDense(k, nil)
-		s.unreachable = shift >= lambda || values[0] <= -shift
+		s.unreachable = values[0] <= -shift
 		y := mat.DenseCopyOf(&turned)
 		for i := range k {
 			for j := range m {
 				y.Set(i, j, y.At(i, j)/(max(values[j], 0)+s.lambda))
 			}
-			s.squares[i] = square(floats.Norm(y.RawRowView(i), 2))
 		}
 		var low mat.Dense
 		low.Mul(y, turned.T())
@@ -243,10 +245,14 @@ func (f *galerkin) update() error {
 		s.residual = &residual
 		s.y = &mat.Dense{}
 		s.y.Mul(y, vectors.T())
-		if !s.unreachable {
+		if !s.unreachable && shift < s.lambda {
 			s.gap = f.gap(s.lambda, shift, values, &outside, &residual)
 		}
-		f.errors.complete(&s.bounds, s.squares, f.lost)
+		lengths := make([]float64, k)
+		for i := range lengths {
+			lengths[i] = floats.Norm(residual.RawRowView(i), 2)
+		}
+		f.errors.complete(&s.bounds, shift, s.y, lengths, f.lost)
 		f.states = append(f.states, s)
 	}
 	return nil
@@ -265,16 +271,12 @@ func (f *galerkin) gap(lambda, shift float64, values []float64, outside, residua
 	complement.Mul(weighted.T(), weighted)
 	schur := mat.NewSymDense(p, nil)
 	addSymmetric(schur, 1, &complement)
-	var factor mat.Cholesky
-	if !factor.Factorize(plus(schur, lambda-shift)) {
+	factor, ok := cholesky(plus(schur, lambda-shift))
+	if !ok {
 		return nil
 	}
-	solved := mat.DenseCopyOf(residual.T())
-	solve(solved, &factor)
-	var form mat.Dense
-	form.Mul(residual, solved)
 	gap := mat.NewSymDense(k, nil)
-	addSymmetric(gap, 1, &form)
+	addGram(gap, factor.forward(residual.T()))
 	for i := range k {
 		if !(gap.At(i, i) >= 0) || math.IsInf(gap.At(i, i), 0) {
 			return nil
@@ -318,7 +320,7 @@ func (f *galerkin) eigenvalues() []float64 {
 	return values
 }
 
-func (f *galerkin) solution() (column int, coordinates []float64) {
+func (f *galerkin) solution() (column int, x, residual []float64) {
 	s := f.states[slices.Index(f.lambdas, f.smallest)]
 	largest := -1.0
 	k, _ := f.c.Dims()
@@ -327,9 +329,9 @@ func (f *galerkin) solution() (column int, coordinates []float64) {
 			column, largest = i, norm
 		}
 	}
-	var x mat.Dense
-	x.Mul(s.y.Slice(column, column+1, 0, s.y.RawMatrix().Cols), f.a)
-	return column, x.RawRowView(0)
+	var coordinates mat.Dense
+	coordinates.Mul(s.y.Slice(column, column+1, 0, s.y.RawMatrix().Cols), f.a)
+	return column, coordinates.RawRowView(0), s.residual.RawRowView(column)
 }
 
 func (f *galerkin) span() [][]float64 { return f.vectors }

@@ -54,6 +54,11 @@ func (n *Network) CheckGradient(x *tensors.Tensor, training bool) (GradientRepor
 	return report, nil
 }
 
+// CheckPrecision is an error if the model does not compute in the network's precision throughout, for a batch like x. Nothing is compiled.
+func (n *Network) CheckPrecision(x *tensors.Tensor) error {
+	return n.trace(x, false, n.refuseLowPrecision)
+}
+
 // TrainsAsItEvaluates reports whether the model is the same graph in training as in evaluation, on a batch like x: without dropout
 // or batch statistics, for instance. Nothing is compiled.
 func (n *Network) TrainsAsItEvaluates(x *tensors.Tensor) (same bool, err error) {

@@ -25,6 +25,7 @@ type blockLanczos struct {
 	op     Operator
 	starts []int      // of the blocks in the basis
 	below  *mat.Dense // B_{j-1}, [b_j, b_{j-1}], of the last block; nil for the first
+	latest float64    // largest norm of an image of the block before
 }
 
 // dependent is the norm, relative to the block's, below which a direction counts as dependent on the others. It is a
@@ -36,7 +37,7 @@ const dependent = 1e-14
 // b_1], and the norms of what C leaves of each row.
 func newBlockLanczos(op Operator, g [][]float64, memory *arena) (l *blockLanczos, start *mat.Dense, lost []float64) {
 	l = &blockLanczos{op: op}
-	l.arena, l.sides = memory, len(g)
+	l.arena = memory
 	_, start, lost = l.extend(g, dependent)
 	l.starts = []int{0}
 	return l, start, lost
@@ -54,7 +55,8 @@ func (l *blockLanczos) step(ctx context.Context) (diagonal *mat.SymDense, below 
 	v := l.vectors[l.starts[last]:]
 	b := len(v)
 	w := l.arena.take(b)
-	if err := l.multiply(ctx, l.op, w, v); err != nil {
+	sizes, err := l.multiply(ctx, l.op, w, v)
+	if err != nil {
 		return nil, nil, err
 	}
 	at := l.starts[last]
@@ -64,13 +66,20 @@ func (l *blockLanczos) step(ctx context.Context) (diagonal *mat.SymDense, below 
 	own := project(w, v)
 	h, fresh, left := l.extend(w, dependent*l.scale)
 	addTo(h, at, own)
-	l.dropped = max(l.dropped, floats.Max(left))
 
 	// What h has outside of a symmetric T_j is rounding.
 	own = h.Slice(0, b, at, before).(*mat.Dense)
 	diagonal = symmetric(own)
 	own.Sub(own, diagonal)
-	l.defect = max(l.defect, mat.Norm(h, 2))
+	// The small matrices round as the larger of neighbouring blocks.
+	size := floats.Max(sizes)
+	for j := at; last > 0 && j > l.starts[last-1]; j-- {
+		l.sizes[j-1] = max(l.sizes[j-1], size)
+	}
+	for i := range b {
+		l.saw(max(size, l.latest), floats.Norm(h.RawRowView(i), 2), left[i])
+	}
+	l.latest = size
 	if fresh == nil {
 		return diagonal, nil, nil
 	}

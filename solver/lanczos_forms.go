@@ -17,55 +17,47 @@ type lanczosForms struct {
 	belows      []*mat.Dense    // B_j; nil for the last block of an invariant space
 	start       *mat.Dense      // C, [b_1, k]
 	lost        []float64       // norm of what V_1 C leaves of each right-hand side
-	shift       float64         // bound on rounding in the operator that the quadratures use
-	quadratures []*quadrature   // by lambda
+	node        *radau
+	quadratures []*quadrature // by lambda
 }
 
 func newLanczosForms(op Operator, g [][]float64, memory *arena, options FormOptions, scale float64) *lanczosForms {
 	lanczos, transposed, lost := newBlockLanczos(op, g, memory)
-	lanczos.roundoff, lanczos.scale = options.Roundoff, scale
+	lanczos.error, lanczos.scale = options.ProductError, scale
 	return &lanczosForms{lambdas: options.Lambdas, lanczos: lanczos, start: mat.DenseCopyOf(transposed.T()), lost: lost}
 }
 
 func (f *lanczosForms) step(ctx context.Context) (products int64, err error) {
-	var between *mat.Dense // B_{j-1}
-	if len(f.belows) > 0 {
-		between = f.belows[len(f.belows)-1]
-	}
 	diagonal, below, err := f.lanczos.step(ctx)
 	if err != nil {
 		return 0, err
 	}
 	f.diagonals, f.belows = append(f.diagonals, diagonal), append(f.belows, below)
-	if f.lanczos.norm() > f.shift || f.quadratures == nil {
-		// The nodes must lie below the spectrum by the rounding seen: begin again with some room. This is rare, and costs
-		// small matrices only.
-		f.shift = f.lanczos.shift(slices.Min(f.lambdas))
-		f.quadratures = nil
+	if f.quadratures == nil {
 		for _, lambda := range f.lambdas {
-			q := newQuadrature(lambda, f.shift, f.start)
-			for j, t := range f.diagonals {
-				if j == 0 {
-					q.add(t, nil)
-				} else {
-					q.add(t, f.belows[j-1])
-				}
-			}
-			f.quadratures = append(f.quadratures, q)
+			f.quadratures = append(f.quadratures, newQuadrature(lambda, f.start))
+		}
+	}
+	for _, q := range f.quadratures {
+		q.add(diagonal, below)
+	}
+	if norm := f.lanczos.norm(); f.node == nil || norm > f.node.shift {
+		// The node must lie below the spectrum by the rounding seen: begin again with some room. This is rare, and costs small matrices
+		// only.
+		f.node = &radau{shift: f.lanczos.shift(slices.Min(f.lambdas))}
+		for j := range f.diagonals {
+			f.node.add(f.diagonals[j], f.belows[j])
 		}
 	} else {
-		for _, q := range f.quadratures {
-			q.add(diagonal, between)
-		}
+		f.node.add(diagonal, below)
 	}
 	return int64(diagonal.SymmetricDim()), nil
 }
 
 func (f *lanczosForms) bounds() (all []bounds) {
-	below := f.belows[len(f.belows)-1]
 	for _, q := range f.quadratures {
-		b := bounds{lambda: q.lambda, low: q.low, gap: q.gap(below), unreachable: q.broken || f.shift >= q.lambda}
-		f.lanczos.complete(&b, q.squares, f.lost)
+		b := bounds{lambda: q.lambda, low: q.low, gap: q.gap(f.node), unreachable: q.broken || f.node.broken}
+		f.lanczos.complete(&b, f.node.shift, q.solutions(), q.residuals(), f.lost)
 		all = append(all, b)
 	}
 	return all
@@ -128,60 +120,14 @@ func (f *lanczosForms) eigenvalues(enough int) []float64 {
 	return eigen.Values(nil)
 }
 
-// solution takes residuals from the recurrence.
-func (f *lanczosForms) solution() (column int, coordinates []float64) {
+func (f *lanczosForms) solution() (column int, x, residual []float64) {
 	q := f.quadratures[slices.Index(f.lambdas, slices.Min(f.lambdas))]
-	if below := f.belows[len(f.belows)-1]; below != nil && !q.broken {
-		var residual mat.Dense
-		residual.Mul(below, q.y)
-		largest := 0.0
-		for i := range f.lost {
-			if norm := floats.Norm(mat.Col(nil, i, &residual), 2); norm > largest {
-				column, largest = i, norm
-			}
-		}
-	}
-	return column, f.solve(q.lambda, column)
-}
-
-// solve returns (T + lambda)^-1 c for a right-hand side, the coordinates of the solution in the basis.
-func (f *lanczosForms) solve(lambda float64, column int) []float64 {
-	// Block Cholesky, down for the blocks of L^-1 c and up for the solution.
-	blocks := len(f.diagonals)
-	factors := make([]mat.Cholesky, blocks)
-	forward := make([]*mat.VecDense, blocks)
-	c := mat.VecDenseCopyOf(f.start.ColView(column))
-	used := 0
-	for j := range blocks {
-		d := plus(f.diagonals[j], lambda)
-		if j > 0 {
-			subtractForm(d, f.belows[j-1], mat.DenseCopyOf(f.belows[j-1].T()), &factors[j-1])
-			solved := mat.NewVecDense(forward[j-1].Len(), nil)
-			_ = factors[j-1].SolveVecTo(solved, forward[j-1]) // see solve
-			c = mat.NewVecDense(d.SymmetricDim(), nil)
-			c.MulVec(f.belows[j-1], solved)
-			c.ScaleVec(-1, c)
-		}
-		if !factors[j].Factorize(d) {
-			break // rounding exceeds lambda: the solution of the blocks before
-		}
-		forward[j] = c
-		used++
-	}
-	x := make([]float64, f.lanczos.size())
-	var y *mat.VecDense // of the block after
-	for j := used - 1; j >= 0; j-- {
-		right := mat.VecDenseCopyOf(forward[j])
-		if y != nil {
-			var coupling mat.VecDense
-			coupling.MulVec(f.belows[j].T(), y)
-			right.SubVec(right, &coupling)
-		}
-		y = mat.NewVecDense(right.Len(), nil)
-		_ = factors[j].SolveVecTo(y, right)
-		copy(x[f.lanczos.starts[j]:], y.RawVector().Data)
-	}
-	return x
+	column = floats.MaxIdx(q.residuals())
+	taken := q.solutions().RawRowView(column)
+	x, residual = make([]float64, f.lanczos.size()), make([]float64, f.lanczos.size())
+	copy(x, taken)
+	copy(residual[len(taken):], q.residual(column))
+	return column, x, residual
 }
 
 // projection holds the blocks T_j and B_j: the basis is the space and the block after it.

@@ -48,28 +48,51 @@ type process interface {
 	// largest and lowest are the extreme eigenvalues of the operator in the space.
 	largest() float64
 	lowest() float64
-	// solution is the approximate solution at the smallest lambda whose residual is largest, in B.
-	solution() (column int, coordinates []float64)
+	// solution is the approximate solution at the smallest lambda whose residual is largest, and that residual, in B.
+	solution() (column int, x, residual []float64)
 	// projection is the leading part of B, [p, N], with V = a B the space, at most limit vectors of it, and their images
 	// eta V = b B; a and b are [m, p].
 	projection(limit int) (basis [][]float64, a, b *mat.Dense)
 }
 
-// bounds are what the forms of right-hand sides of norm 1 are read from: M - low is positive semidefinite and at most gap,
-// entry by entry up to floor.
+// bounds are what the forms of right-hand sides of norm 1 are read from: but for rounding M - low is positive semidefinite and at most
+// gap.
 type bounds struct {
 	lambda      float64
 	low         *mat.SymDense
 	gap         *mat.SymDense // nil: nothing is certified
-	floor       []float64     // rounding lets M[i, j] differ by floor[i] floor[j]
-	least       []float64     // what floor will be when the gap is closed, or more
+	sizes       []float64     // ||x_i|| of the approximate solutions
+	errors      []float64     // at most that rounding of products is off by in (eta + lambda) x_i
+	lost        []float64     // at most that the solve was for another right-hand side
 	unreachable bool          // rounding is of the size of lambda: no gap will come
+}
+
+// form is M[i, j] for right-hand sides of norm 1 that are themselves off by at most off[i] and off[j]. With x the approximate solutions and r
+// the residuals,
+//
+//	M[i, j] = g_i^T x_j + x_i^T r_j + r_i^T (eta + lambda)^-1 r_j,
+//
+// where the first term is low, the second vanishes but for rounding, and the third is between 0 and gap, in the order of symmetric matrices,
+// but for rounding in r: each entry of it is within sqrt(gap[i, i] gap[j, j]) / 2 of gap / 2.
+func (b *bounds) form(i, j int, off []float64) Interval {
+	if b.gap == nil {
+		return Interval{b.low.At(i, j), math.Inf(-1), math.Inf(1)}
+	}
+	value := b.low.At(i, j) + b.gap.At(i, j)/2
+	gapI, gapJ := math.Sqrt(b.gap.At(i, i)), math.Sqrt(b.gap.At(j, j))
+	lostI, lostJ := b.lost[i]+off[i], b.lost[j]+off[j]
+	errorI, errorJ := (b.errors[i]+lostI)/math.Sqrt(b.lambda), (b.errors[j]+lostJ)/math.Sqrt(b.lambda)
+	half := gapI*gapJ/2 +
+		min(b.sizes[i]*b.errors[j], b.sizes[j]*b.errors[i]) + b.sizes[i]*lostJ + b.sizes[j]*lostI +
+		gapI*errorJ + gapJ*errorI + errorI*errorJ
+	return Interval{value, value - half, value + half}
 }
 
 // sides are right-hand sides, each to be scaled to norm 1.
 type sides struct {
 	rows  [][]float64
 	norms []float64
+	off   []float64 // how far each may be from the exact one, relative to its norm
 }
 
 // write writes one of norm 1 to dst.
@@ -111,7 +134,7 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 	if sketch := p.options.Sketch; sketch != nil {
 		sketch.learn(p.process)
 	}
-	err := p.measureResidual(op)
+	err := p.check(op)
 	p.bytes = p.memory.bytes() + 8*int64(n)*int64(k)
 	p.process = nil // bounds stay
 	return err
@@ -124,19 +147,7 @@ func collect(elements int) {
 	}
 }
 
-// form is M[i, j] for right-hand sides of norm 1. With 0 <= M - low <= gap in the order of symmetric matrices, M - low -
-// gap/2 lies between -gap/2 and gap/2, so that each entry is within sqrt(gap[i, i] gap[j, j]) / 2 of low + gap/2.
-func (p *part) form(l, i, j int) Interval {
-	b := p.bounds[l]
-	value := b.low.At(i, j)
-	if b.gap == nil {
-		return Interval{value, math.Inf(-1), math.Inf(1)}
-	}
-	floor := b.floor[i] * b.floor[j]
-	value += b.gap.At(i, j) / 2
-	half := math.Sqrt(b.gap.At(i, i))*math.Sqrt(b.gap.At(j, j))/2 + floor
-	return Interval{value, value - half, value + half}
-}
+func (p *part) form(l, i, j int) Interval { return p.bounds[l].form(i, j, p.sides.off) }
 
 // cosine has infinite bounds where nothing more is certified than that it lies in [-1, 1], and is NaN where rounding has left
 // nothing of a form.
@@ -170,11 +181,11 @@ func (p *part) cosine(l, i, j int) Interval {
 func (p *part) halfWidth(l int) float64 {
 	widest := 0.0
 	for i := range p.rows {
-		for j := range p.bounds[l].floor {
+		for j := range p.bounds[l].sizes {
 			widest = max(widest, min(1, p.cosine(l, i, j).HalfWidth()))
 		}
 	}
-	for j := range p.bounds[l].floor {
+	for j := range p.bounds[l].sizes {
 		self := p.form(l, j, j)
 		if !(self.Low > 0) {
 			return 1
@@ -204,6 +215,9 @@ func (p *part) finished(k, n int, stalled bool) bool {
 	case !open || stalled || next == 0:
 		status = Rounding
 		why = fmt.Sprintf("rounding in the products, %.1g where lambda_max is %.2g, allows no narrower: use %sa larger lambda", rounding.norm(), rounding.scale, orDouble(p.options.Roundoff))
+		if off := floats.Max(p.sides.off); off > p.options.Tolerance/10 {
+			why = fmt.Sprintf("the right-hand sides are known to %.1g of their norm, which allows no narrower", off)
+		}
 	case p.limit > 0 && p.products+int64(next)+1 > p.limit:
 		status, why = ProductLimit, "the product limit was reached: raise it, lambda or the tolerance"
 	case !p.deadline.IsZero() && time.Now().After(p.deadline):
@@ -221,7 +235,7 @@ func (p *part) finished(k, n int, stalled bool) bool {
 	for l, b := range p.bounds {
 		width := p.halfWidth(l)
 		switch {
-		case b.unreachable && rounding.asymmetric():
+		case rounding.asymmetric():
 			p.endings = append(p.endings, ending{Asymmetric, fmt.Sprintf("nothing is certified at lambda = %.2g: products with the metric are not symmetric, by %.1g where lambda_max is %.2g; is the model's gradient right, and its evaluation free of chance?",
 				b.lambda, rounding.defect, rounding.scale)})
 		case b.unreachable && negative < -rounding.norm():
@@ -255,28 +269,48 @@ func (p *part) roundingDominates(l int, width float64) bool {
 	if b.gap == nil {
 		return false
 	}
-	bare := part{rows: p.rows, bounds: []bounds{{low: b.low, gap: mat.NewSymDense(len(b.floor), nil), floor: b.least}}}
+	b.gap = mat.NewSymDense(len(b.sizes), nil)
+	bare := part{rows: p.rows, bounds: []bounds{b}, sides: p.sides}
 	alone := bare.halfWidth(0)
 	return alone > p.options.Tolerance && width <= 2*alone
 }
 
-// measureResidual multiplies the solution whose residual is largest by the recurrence, at the smallest lambda: an end to end
-// check of basis, small matrices and bounds for the price of one product.
-func (p *part) measureResidual(op Operator) error {
-	worst, coordinates := p.process.solution()
+// check multiplies the solution whose residual is largest by the recurrence, at the smallest lambda, for the price of one product: an end to
+// end check of basis, small matrices and bounds. Its residual is p.residual; what that differs from the recurrence's by is what rounding
+// has done, and all bounds are widened to twice as much if they allow for less.
+func (p *part) check(op Operator) error {
+	column, x, residual := p.process.solution()
 	work := p.memory.take(2)
 	defer p.memory.give(work)
-	combine(work[:1], mat.NewDense(1, len(coordinates), coordinates), p.process.span()[:len(coordinates)])
+	combine(work[:1], mat.NewDense(1, len(x), x), p.process.span()[:len(x)])
 	solution, image := work[0], work[1]
 	if err := op.Apply(mat.NewDense(1, len(image), image), mat.NewDense(1, len(solution), solution)); err != nil {
 		return err
 	}
 	p.products++
-	floats.AddScaled(image, slices.Min(p.options.Lambdas), solution)
-	p.sides.write(solution, worst)
-	p.residual = floats.Distance(image, solution, 2)
-	if math.IsNaN(p.residual) {
+	smallest := slices.Index(p.options.Lambdas, slices.Min(p.options.Lambdas))
+	b := p.bounds[smallest]
+	size := floats.Norm(solution, 2)
+	floats.AddScaled(image, b.lambda, solution)
+	p.sides.write(solution, column)
+	floats.Sub(solution, image)
+	if p.residual = floats.Norm(solution, 2); math.IsNaN(p.residual) {
 		return ErrNotFinite
+	}
+	rounding := p.process.rounding()
+	add(work[:1], negated(mat.NewDense(1, len(residual), residual)), p.process.span()[:len(residual)])
+	found := norms(work[:1])[0]
+	explained := b.errors[column] + b.lost[column] + (rounding.product()+hostRoundoffs*unitRoundoff*b.lambda)*size
+	if more := 2 * found / explained; more > 1 {
+		for _, b := range p.bounds {
+			floats.Scale(more, b.errors)
+		}
+		for l := range p.bounds {
+			if width := p.halfWidth(l); p.endings[l].status == Converged && width > p.options.Tolerance {
+				p.endings[l] = ending{Inconsistent, fmt.Sprintf("products with the metric contradict each other: the residual of a solution is off by %.2g, where rounding explains %.2g; does the metric change from one evaluation to the next, or is its rounding more than was assumed?",
+					found, explained)}
+			}
+		}
 	}
 	return nil
 }

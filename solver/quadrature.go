@@ -3,6 +3,10 @@ package solver
 import (
 	"math"
 
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas64"
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/lapack/lapack64"
 	"gonum.org/v1/gonum/mat"
 )
 
@@ -11,169 +15,194 @@ import (
 //
 //	low = C^T (T + lambda)^-1 C  <=  M  <=  low + gap.
 //
-// low is the block Gauss rule. gap comes from the block Gauss-Radau rule whose fixed node is the lower end of the spectrum:
-// it replaces eta by E = eta V (V^T eta V)^-1 V^T eta <= eta, which the small matrices also determine. Both follow from the
-// block Cholesky recurrence of T + lambda,
+// low is the block Gauss rule, from the rows of the block Cholesky factor of T + lambda:
 //
-//	D_{j+1} = T_{j+1} + lambda - B_j D_j^-1 B_j^T,   c_{j+1} = -B_j D_j^-1 c_j,   low = sum of c_j^T D_j^-1 c_j,
-//	gap = c_{j+1}^T K_{j+1}^-1 c_{j+1},   K_{j+1} = lambda - shift + Y^T (K_j + K_j S_j^-1 K_j) Y,   Y = D_j^-1 B_j^T,
+//	L_j L_j^T = D_j,   X_j = L_j^-1 B_j^T,   D_{j+1} = T_{j+1} + lambda - X_j^T X_j,
+//	z_1 = L_1^-1 C,    z_{j+1} = -L_{j+1}^-1 X_j^T z_j,   low = sum of z_j^T z_j.
 //
-// where S_j is D_j with shift in place of lambda and K_j = D_j - S_j, which is found without that subtraction: both may be
-// far larger. eta is positive semidefinite, but the computed T belongs to an operator that differs from it by rounding, of
-// norm at most shift: the node is at -shift.
+// gap comes from the block Gauss-Radau rule (radau) and is what that adds:
+//
+//	gap = (X_j^T z_j)^T K^-1 (X_j^T z_j),   K = Omega + lambda - X_j^T X_j.
+//
+// An inverse is only ever applied by its triangular factor, and forms are sums of squares: the error of
+// B_j (D_j^-1 B_j^T) would grow with the condition of D_j.
 //
 // Golub and Meurant, Matrices, Moments and Quadrature, chapter 6; block form: Zimmerling, Druskin and Simoncini,
 // arXiv:2407.21505.
 type quadrature struct {
-	lambda, shift float64
-
-	low     *mat.SymDense // [k, k]
-	c, y    *mat.Dense    // c_j and D_j^-1 c_j, [b_j, k]
-	factor  mat.Cholesky  // of D_j
-	shifted mat.Cholesky  // of S_j
-	apart   *mat.SymDense // K_j
-	squares []float64     // ||x_i||^2 of the approximate solutions x = V (T + lambda)^-1 C, from d low / d lambda
-
-	slope       *mat.Dense    // d c_j / d lambda
-	factorSlope *mat.SymDense // d D_j / d lambda
-
-	broken bool // D_j or S_j is not positive definite: rounding exceeds lambda
+	lambda float64
+	low    *mat.SymDense // [k, k]
+	rows   []factorRow   // of the Cholesky factor
+	c      *mat.Dense    // right-hand side of the next block, [b, k]
+	broken bool          // D_j is not positive definite: rounding exceeds lambda
 }
 
-func newQuadrature(lambda, shift float64, c *mat.Dense) *quadrature {
-	b, k := c.Dims()
-	q := &quadrature{lambda: lambda, shift: shift, low: mat.NewSymDense(k, nil), squares: make([]float64, k)}
-	q.c, q.slope, q.factorSlope = c, mat.NewDense(b, k, nil), identity(b)
-	return q
+// factorRow is one block of a block Cholesky factor, and of what it makes of the right-hand sides.
+type factorRow struct {
+	l triangle   // L_j, [b_j, b_j]
+	x *mat.Dense // X_j, [b_j, b_{j+1}]; nil where the space is invariant
+	z *mat.Dense // z_j, [b_j, k]
 }
 
-func identity(n int) *mat.SymDense {
-	m := mat.NewSymDense(n, nil)
-	for i := range n {
-		m.SetSym(i, i, 1)
-	}
-	return m
+func newQuadrature(lambda float64, c *mat.Dense) *quadrature {
+	_, k := c.Dims()
+	return &quadrature{lambda: lambda, low: mat.NewSymDense(k, nil), c: c}
 }
 
-// add takes T_j, and B_{j-1} unless j is 1. It reports whether T + lambda is still positive definite; if not, nothing of
-// the block is taken.
-func (q *quadrature) add(diagonal *mat.SymDense, below *mat.Dense) bool {
+// add takes T_j, and B_j, nil where the space is invariant. Nothing of a block is taken where T + lambda is no longer positive definite.
+func (q *quadrature) add(diagonal *mat.SymDense, below *mat.Dense) {
 	if q.broken {
-		return false
+		return
 	}
-	damped, shifted := plus(diagonal, q.lambda), plus(diagonal, q.shift)
-	apart := q.nextApart(below, diagonal.SymmetricDim())
-	c, slope, factorSlope := q.c, q.slope, q.factorSlope
+	damped := plus(diagonal, q.lambda)
+	if last := len(q.rows) - 1; last >= 0 {
+		subtractGram(damped, q.rows[last].x)
+	}
+	l, ok := cholesky(damped)
+	if q.broken = !ok; q.broken {
+		return
+	}
+	row := factorRow{l: l, z: l.forward(q.c)}
+	addGram(q.low, row.z)
 	if below != nil {
-		b, _ := below.Dims()
-		var next, nextSlope, inner mat.Dense
-		next.Mul(below, q.y)
-		next.Scale(-1, &next)
-		c = &next
-		// c' = -B (D^-1 c' - D^-1 D' D^-1 c).
-		inner.Mul(q.factorSlope, q.y)
-		inner.Sub(q.slope, &inner)
-		solve(&inner, &q.factor)
-		nextSlope.Mul(below, &inner)
-		nextSlope.Scale(-1, &nextSlope)
-		slope = &nextSlope
-		// D' = I + B D^-1 D' D^-1 B^T.
-		solved := mat.DenseCopyOf(below.T())
-		subtractForm(damped, below, solved, &q.factor)
-		var product, form mat.Dense
-		product.Mul(q.factorSlope, solved)
-		form.Mul(solved.T(), &product)
-		factorSlope = identity(b)
-		addSymmetric(factorSlope, 1, &form)
-		subtractForm(shifted, below, mat.DenseCopyOf(below.T()), &q.shifted)
+		row.x = l.forward(below.T())
+		q.c = &mat.Dense{}
+		q.c.Mul(row.x.T(), row.z)
+		q.c.Scale(-1, q.c)
+	} else {
+		q.c = mat.NewDense(1, q.low.SymmetricDim(), nil) // zero
 	}
-	var factor, shiftedFactor mat.Cholesky
-	if !factor.Factorize(damped) || !shiftedFactor.Factorize(shifted) {
-		q.broken = true
-		return false
-	}
-	q.c, q.slope, q.factorSlope, q.factor, q.shifted, q.apart = c, slope, factorSlope, factor, shiftedFactor, apart
-	q.y = mat.DenseCopyOf(c)
-	solve(q.y, &q.factor)
-	var form mat.Dense
-	form.Mul(c.T(), q.y)
-	addSymmetric(q.low, 1, &form)
-	// d low / d lambda = -x^T x = 2 c'^T y - y^T D' y.
-	var bent mat.Dense
-	bent.Mul(q.factorSlope, q.y)
-	b, k := q.y.Dims()
-	for i := range k {
-		for r := range b {
-			q.squares[i] -= q.y.At(r, i) * (2*q.slope.At(r, i) - bent.At(r, i))
-		}
-	}
-	return true
+	q.rows = append(q.rows, row)
 }
 
-// gap bounds M - low from above once B_j is known, in the order of symmetric matrices. Where rounding leaves no bound it
-// is nil. Without B_j the space is invariant and nothing is missing.
-func (q *quadrature) gap(below *mat.Dense) *mat.SymDense {
-	if q.broken {
+// gap bounds M - low from above in the order of symmetric matrices, by the Radau rule of the same blocks. Where rounding leaves no bound
+// it is nil.
+func (q *quadrature) gap(node *radau) *mat.SymDense {
+	if q.broken || node.broken {
 		return nil
 	}
 	gap := mat.NewSymDense(q.low.SymmetricDim(), nil)
-	if below == nil {
-		return gap
+	last := q.rows[len(q.rows)-1]
+	if last.x == nil {
+		return gap // the space is invariant, and nothing is missing
 	}
-	b, _ := below.Dims()
-	var residual mat.Dense
-	residual.Mul(below, q.y) // up to its sign
-	if q.shift >= q.lambda {
+	k := plus(node.omega, q.lambda)
+	subtractGram(k, last.x)
+	l, ok := cholesky(k)
+	if !ok {
 		return nil
 	}
-	var factor mat.Cholesky
-	if !factor.Factorize(q.nextApart(below, b)) {
-		return nil
-	}
-	solved := mat.DenseCopyOf(&residual)
-	solve(solved, &factor)
-	var form mat.Dense
-	form.Mul(residual.T(), solved)
-	addSymmetric(gap, 1, &form)
-	for i := range q.low.SymmetricDim() {
-		if !(gap.At(i, i) >= 0) || math.IsInf(gap.At(i, i), 0) {
+	addGram(gap, l.forward(q.c))
+	for i := range gap.SymmetricDim() {
+		if math.IsNaN(gap.At(i, i)) || math.IsInf(gap.At(i, i), 0) {
 			return nil
 		}
 	}
 	return gap
 }
 
-// nextApart is K_{j+1}, of n rows, from B_j; below is nil for the first.
-func (q *quadrature) nextApart(below *mat.Dense, n int) *mat.SymDense {
-	next := plus(mat.NewSymDense(n, nil), q.lambda-q.shift)
-	if below == nil {
-		return next
+// solutions are (T + lambda)^-1 C, transposed: the coordinates of the approximate solutions in V, [k, m], of the blocks taken.
+func (q *quadrature) solutions() *mat.Dense {
+	k, end := q.low.SymmetricDim(), 0
+	for _, row := range q.rows {
+		end += row.l.size()
 	}
-	y := mat.DenseCopyOf(below.T())
-	solve(y, &q.factor)
-	var stretched, form mat.Dense
-	stretched.Mul(q.apart, y)
-	form.Mul(y.T(), &stretched)
-	addSymmetric(next, 1, &form)
-	solved := mat.DenseCopyOf(&stretched)
-	solve(solved, &q.shifted)
-	form.Mul(stretched.T(), solved)
-	addSymmetric(next, 1, &form)
-	return next
+	all := mat.NewDense(k, max(end, 1), nil)
+	var after *mat.Dense // y_{j+1}
+	for j := len(q.rows) - 1; j >= 0; j-- {
+		row := q.rows[j]
+		y := mat.DenseCopyOf(row.z)
+		if after != nil {
+			var coupling mat.Dense
+			coupling.Mul(row.x, after)
+			y.Sub(y, &coupling)
+		}
+		row.l.backward(y)
+		all.Slice(0, k, end-row.l.size(), end).(*mat.Dense).Copy(y.T())
+		end -= row.l.size()
+		after = y
+	}
+	return all
 }
 
-// solve overwrites m with the solution of factor x = m.
-func solve(m *mat.Dense, factor *mat.Cholesky) {
-	// The error only says that the matrix is ill-conditioned; the bounds allow for rounding.
-	_ = factor.SolveTo(m, m)
+// residual are the coordinates of G - (eta + lambda) x for a solution, in the block V_{m+1} that the next step multiplies.
+func (q *quadrature) residual(column int) []float64 { return mat.Col(nil, column, q.c) }
+
+// residuals are the norms of those.
+func (q *quadrature) residuals() []float64 {
+	norms := make([]float64, q.low.SymmetricDim())
+	for i := range norms {
+		norms[i] = floats.Norm(q.residual(i), 2)
+	}
+	return norms
 }
 
-// subtractForm is target -= below factor^-1 below^T. work holds below^T and ends as factor^-1 below^T.
-func subtractForm(target *mat.SymDense, below, work *mat.Dense, factor *mat.Cholesky) {
-	solve(work, factor)
-	var form mat.Dense
-	form.Mul(below, work)
-	addSymmetric(target, -1, &form)
+// radau is the block Gauss-Radau rule whose fixed node is at -shift, below the spectrum of eta: it extends T by a block Omega so that the
+// smallest eigenvalue is there,
+//
+//	S_{j+1} = T_{j+1} + shift - B_j S_j^-1 B_j^T,   Omega = B_j S_j^-1 B_j^T - shift,
+//
+// which replaces eta by E = eta V (V^T eta V)^-1 V^T eta <= eta (for shift 0). eta is positive semidefinite, but the computed T belongs to
+// an operator that differs from it by rounding. It is the same for all lambda.
+type radau struct {
+	shift  float64
+	x      *mat.Dense    // L_j^-1 B_j^T, L_j L_j^T = S_j
+	omega  *mat.SymDense // nil where the space is invariant
+	broken bool          // S_j is not positive definite: eta has an eigenvalue below -shift
+}
+
+// add takes T_j and B_j as quadrature.add.
+func (r *radau) add(diagonal *mat.SymDense, below *mat.Dense) {
+	if r.broken {
+		return
+	}
+	shifted := plus(diagonal, r.shift)
+	if r.x != nil {
+		subtractGram(shifted, r.x)
+	}
+	l, ok := cholesky(shifted)
+	if r.broken = !ok; r.broken {
+		return
+	}
+	if r.x, r.omega = nil, nil; below != nil {
+		r.x = l.forward(below.T())
+		_, b := r.x.Dims()
+		r.omega = plus(mat.NewSymDense(b, nil), -r.shift)
+		addGram(r.omega, r.x)
+	}
+}
+
+// triangle is the lower triangular factor L of a positive definite matrix L L^T. It is stored as L^T.
+type triangle struct{ transposed blas64.Triangular }
+
+// cholesky factorises m, which it overwrites; ok is false where m is not positive definite.
+func cholesky(m *mat.SymDense) (l triangle, ok bool) {
+	l.transposed, ok = lapack64.Potrf(m.RawSymmetric())
+	return l, ok
+}
+
+func (l triangle) size() int { return l.transposed.N }
+
+// forward is L^-1 m.
+func (l triangle) forward(m mat.Matrix) *mat.Dense {
+	solved := mat.DenseCopyOf(m)
+	blas64.Trsm(blas.Left, blas.Trans, 1, l.transposed, solved.RawMatrix())
+	return solved
+}
+
+// backward overwrites m with L^-T m.
+func (l triangle) backward(m *mat.Dense) {
+	blas64.Trsm(blas.Left, blas.NoTrans, 1, l.transposed, m.RawMatrix())
+}
+
+// addGram is target += m^T m.
+func addGram(target *mat.SymDense, m *mat.Dense) { accumulate(target, 1, m) }
+
+// subtractGram is target -= m^T m.
+func subtractGram(target *mat.SymDense, m *mat.Dense) { accumulate(target, -1, m) }
+
+func accumulate(target *mat.SymDense, by float64, m *mat.Dense) {
+	blas64.Syrk(blas.Trans, by, m.RawMatrix(), 1, target.RawSymmetric())
 }
 
 // addSymmetric is target += scale times the symmetric part of form.
@@ -195,3 +224,5 @@ func plus(m *mat.SymDense, shift float64) *mat.SymDense {
 	}
 	return sum
 }
+
+func identity(n int) *mat.SymDense { return plus(mat.NewSymDense(n, nil), 1) }

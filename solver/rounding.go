@@ -8,73 +8,104 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
-// rounding follows how far the operator may be from the one whose exact projections the small matrices hold.
+// rounding follows by how much the small matrices miss the products of the operator, vector by vector of the space V:
+//
+//	eta V = V T + V_+ B + R,   ||R e_j|| <= column(j).
+//
+// What solutions x = V y lose by it is at most the sum of column(j) |y_j|, whatever the errors of the products have in common, and the
+// operator that T belongs to exactly differs from eta by at most norm (docs/solver.md).
 type rounding struct {
-	roundoff float64 // of a product, relative to scale
-	sides    int     // right-hand sides
-	scale    float64 // lambda_max, from below: as estimated before, or the largest norm of a product so far
-	defect   float64 // largest Frobenius norm of what should vanish in a projection of products
-	dropped  float64 // largest norm of a direction of a product that was left out
+	error  float64   // of a product of a vector of norm 1, relative to scale
+	scale  float64   // lambda_max, from above: a bound, or the largest norm of a product so far
+	seen   []float64 // by vector: twice the norm of what should vanish in the projection of its image, and what was left out of that
+	sizes  []float64 // by vector: the norm of images there, which the arithmetic in float64 is relative to
+	defect float64   // largest norm of what should vanish in the projection of an image
 }
 
-// norm bounds that of the difference: what the products lose by their own roundoff, twice what their projections show of
-// it, and the directions left out.
+const (
+	productRoundoffs = 8  // of a product, where no more is said
+	hostRoundoffs    = 16 // of orthogonalising a vector and of the small matrices, in units of the norm of its image
+)
+
+const unitRoundoff = 0x1p-53 // of float64
+
+// product bounds what a product of a vector of norm 1 loses.
+func (r *rounding) product() float64 { return r.error * r.scale }
+
+// column bounds the j-th column of R.
+func (r *rounding) column(j int) float64 {
+	return r.product() + r.seen[j] + hostRoundoffs*unitRoundoff*r.sizes[j]
+}
+
+// norm bounds that of R.
 func (r *rounding) norm() float64 {
-	const products = 8 // roundoffs of the largest eigenvalue in a product
-	return (products*r.roundoff+r.host())*r.scale + 2*r.defect + r.dropped
+	total := 0.0
+	for j := range r.seen {
+		total = math.Hypot(total, r.column(j))
+	}
+	return max(total, r.product())
 }
 
-// asymmetric reports whether what should vanish is far more than any roundoff can leave: the operator is not symmetric.
+// saw takes a vector whose image has the norm size, and what should vanish in its projection the norm defect; left has been left out.
+func (r *rounding) saw(size, defect, left float64) {
+	r.seen, r.sizes = append(r.seen, 2*defect+left), append(r.sizes, size)
+	r.defect = max(r.defect, defect)
+}
+
+// asymmetric reports whether what should vanish is far more than rounding leaves, which of networks is up to 400 times as much as is
+// assumed where it is not measured: the operator is not symmetric.
 func (r *rounding) asymmetric() bool {
-	const roundoffs = 1e3 // of a product; float32 leaves 1e-4 of lambda_max then
-	return r.defect > roundoffs*max(r.roundoff, 0x1p-53)*r.scale && r.defect > 1e-4*r.scale
+	const far = 500
+	return r.defect > far*r.product()
 }
 
-// host is what float64 roundoffs in orthogonalising and in the small matrices may add up to.
-func (r *rounding) host() float64 { return float64(32+16*r.sides) * 0x1p-53 }
+// shift is how far below zero the node of the Radau rule is put so as to lie below the spectrum, with room for errors to come.
+func (r *rounding) shift(lambda float64) float64 {
+	return 1.25*r.norm() + hostRoundoffs*unitRoundoff*lambda
+}
 
-// shift is how far below zero the nodes of the quadratures are put so as to lie below the spectrum, with some room.
-func (r *rounding) shift(lambda float64) float64 { return 2 * (r.norm() + r.host()*lambda) }
-
-// multiply writes the images of the rows of v into those of dst.
-func (r *rounding) multiply(ctx context.Context, op Operator, dst, v [][]float64) error {
+// multiply writes the images of the rows of v into those of dst and returns their norms.
+func (r *rounding) multiply(ctx context.Context, op Operator, dst, v [][]float64) (sizes []float64, err error) {
 	for i := range v {
 		if err := context.Cause(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		if err := op.Apply(mat.NewDense(1, len(dst[i]), dst[i]), mat.NewDense(1, len(v[i]), v[i])); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	for _, norm := range norms(dst) {
-		if math.IsNaN(norm) || math.IsInf(norm, 0) {
-			return ErrNotFinite
+	sizes = norms(dst)
+	for _, size := range sizes {
+		if math.IsNaN(size) || math.IsInf(size, 0) {
+			return nil, ErrNotFinite
 		}
-		r.scale = max(r.scale, norm)
+		r.scale = max(r.scale, size)
 	}
-	return nil
+	return sizes, nil
 }
 
-// complete sets the floors of b, or takes its gap where rounding is of the size of lambda. squares are ||x_i||^2 of the
-// approximate solutions, lost the norms of what the space leaves of the right-hand sides.
-func (r *rounding) complete(b *bounds, squares, lost []float64) {
+// complete adds to low and gap of b what rounding may change. y are the coordinates of the solutions in V as rows, residuals the norms
+// of theirs, lost those of what the space leaves of the right-hand sides, and shift is that of the Radau node.
+func (r *rounding) complete(b *bounds, shift float64, y *mat.Dense, residuals, lost []float64) {
+	const host = hostRoundoffs * unitRoundoff
+	k := len(lost)
+	b.sizes, b.errors, b.lost = make([]float64, k), make([]float64, k), make([]float64, k)
+	for i := range k {
+		row := y.RawRowView(i)
+		b.sizes[i] = floats.Norm(row, 2)
+		for j, value := range row {
+			b.errors[i] += (r.column(j) + host*b.lambda) * math.Abs(value)
+		}
+		// V is orthonormal, and orthogonal to the residuals, but for rounding.
+		b.lost[i] = lost[i] + host*(1+residuals[i])
+	}
 	norm := r.norm()
-	// What is left of g counts as rounding too, for ||A^-1 g|| is at least 1 / (lambda_max + lambda); and so does the
-	// arithmetic that sums up the form, which is at least lambda ||A^-1 g||^2.
-	norm += 2*floats.Max(lost)*(2*r.scale+b.lambda) + r.host()*b.lambda
-	b.floor, b.least = make([]float64, len(lost)), make([]float64, len(lost))
-	if norm >= b.lambda {
+	b.unreachable = b.unreachable || shift+norm >= b.lambda || r.asymmetric()
+	if b.unreachable {
 		b.gap = nil
 	}
-	if b.gap == nil {
-		return
-	}
-	// |g^T (A^-1 - A'^-1) h| <= norm ||A^-1 g|| ||A'^-1 h||, and A' >= A - norm.
-	amplified := math.Sqrt(norm / (1 - norm/b.lambda))
-	for i := range lost {
-		// ||A^-1 g|| <= ||x|| + ||A^-1 r||, and ||A^-1 r||^2 <= r^T A^-1 r / lambda.
-		x := math.Sqrt(max(0, squares[i]))
-		b.least[i] = x * amplified
-		b.floor[i] = (x + math.Sqrt(b.gap.At(i, i)/b.lambda)) * amplified
+	if b.gap != nil {
+		// The rule is that of an operator >= lambda - shift which is at most norm above eta + lambda.
+		b.gap.ScaleSym((b.lambda-shift)/(b.lambda-shift-norm), b.gap)
 	}
 }

@@ -4,14 +4,15 @@ package solver
 type Status string
 
 const (
-	Converged    Status = "converged"           // everything asked for is within the tolerance
-	ProductLimit Status = "product limit"       // the limit on products was reached first
-	TimeLimit    Status = "time limit"          // the limit on time
-	MemoryLimit  Status = "memory limit"        // the limit on memory
-	Rounding     Status = "rounding"            // rounding of the products allows no better
-	Asymmetric   Status = "asymmetric products" // the operator is not symmetric: nothing is certified
-	Indefinite   Status = "negative curvature"  // the operator is not positive semidefinite: nothing is certified
-	Uncertified  Status = "not certified"       // the method has no measure of its own error, as SubspaceForms
+	Converged    Status = "converged"             // everything asked for is within the tolerance
+	ProductLimit Status = "product limit"         // the limit on products was reached first
+	TimeLimit    Status = "time limit"            // the limit on time
+	MemoryLimit  Status = "memory limit"          // the limit on memory
+	Rounding     Status = "rounding"              // rounding of the products allows no better
+	Asymmetric   Status = "asymmetric products"   // the operator is not symmetric: nothing is certified
+	Indefinite   Status = "negative curvature"    // the operator is not positive semidefinite: nothing is certified
+	Inconsistent Status = "inconsistent products" // products contradict each other by more than rounding
+	Uncertified  Status = "not certified"         // the method has no measure of its own error, as SubspaceForms
 )
 
 // Statistics are what a solve took and how it ended, at one of its lambdas.
@@ -27,6 +28,7 @@ type Statistics struct {
 	SketchRank      int32    // vectors recycled; 0 from scratch
 	MaxTrueResidual *float64 // relative, recomputed after the solve; nil where it was not
 	MaxHalfWidth    *float64 // of a cosine's interval; nil where nothing is certified
+	ProductError    *float64 // of a vector of norm 1 that intervals allow for, relative to the largest eigenvalue; nil of a method that certifies nothing
 	Status          Status
 	Explanation     *string // what was not reached and what to do; nil if Converged
 }

@@ -69,15 +69,15 @@ func subspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (fo
 	}
 	smallest := math.Inf(1)
 	for _, lambda := range lambdas {
-		var factor mat.Cholesky
-		if !factor.Factorize(plus(t, lambda)) {
+		factor, ok := cholesky(plus(t, lambda))
+		if !ok {
 			return nil, 0, 0, fmt.Errorf("%w: not even with lambda = %g added to it", ErrIndefinite, lambda)
 		}
-		coordinates := mat.DenseCopyOf(along)
-		solve(coordinates, &factor)
+		coordinates := factor.forward(along)
 		form := mat.NewDense(k, k, nil)
-		form.Mul(along.T(), coordinates)
+		form.Mul(coordinates.T(), coordinates)
 		forms = append(forms, form)
+		factor.backward(coordinates)
 		if lambda >= smallest {
 			continue
 		}
