@@ -390,7 +390,7 @@ var wind = orbits.Field{Channels: []string{"u", "v", "pressure"}, Vectors: [][2]
 // sound is a step of a random wind and pressure: the wind is driven by the slope of the pressure, and that falls where the wind
 // diverges.
 func sound() audit.Probes {
-	const n, size = 2, 16
+	const n, size = 4, 16
 	random := rand.New(rand.NewPCG(1, 2))
 	state := make([]float64, n*size*size*3)
 	for i := range state {

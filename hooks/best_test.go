@@ -135,12 +135,13 @@ func TestABestCheckpointNeedsARule(t *testing.T) {
 }
 
 func TestABestCheckpointThatCannotBeSaved(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	require.NoError(t, os.WriteFile(file, nil, 0o666))
+	folder := filepath.Join(t.TempDir(), "folder")
 	loop := newLoop(t)
-	attach(t, hooks.New(&script{coherence: []float64{0.5}}).WithSchedule(hooks.EverySteps(1)).WithStopRules(patient).WithBestCheckpoint(file), loop)
+	attach(t, hooks.New(&script{coherence: []float64{0.5}}).WithSchedule(hooks.EverySteps(1)).WithStopRules(patient).WithBestCheckpoint(folder), loop)
+	require.NoError(t, os.Remove(folder))
+	require.NoError(t, os.WriteFile(folder, nil, 0o666))
 	_, err := loop.RunSteps(endless(2), 9)
-	require.ErrorContains(t, err, "hooks: cannot save checkpoint "+filepath.Join(file, "step-000000001"))
+	require.ErrorContains(t, err, "hooks: cannot save checkpoint "+filepath.Join(folder, "step-000000001"))
 }
 
 // That a folder cannot be made is found out before the training.

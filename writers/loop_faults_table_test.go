@@ -244,12 +244,12 @@ var faultSections = []faultSection{
 	}},
 	{"The model", "The preflight finds these after the first step, before the time of a training is lost, and ends it under either policy.", []fault{
 		{"a convolution has an even kernel", auditingModel(evenKernel),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the model's gradient is wrong (adjoint error 0.017, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the model's gradient is wrong (adjoint error 0.0066, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one"},
 		{"the same, and WithPreflight(hooks.PreflightWarning)", func(r *rig) {
 			auditingModel(evenKernel)(r)
 			r.configure = func(b *hooks.Builder) error { b.WithPreflight(hooks.PreflightWarning); return nil }
 		},
-			outcome{"ends at step 2", 0}, outcome{"carries on", 0}, "the model's gradient is wrong (adjoint error 0.017, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one"},
+			outcome{"ends at step 2", 0}, outcome{"carries on", 0}, "the model's gradient is wrong (adjoint error 0.0066, rounding explains 1e-09), and training and influence need a right one: ConvGeneral in layer /even/conv; GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one"},
 		{"it is random in evaluation mode", auditingModel(func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(dense(scope, x), scope.RandomUniform(x.Graph(), shapes.Make(x.DType(), x.Shape().Dimensions...)))
 		}),
@@ -257,7 +257,7 @@ var faultSections = []faultSection{
 		{"it mixes samples", auditingModel(func(scope *model.Scope, x *graph.Node) *graph.Node {
 			return graph.Add(dense(scope, x), graph.Reverse(x, 0))
 		}),
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): a sample's output changes by 0.083 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the output of sample 0 changes by 0.083 of itself with the others of its batch: the model mixes samples, by batch statistics for instance; influence is that of single samples, so make it evaluate them alone"},
 		{"its loss takes two labels, and the probes have one", func(r *rig) {
 			r.auditor = func(trainer *train.Trainer) (hooks.Auditor, error) {
 				masked := func(labels, predictions []*graph.Node) *graph.Node { return graph.Mul(labels[1], predictions[0]) }

@@ -386,15 +386,15 @@ func flow(dimensions ...int) *tensors.Tensor {
 
 // sound is noise and what a step of acoustics makes of it, with channels density, momentum along y, along x, and energy.
 func sound() audit.Probes {
-	const size = 16
+	const n, size = 4, 16
 	random := rand.New(rand.NewPCG(1, 2))
-	before := make([]float32, 2*size*size*4)
+	before := make([]float32, n*size*size*4)
 	for i := range before {
 		before[i] = float32(random.NormFloat64())
 	}
 	after := slices.Clone(before)
 	at := func(sample, y, x, c int) int { return ((sample*size+(y+size)%size)*size+(x+size)%size)*4 + c }
-	for sample := range 2 {
+	for sample := range n {
 		for y := range size {
 			for x := range size {
 				slope := func(dy, dx, c int) float32 {
@@ -409,7 +409,7 @@ func sound() audit.Probes {
 		}
 	}
 	return audit.Probes{
-		Inputs: tensors.FromFlatDataAndDimensions(before, 2, size, size, 4), Targets: tensors.FromFlatDataAndDimensions(after, 2, size, size, 4),
+		Inputs: tensors.FromFlatDataAndDimensions(before, n, size, size, 4), Targets: tensors.FromFlatDataAndDimensions(after, n, size, size, 4),
 	}
 }
 
