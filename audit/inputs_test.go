@@ -185,7 +185,9 @@ func TestSignaturesThatDoNotFit(t *testing.T) {
 // What is wrong with a tensor of the probes, or missing beside them, is said of it.
 func TestProbesThatAreNotWhatTheModelTakes(t *testing.T) {
 	from := source{backendtest.Go(t), model.NewStore()}
-	fn := func(scope *model.Scope, x *graph.Node) *graph.Node { return layers.Dense(scope.In("dense"), x, true, 4) }
+	fn := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return layers.Dense(scope.In("dense"), x, true, 4)
+	}
 	freed := probes(2, 0)
 	require.NoError(t, freed.Targets.FinalizeAll())
 	_, err := audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), freed).Done()
@@ -195,14 +197,18 @@ func TestProbesThatAreNotWhatTheModelTakes(t *testing.T) {
 	_, err = audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), whole).Done()
 	require.ErrorContains(t, err, "states and targets must be of one type: convert the targets, or declare the output invariant")
 
-	withSpec := func(scope *model.Scope, spec any, x *graph.Node) *graph.Node { return graph.MulScalar(fn(scope, x), spec.(float64)) }
+	withSpec := func(scope *model.Scope, spec any, x *graph.Node) *graph.Node {
+		return graph.MulScalar(fn(scope, x), spec.(float64))
+	}
 	auditor, err := audit.New(trained(t, backendtest.Go(t), fn), withSpec, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).Done()
 	require.NoError(t, err)
 	defer auditor.Close()
 	_, err = auditor.Preflight(context.Background())
 	require.ErrorContains(t, err, "the model takes a spec, which is nil: give that of the training's batches (WithSpec)")
 
-	constant := func(scope *model.Scope, x *graph.Node) *graph.Node { return graph.Mul(fn(scope, x), graph.Const(x.Graph(), float32(2))) }
+	constant := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Mul(fn(scope, x), graph.Const(x.Graph(), float32(2)))
+	}
 	double, err := audit.New(trained(t, backendtest.Go(t), fn), constant, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithRelativeLambda(1e-4).Done()
 	require.NoError(t, err)
 	defer double.Close()
