@@ -47,7 +47,7 @@ type Builder struct {
 	dtype     dtypes.DType
 	damping   damping
 	metric    Metric
-	sum       bool
+	scale     MetricScale
 	solve     solver.FormOptions
 	recycling bool
 	forward   bool
@@ -81,7 +81,7 @@ func New[F train.ModelFnCompatible](source Source, modelFn F, lossFn solver.Loss
 		lossFn: func(labels, predictions []*graph.Node) *graph.Node {
 			return orError(func() *graph.Node { return lossFn(labels, predictions) })
 		},
-		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: NTK, estimator: Block, log: zerolog.Nop(),
+		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: MetricNTK, scale: MetricMean, estimator: Block, log: zerolog.Nop(),
 	}
 	if !isNil(modelFn) {
 		builder.modelFn, builder.signature, builder.unusable = solver.Canonical(modelFn)
@@ -189,13 +189,11 @@ func (b *Builder) WithLambda(lambdas ...float64) *Builder {
 	return b
 }
 
-// WithMetric sets what eta is. The default is NTK.
+// WithMetric sets what eta is. The default is MetricNTK.
 func (b *Builder) WithMetric(metric Metric) *Builder { b.metric = metric; return b }
 
-// WithSum makes eta the plain sum over samples, the paper's equation; the default divides it by their number, and NTK also
-// by the outputs of each (the cost that the others derive from is a mean over them already), so that lambda means the same
-// for every batch and grid.
-func (b *Builder) WithSum() *Builder { b.sum = true; return b }
+// WithMetricScale sets whether eta is a mean over samples or their plain sum. The default is MetricMean.
+func (b *Builder) WithMetricScale(scale MetricScale) *Builder { b.scale = scale; return b }
 
 // WithEstimator sets how influence is computed. The default is Block; the others certify nothing.
 func (b *Builder) WithEstimator(estimator Estimator) *Builder { b.estimator = estimator; return b }
@@ -265,7 +263,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 	}
 	a := &Auditor{config: *b} // a copy: the builder may make another, whose defaults differ
 	b = &a.config
-	if b.metric == Identity {
+	if b.metric == MetricIdentity {
 		b.damping = damping{values: []float64{1}}
 	}
 	if b.solve.MaxBytes == 0 {
@@ -363,7 +361,7 @@ func (b *Builder) checkSignature() error {
 		return fmt.Errorf("audit: output %d of the model was chosen; it has %d, and the first is 0 (WithOutput)", *b.pick, outputs)
 	case b.pick == nil && outputs > 1:
 		return fmt.Errorf("audit: the model has %d outputs; choose the one that is the state, from 0 (WithOutput)", outputs)
-	case outputs > 1 && b.metric == GGN:
+	case outputs > 1 && b.metric == MetricGGN:
 		return fmt.Errorf("audit: the metric ggn needs a model with one output, this has %d: use ntk or fisher", outputs)
 	}
 	return nil
@@ -379,7 +377,7 @@ func (e *SettingError) Error() string { return "audit: " + methods[e.Setting] + 
 
 // methods of a Builder that set what a SettingError names.
 var methods = map[string]string{
-	"dtype": "WithDType", "estimator": "WithEstimator", "lambda": "WithLambda", "relative_lambda": "WithRelativeLambda", "metric": "WithMetric",
+	"dtype": "WithDType", "estimator": "WithEstimator", "lambda": "WithLambda", "relative_lambda": "WithRelativeLambda", "metric": "WithMetric", "metric_scale": "WithMetricScale",
 	"tolerance": "WithTolerance", "max_products": "WithMaxProducts", "max_seconds": "WithMaxTime", "max_bytes": "WithMaxBytes",
 }
 
@@ -407,12 +405,14 @@ func (b *Builder) Check() error {
 		}
 	}
 	s := b.solve
-	metrics, estimators := []Metric{NTK, GGN, Fisher, Identity}, []Estimator{Block, CGResidual, Subspace}
+	metrics, estimators := []Metric{MetricNTK, MetricGGN, MetricFisher, MetricIdentity}, []Estimator{Block, CGResidual, Subspace}
 	switch {
 	case b.dtype != dtypes.InvalidDType && b.dtype != dtypes.Float32 && b.dtype != dtypes.Float64:
 		return fault("dtype", "is %s; use float32 or float64", strings.ToLower(b.dtype.String()))
 	case !slices.Contains(metrics, b.metric):
 		return fault("metric", "is %q; use ntk, ggn, fisher or identity", b.metric)
+	case b.scale != MetricMean && b.scale != MetricSum:
+		return fault("metric_scale", "is %q; use mean or sum", b.scale)
 	case !slices.Contains(estimators, b.estimator):
 		return fault("estimator", "is %q; use block, cg-residual or subspace", b.estimator)
 	case b.estimator == Block && s.Tolerance >= 1:

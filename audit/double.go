@@ -135,7 +135,7 @@ func (a *Auditor) productErrors(batch states, outputs int, largest float64, grad
 	const margin = 2 // over what is measured
 	switch {
 	case !(largest > 0) || !a.config.estimator.Certifies():
-	case a.config.metric == Fisher:
+	case a.config.metric == MetricFisher:
 		// eta is made of gradients, and off where they are.
 		for i := range batch.x.Shape().Dimensions[0] {
 			row, off, err := gradient(i)

@@ -51,7 +51,7 @@ func TestSinglePrecisionIntervalsHoldForNetworksThatRoundMore(t *testing.T) {
 	for name, fn := range map[string]models.Fn{"unet": smallUNet.Fn(), "vit": smallViT.Fn()} {
 		for _, times := range []float32{1, 3, 10} {
 			for _, shifted := range []bool{false, true} {
-				for _, metric := range []audit.Metric{audit.NTK, audit.GGN, audit.Fisher, audit.Identity} {
+				for _, metric := range []audit.Metric{audit.MetricNTK, audit.MetricGGN, audit.MetricFisher, audit.MetricIdentity} {
 					trainer := trained(t, b, fn)
 					scaled(t, trainer.Store(), times)
 					of := func(dtype dtypes.DType, tolerance float64, lambdas ...float64) *audit.Records {
@@ -61,7 +61,7 @@ func TestSinglePrecisionIntervalsHoldForNetworksThatRoundMore(t *testing.T) {
 						}
 						builder := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), p).WithMetric(metric).WithDType(dtype).WithTolerance(tolerance)
 						switch {
-						case metric == audit.Identity:
+						case metric == audit.MetricIdentity:
 						case lambdas == nil:
 							builder.WithRelativeLambda(1e-3, 1e-1)
 						default:
@@ -80,8 +80,8 @@ func TestSinglePrecisionIntervalsHoldForNetworksThatRoundMore(t *testing.T) {
 						single := of(dtypes.Float32, tolerance, lambdas...)
 						solve := single.Solves[0]
 						require.LessOrEqual(t, *solve.GradientError, 1e-12, "gradients are taken in float64")
-						require.Equal(t, metric == audit.NTK || metric == audit.GGN, solve.ProductErrorMeasured != nil)
-						if metric == audit.Fisher || metric == audit.Identity {
+						require.Equal(t, metric == audit.MetricNTK || metric == audit.MetricGGN, solve.ProductErrorMeasured != nil)
+						if metric == audit.MetricFisher || metric == audit.MetricIdentity {
 							require.EqualValues(t, 1, solve.Iterations, "the gradients span all there is")
 						}
 						if solve.ProductErrorMeasured != nil {

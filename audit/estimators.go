@@ -34,14 +34,25 @@ const (
 type Metric string
 
 const (
-	// NTK is the sum of J^T J over the batch, J the Jacobian of a sample's output in the parameters: the paper's metric.
-	NTK Metric = "ntk"
-	// GGN is the generalised Gauss-Newton matrix: the sum of J^T H J, H the Hessian of a sample's cost in its output.
-	GGN Metric = "ggn"
-	// Fisher is the sum of the outer products of the samples' cost gradients, the empirical Fisher matrix.
-	Fisher Metric = "fisher"
-	// Identity ignores the network: eta is 0 and lambda 1, so that influence is the inner product of gradients.
-	Identity Metric = "identity"
+	// MetricNTK is the sum of J^T J over the batch, J the Jacobian of a sample's output in the parameters: the paper's metric.
+	MetricNTK Metric = "ntk"
+	// MetricGGN is the generalised Gauss-Newton matrix: the sum of J^T H J, H the Hessian of a sample's cost in its output.
+	MetricGGN Metric = "ggn"
+	// MetricFisher is the sum of the outer products of the samples' cost gradients, the empirical Fisher matrix.
+	MetricFisher Metric = "fisher"
+	// MetricIdentity ignores the network: eta is 0 and lambda 1, so that influence is the inner product of gradients.
+	MetricIdentity Metric = "identity"
+)
+
+// MetricScale says whether eta is a mean over the samples of a batch or their sum.
+type MetricScale string
+
+const (
+	// MetricMean divides by the number of samples, and for MetricNTK also by the outputs of each (the cost that the others derive from
+	// is a mean over them already), so that lambda means the same for every batch and grid.
+	MetricMean MetricScale = "mean"
+	// MetricSum is the plain sum, the paper's equation.
+	MetricSum MetricScale = "sum"
 )
 
 // estimate is what an estimator found for the gradients of a batch: forms by lambda and pair of right-hand sides.
@@ -80,7 +91,9 @@ func (a *Auditor) newSketches() error {
 
 // multipliesNetwork reports whether products with the metric run the network; those of the others are cheap, in float64 on
 // the host.
-func (a *Auditor) multipliesNetwork() bool { return a.config.metric == NTK || a.config.metric == GGN }
+func (a *Auditor) multipliesNetwork() bool {
+	return a.config.metric == MetricNTK || a.config.metric == MetricGGN
+}
 
 // Converged is the status of a solve that reached what was asked for; package solver has the others.
 const Converged = solver.Converged
@@ -206,7 +219,7 @@ func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, er
 	if a.multipliesNetwork() {
 		return a.metric(a.network.With(b.further...), b, outputs), nil
 	}
-	if a.config.metric == Identity {
+	if a.config.metric == MetricIdentity {
 		return solver.Zero(a.network.Dim()), nil
 	}
 	samples := b.x.Shape().Dimensions[0]
@@ -223,7 +236,7 @@ func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, er
 
 // perSample is the weight of a sample in eta.
 func (a *Auditor) perSample(b states) float64 {
-	if a.config.sum {
+	if a.config.scale == MetricSum {
 		return 1
 	}
 	return 1 / float64(b.x.Shape().Dimensions[0])
@@ -232,10 +245,10 @@ func (a *Auditor) perSample(b states) float64 {
 // metric is NTK or GGN of a batch in a network's precision.
 func (a *Auditor) metric(network *solver.Network, b states, outputs int) solver.Operator {
 	scale := a.perSample(b)
-	if a.config.metric == GGN {
+	if a.config.metric == MetricGGN {
 		return network.GaussNewton(b.x, scale, b.labels...)
 	}
-	if !a.config.sum {
+	if a.config.scale == MetricMean {
 		scale /= float64(outputs)
 	}
 	return network.Metric(b.x, scale)
@@ -244,7 +257,7 @@ func (a *Auditor) metric(network *solver.Network, b states, outputs int) solver.
 // checkConvex refuses the metric GGN of a loss that is not convex in the model's outputs at a batch: eta is then not positive, and
 // its intervals mean nothing.
 func (a *Auditor) checkConvex(b states) error {
-	if a.config.metric != GGN {
+	if a.config.metric != MetricGGN {
 		return nil
 	}
 	const steps = 30 // of the loss alone
@@ -270,7 +283,7 @@ const (
 // largestEigenvalue is that of eta, and the products spent on it. Every solve finds its own in the same way, so that the column
 // lambda_max means one thing.
 func (a *Auditor) largestEigenvalue(eta solver.Operator) (largest float64, products int64, err error) {
-	if a.config.metric == Identity {
+	if a.config.metric == MetricIdentity {
 		return 0, 0, nil
 	}
 	largest, products, err = solver.LargestEigenvalue(eta, lambdaSteps, lambdaSeed)

@@ -136,7 +136,7 @@ func TestSeveralLambdas(t *testing.T) {
 	}
 	require.Equal(t, alone.Influence, together.Influence[:len(alone.Influence)])
 	// The larger lambda, the nearer to the plain cosine of the gradients.
-	plain := audited(t, func(b *audit.Builder) { b.WithDType(dtypes.Float64).WithMetric(audit.Identity) })
+	plain := audited(t, func(b *audit.Builder) { b.WithDType(dtypes.Float64).WithMetric(audit.MetricIdentity) })
 	n := len(alone.Influence)
 	distance := func(rows []audit.InfluenceRow) (sum float64) {
 		for i, row := range rows {
@@ -188,9 +188,9 @@ func TestMetricsAgainstDenseOracles(t *testing.T) {
 		eta       *mat.SymDense
 		configure func(*audit.Builder)
 	}{
-		{audit.GGN, false, gaussNewton, func(*audit.Builder) {}},
-		{audit.Fisher, false, fisher, func(*audit.Builder) {}},
-		{audit.NTK, true, ntk, func(b *audit.Builder) { b.WithSum() }},
+		{audit.MetricGGN, false, gaussNewton, func(*audit.Builder) {}},
+		{audit.MetricFisher, false, fisher, func(*audit.Builder) {}},
+		{audit.MetricNTK, true, ntk, func(b *audit.Builder) { b.WithMetricScale(audit.MetricSum) }},
 	} {
 		t.Run(string(test.metric), func(t *testing.T) {
 			auditor, err := func() (*audit.Auditor, error) {

@@ -68,7 +68,7 @@ func ExampleBuilder_WithLambda() {
 // With one sample in the batch NTK, GGN and Fisher see the same direction, in units of their own. Identity sees none: it gives the
 // plain cosine of the gradients.
 func ExampleMetric() {
-	for _, metric := range []audit.Metric{audit.NTK, audit.GGN, audit.Fisher, audit.Identity} {
+	for _, metric := range []audit.Metric{audit.MetricNTK, audit.MetricGGN, audit.MetricFisher, audit.MetricIdentity} {
 		records := recordsOf(audit.New(newModel(overlaps, waves(1)), overlaps, nil).WithField(temperature).
 			WithGroup(orbits.C4(), waves(1)).WithMetric(metric).WithRelativeLambda(0.1))
 		solve := records.Solves[0]
@@ -86,11 +86,11 @@ func ExampleMetric() {
 }
 
 // The sum over two samples of 64 outputs each is 128 times the mean that is the default.
-func ExampleBuilder_WithSum() {
+func ExampleBuilder_WithMetricScale() {
 	builder := func() *audit.Builder {
 		return audit.New(newModel(spreads, waves(1)), spreads, nil).WithField(temperature).WithGroup(orbits.C4(), waves(2))
 	}
-	mean, sum := recordsOf(builder()).Solves[0], recordsOf(builder().WithSum()).Solves[0]
+	mean, sum := recordsOf(builder()).Solves[0], recordsOf(builder().WithMetricScale(audit.MetricSum)).Solves[0]
 	fmt.Printf("largest eigenvalue, %s over %s: %.0f\n", sum.MetricScale, mean.MetricScale, sum.LambdaMax/mean.LambdaMax)
 	// Output: largest eigenvalue, sum over mean: 128
 }

@@ -68,14 +68,10 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 	if err != nil {
 		return found, err
 	}
-	scaleName := "mean"
-	if a.config.sum {
-		scaleName = "sum"
-	}
 	for l, s := range statistics {
 		row := SolveRow{
 			Moment: at, GroupName: o.group.Name, Batch: int32(batch), BatchSize: int32(o.batchSize),
-			Metric: string(a.config.metric), MetricScale: scaleName, RelativeLambda: a.config.damping.multiple(l),
+			Metric: string(a.config.metric), MetricScale: string(a.config.scale), RelativeLambda: a.config.damping.multiple(l),
 			DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(count),
 		}
 		row.set(s)

@@ -41,7 +41,7 @@ func TestFurtherInputs(t *testing.T) {
 		store := model.NewStore()
 		store.SetParam(model.ParamInitialSeed, int64(7))
 		model.MustNewExec(b, store, stepped).MustCall(batch(flow(1, 3)), lengths, laws)
-		for _, metric := range []audit.Metric{audit.Identity, audit.NTK, audit.GGN} {
+		for _, metric := range []audit.Metric{audit.MetricIdentity, audit.MetricNTK, audit.MetricGGN} {
 			auditor, err := audit.New(source{b, store}, stepped, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), p).WithMetric(metric).
 				WithDType(dtypes.Float64).WithRelativeLambda(1).Done()
 			require.NoError(t, err)
@@ -50,7 +50,7 @@ func TestFurtherInputs(t *testing.T) {
 			records, err := auditor.Audit(context.Background(), audit.Moment{})
 			require.NoError(t, err)
 			auditor.Close()
-			if metric != audit.Identity {
+			if metric != audit.MetricIdentity {
 				continue // that it works is enough
 			}
 			elements, err := orbits.D4().Elements(grid, grid)
@@ -168,7 +168,7 @@ func TestSignaturesThatDoNotFit(t *testing.T) {
 		"negative":  {audit.New(from, many, nil).WithOutput(-1).WithGroup(orbits.D4(), with(0)), "audit: output -1 of the model was chosen; the first is 0 (WithOutput)"},
 		"no input":  {audit.New(from, func(*model.Scope, *graph.Graph) *graph.Node { return nil }, nil).WithGroup(orbits.D4(), with(0)), "which takes no input; it must take the states"},
 		"no output": {audit.New(from, func(*model.Scope, *graph.Node) {}, nil).WithGroup(orbits.D4(), with(0)), "which returns no output; it must return its predictions"},
-		"ggn":       {audit.New(from, two, nil).WithOutput(0).WithMetric(audit.GGN).WithGroup(orbits.D4(), with(0)), "the metric ggn needs a model with one output, this has 2: use ntk or fisher"},
+		"ggn":       {audit.New(from, two, nil).WithOutput(0).WithMetric(audit.MetricGGN).WithGroup(orbits.D4(), with(0)), "the metric ggn needs a model with one output, this has 2: use ntk or fisher"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := test.builder.WithField(orbits.EulerField()).Done()

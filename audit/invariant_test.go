@@ -55,7 +55,7 @@ func TestInvariantOutput(t *testing.T) {
 				metrics, err := trainer.TrainStep(newBatch())
 				require.NoError(t, err)
 				require.NotEmpty(t, metrics)
-				for _, metric := range []audit.Metric{audit.NTK, audit.GGN} {
+				for _, metric := range []audit.Metric{audit.MetricNTK, audit.MetricGGN} {
 					auditor, err := audit.New(trainer, fn, loss.SparseCategoricalCrossEntropyLogits).WithField(grey).WithInvariantOutput().
 						WithGroup(orbits.D4(), audit.Probes{Inputs: newImages(), Targets: newLabels(), BatchSize: 2}).
 						WithMetric(metric).WithRelativeLambda(1e-2).WithTolerance(1e-3).WithDType(dtypes.Float32).Done()

@@ -30,7 +30,7 @@ func (a *Auditor) explained(err error, batch states) error {
 // indefinite says where a negative curvature comes from, and what helps.
 func (a *Auditor) indefinite() string {
 	switch {
-	case a.config.metric == GGN:
+	case a.config.metric == MetricGGN:
 		return "the loss is not convex in the model's outputs: use metric ntk or fisher"
 	case a.network.DType() == dtypes.Float32:
 		return "rounding in float32, or a derivative of the model that contradicts itself or changes from one evaluation to the next: float64 shows which"

@@ -290,7 +290,7 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 	for _, o := range a.orbits {
 		block := len(o.elements) * o.batchSize
 		c.Gradients += int64(block * o.batches())
-		if a.config.metric != Identity {
+		if a.config.metric != MetricIdentity {
 			c.Products += int64(lambdaSteps * o.batches())
 		}
 		if need := solver.LeastBytes(block, o.batchSize, a.network.Dim()); a.config.estimator == Block && need > a.config.solve.MaxBytes {

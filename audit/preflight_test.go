@@ -162,7 +162,7 @@ func TestPreflightTriesTheMetric(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			auditor, err := audit.New(trained(t, b, smallViT.Fn()), smallViT.Fn(), test.loss).WithField(orbits.EulerField()).
-				WithGroup(orbits.D4(), probes(4, 2)).WithMetric(audit.GGN).Done()
+				WithGroup(orbits.D4(), probes(4, 2)).WithMetric(audit.MetricGGN).Done()
 			require.NoError(t, err)
 			defer auditor.Close()
 			_, err = auditor.Preflight(context.Background())

@@ -57,10 +57,7 @@ func (a *Auditor) Settings() map[string]string {
 	}
 	all[name] = strings.Join(values, ", ")
 	all["metric"], all["estimator"] = string(b.metric), string(b.estimator)
-	all["metric_scale"] = "mean"
-	if b.sum {
-		all["metric_scale"] = "sum"
-	}
+	all["metric_scale"] = string(b.scale)
 	tolerance := b.solve.Tolerance
 	switch {
 	case b.estimator == Subspace: // has none

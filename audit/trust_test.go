@@ -320,13 +320,13 @@ func TestGGNOfALossThatIsNotConvexIsRefused(t *testing.T) {
 			return graph.ReduceAllMean(graph.Neg(graph.Exp(graph.Neg(square))))
 		}
 		trainer := trained(t, b, smallUNet.Fn())
-		for _, metric := range []audit.Metric{audit.GGN, audit.NTK} {
+		for _, metric := range []audit.Metric{audit.MetricGGN, audit.MetricNTK} {
 			auditor, err := audit.New(trainer, smallUNet.Fn(), welsch).WithField(orbits.EulerField()).WithGroup(orbits.C4(), probes(2, 0)).
 				WithMetric(metric).WithRelativeLambda(0.1).Done()
 			require.NoError(t, err)
 			_, err = auditor.Audit(context.Background(), audit.Moment{})
 			auditor.Close()
-			if metric == audit.NTK {
+			if metric == audit.MetricNTK {
 				require.NoError(t, err)
 				continue
 			}

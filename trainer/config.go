@@ -162,7 +162,7 @@ func Default() Config {
 		Training: Training{Epochs: 10, BatchSize: 16, LearningRate: 5e-4, WeightDecay: 1e-6, KeepCheckpoints: 2},
 		Audit: Audit{
 			EveryEpochs: 1, Groups: []Group{{Name: orbits.D4Name}, {Name: orbits.TranslationsName, Stride: 8}},
-			RelativeLambdas: []float64{audit.DefaultRelativeLambda}, Metric: string(audit.NTK), MetricScale: "mean",
+			RelativeLambdas: []float64{audit.DefaultRelativeLambda}, Metric: string(audit.MetricNTK), MetricScale: string(audit.MetricMean),
 			Estimator: string(audit.Block), DType: "auto",
 		},
 	}
@@ -292,9 +292,7 @@ func (a Audit) configure(b *audit.Builder) *audit.Builder {
 	if a.Recycle {
 		b.WithRecycling()
 	}
-	if a.MetricScale == "sum" {
-		b.WithSum()
-	}
+	b.WithMetricScale(audit.MetricScale(a.MetricScale))
 	return b
 }
 
@@ -315,8 +313,6 @@ func (a Audit) validate(data euler.Config) error {
 		return keyError("audit.every_epochs", "is %d; it must be at least 1", a.EveryEpochs)
 	case len(a.Groups) == 0:
 		return keyError("audit.groups", "is empty; name at least one")
-	case a.MetricScale != "mean" && a.MetricScale != "sum":
-		return keyError("audit.metric_scale", "is %q; use mean or sum", a.MetricScale)
 	case a.MaxSeconds != 0 && !(a.MaxSeconds >= leastSeconds && a.MaxSeconds <= mostSeconds):
 		return keyError("audit.max_seconds", "is %g; it must be between %g and %g, or 0 for no limit", a.MaxSeconds, leastSeconds, mostSeconds)
 	case a.MaxMiB < 0 || a.MaxMiB > mostMiB:
