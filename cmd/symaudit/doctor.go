@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -126,7 +127,7 @@ func printVersions(cmd *cobra.Command) {
 	}
 }
 
-// checkGradient tests a freshly initialised model on a smooth state.
+// checkGradient tests a model on a smooth state. Its weights are moved from where they begin: behind a last layer of zeros nothing shows.
 func checkGradient(choice backend.Choice, modelFn models.Fn) (solver.GradientReport, error) {
 	const size, channels = 16, 4
 	values := make([]float64, size*size*channels)
@@ -142,6 +143,23 @@ func checkGradient(choice backend.Choice, modelFn models.Fn) (solver.GradientRep
 	}
 	if _, err := exec.Exec(x); err != nil { // makes the weights
 		return solver.GradientReport{}, err
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	for variable := range store.IterVariables() {
+		if !variable.Trainable {
+			continue
+		}
+		value, err := variable.Value()
+		if err != nil {
+			return solver.GradientReport{}, err
+		}
+		moved := tensors.MustCopyFlatData[float64](value)
+		for i := range moved {
+			moved[i] += 0.1 * random.NormFloat64()
+		}
+		if err := variable.SetValue(tensors.FromFlatDataAndDimensions(moved, value.Shape().Dimensions...)); err != nil {
+			return solver.GradientReport{}, err
+		}
 	}
 	network, err := solver.NewNetwork(choice.Backend, modelFn, audit.Loss, dtypes.Float64)
 	if err != nil {
