@@ -291,7 +291,7 @@ func (o *noisy) Apply(dst, v *mat.Dense) error {
 				off[j] = v.At(i, (j+1)%n)
 			}
 		}
-		size := o.noise * floats.Max(o.entries) * floats.Norm(v.RawRowView(i), 2) / floats.Norm(off, 2)
+		size := o.noise * floats.Max(o.entries) * floats.Norm(v.RawRowView(i), 2) / max(floats.Norm(off, 2), math.SmallestNonzeroFloat64)
 		for j, entry := range o.entries {
 			dst.Set(i, j, entry*v.At(i, j)+size*off[j])
 		}
