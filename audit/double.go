@@ -95,6 +95,16 @@ func (g *gradients) error() float64 {
 	return singleGradientError
 }
 
+// measure finds the largest at x, before any error is told: one whose terms cancel may come first.
+func (g *gradients) measure(ctx context.Context) error {
+	for i := range g.orbit.batchSize {
+		if _, _, err := g.at(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // at is the i-th gradient and how far it may be off, in the Euclidean norm.
 func (g *gradients) at(ctx context.Context, i int) (row []float64, off float64, err error) {
 	if row, err = g.row(ctx, i); err != nil {

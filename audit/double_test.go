@@ -151,3 +151,32 @@ func TestAModelWithoutDoublePrecision(t *testing.T) {
 		})
 	}
 }
+
+// A sample that the model has right leaves a gradient that is rounding: it has no cosine, and the others have theirs.
+func TestAGradientAtRoundingLevelHasNoCosine(t *testing.T) {
+	b := backendtest.Go(t)
+	fn := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		w := scope.In("layer").VariableWithShape("weights", shapes.Make(dtypes.Float32, 4, 4)).NodeValue(x)
+		return graph.Tanh(graph.Einsum("nyxc,cd->nyxd", x, w))
+	}
+	store := model.NewStore()
+	store.SetParam(model.ParamInitialSeed, int64(7))
+	p := probes(3, 0)
+	output := model.MustNewExec(b, store, fn).MustCall(p.Inputs)[0]
+	size := grid * grid * 4
+	right := tensors.MustCopyFlatData[float32](output)[:size] // of the first sample
+	tensors.MustMutableFlatData(p.Targets, func(flat []float32) {
+		for i, v := range right {
+			flat[i] = v * (1 + 1e-7*float32(i%3-1))
+		}
+	})
+	records := auditOnce(t, audit.New(source{b, store}, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), p).WithDType(dtypes.Float32))
+	for _, row := range records.Influence {
+		if row.RowSample == 0 {
+			require.Nil(t, row.Cosine, "element %s, sample %d", row.Element, row.ColSample)
+		}
+		if row.RowSample > 0 && row.ColSample > 0 {
+			require.NotNil(t, row.CosineLow, "element %s, samples %d and %d", row.Element, row.RowSample, row.ColSample)
+		}
+	}
+}

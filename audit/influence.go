@@ -42,6 +42,11 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 		return found, err
 	}
 	gradients := &gradients{auditor: a, orbit: o, batch: batch, double: ready}
+	if a.config.estimator.Certifies() {
+		if err := gradients.measure(ctx); err != nil {
+			return found, err
+		}
+	}
 	gradient := func(i int) ([]float64, float64, error) { return gradients.at(ctx, i) }
 	eta, err := a.eta(batched, outputs, func(i int) ([]float64, error) { return gradients.row(ctx, i) })
 	if err != nil {

@@ -25,13 +25,29 @@ func wide(x float64) *big.Float { return new(big.Float).SetPrec(extended).SetFlo
 
 // extendedForms are G (matrix + lambda)^-1 G^T by Cholesky in extended precision.
 func extendedForms(t require.TestingT, matrix *mat.SymDense, lambda float64, rhs *mat.Dense) [][]*big.Float {
+	return extendedFormsOf(t, func(i, j int) *big.Float { return wide(matrix.At(i, j)) }, lambda, rhs)
+}
+
+// extendedFactorForms are those of the matrix A^T A.
+func extendedFactorForms(t require.TestingT, a *mat.Dense, lambda float64, rhs *mat.Dense) [][]*big.Float {
+	product := wide(0)
+	return extendedFormsOf(t, func(i, j int) *big.Float {
+		sum := wide(0)
+		for r := range a.RawMatrix().Rows {
+			sum.Add(sum, product.Mul(wide(a.At(r, i)), wide(a.At(r, j))))
+		}
+		return sum
+	}, lambda, rhs)
+}
+
+func extendedFormsOf(t require.TestingT, at func(i, j int) *big.Float, lambda float64, rhs *mat.Dense) [][]*big.Float {
 	k, n := rhs.Dims()
 	product, l := wide(0), make([][]*big.Float, n)
 	subtract := func(from, a, b *big.Float) { from.Sub(from, product.Mul(a, b)) }
 	for i := range n {
 		l[i] = make([]*big.Float, n)
 		for j := range i + 1 {
-			v := wide(matrix.At(i, j))
+			v := at(i, j)
 			if i == j {
 				v.Add(v, wide(lambda))
 			}
@@ -275,7 +291,7 @@ func (o *noisy) Apply(dst, v *mat.Dense) error {
 				off[j] = v.At(i, (j+1)%n)
 			}
 		}
-		size := o.noise * floats.Max(o.entries) * floats.Norm(v.RawRowView(i), 2) / floats.Norm(off, 2)
+		size := o.noise * floats.Max(o.entries) * floats.Norm(v.RawRowView(i), 2) / max(floats.Norm(off, 2), math.SmallestNonzeroFloat64)
 		for j, entry := range o.entries {
 			dst.Set(i, j, entry*v.At(i, j)+size*off[j])
 		}

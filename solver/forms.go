@@ -99,8 +99,8 @@ type place struct{ part, at int }
 // BilinearForms bounds the forms of the rows of rhs.
 //
 // All rows are solved as one block by block Lanczos with full reorthogonalisation; they may be of very different norms,
-// linearly dependent, or zero. Every form and cosine comes with an interval that contains its exact value, for the
-// operator whose products op computes up to Roundoff. The method stops when the intervals of all cosines wanted are
+// linearly dependent, or zero; a Factor by block Golub-Kahan. Every form and cosine comes with an interval that encloses solver and rounding
+// error: the exact value is that of a positive semidefinite operator whose products op computes up to ProductError. The method stops when the intervals of all cosines wanted are
 // narrow enough, not when a residual is small: a residual says little about a form where lambda is far below the largest
 // eigenvalue. docs/solver.md derives the bounds.
 //

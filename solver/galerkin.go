@@ -336,6 +336,8 @@ func (f *galerkin) solution() (column int, x, residual []float64) {
 
 func (f *galerkin) span() [][]float64 { return f.vectors }
 
+func (f *galerkin) bytes(k, more int) int64 { return vectorBytes(k, f.op.Dim(), f.size()+more) }
+
 func (f *galerkin) projection(int) (basis [][]float64, a, b *mat.Dense) { return f.vectors, f.a, f.b }
 
 // widen appends columns of zeros.

@@ -72,6 +72,10 @@ func (f *lanczosForms) next() (products, vectors int) {
 
 func (f *lanczosForms) span() [][]float64 { return f.lanczos.vectors }
 
+func (f *lanczosForms) bytes(k, more int) int64 {
+	return vectorBytes(k, f.lanczos.op.Dim(), f.lanczos.size()+more)
+}
+
 func (f *lanczosForms) rounding() *rounding { return &f.lanczos.rounding }
 
 // largest is that of the leading part of T, where it settles first.

@@ -3,6 +3,7 @@ package solver
 import (
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -49,7 +50,7 @@ type weights struct {
 	copied  map[string]bool // paths of the variables that were loaded
 	seed    *int64          // of the model's random numbers, the same in each call; nil: they follow on each other
 
-	predict, cost, gradient, product, tangent, curvature, hessian *model.Exec
+	predict, cost, gradient, product, tangent, cotangent, curvature, hessian *model.Exec
 }
 
 // NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
@@ -85,6 +86,11 @@ func NewNetwork[F train.ModelFnCompatible](backend compute.Backend, modelFn F, l
 		n.tangent = program(n, func(scope *model.Scope, args []*graph.Node) *graph.Node {
 			inputs, v := last(args)
 			return n.jacobianVector(n.build(scope, inputs), v)
+		})
+		n.cotangent = program(n, func(scope *model.Scope, args []*graph.Node) *graph.Node {
+			inputs, u := last(args)
+			output := n.build(scope, inputs)
+			return n.flatGradient(graph.ReduceAllSum(graph.Mul(output, graph.Reshape(u, output.Shape().Dimensions...))))
 		})
 		n.curvature = program(n, n.gaussNewtonVector)
 		n.hessian = program(n, func(_ *model.Scope, args []*graph.Node) *graph.Node {
@@ -306,7 +312,7 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 
 // Close frees the weights and the compiled programs.
 func (n *Network) Close() {
-	for _, exec := range []*model.Exec{n.predict, n.cost, n.gradient, n.product, n.tangent, n.curvature, n.hessian} {
+	for _, exec := range []*model.Exec{n.predict, n.cost, n.gradient, n.product, n.tangent, n.cotangent, n.curvature, n.hessian} {
 		exec.Finalize()
 	}
 	n.store.Finalize()
@@ -335,6 +341,36 @@ func (m *metric) Apply(dst, v *mat.Dense) error {
 	}
 	dst.Scale(m.scale, dst)
 	return nil
+}
+
+// Factor returns sqrt(scale) J over the batch x, the factor of Metric, by one program for J v and one for J^T u. It holds x, which must stay
+// alive.
+func (n *Network) Factor(x *tensors.Tensor, scale float64) (Factor, error) {
+	output, err := n.Predict(x)
+	if err != nil {
+		return nil, err
+	}
+	rows := output.Size()
+	if err := output.FinalizeAll(); err != nil {
+		return nil, err
+	}
+	return &factor{metric{network: n, exec: n.product, x: x, scale: scale}, rows}, nil
+}
+
+type factor struct {
+	metric
+	rows int
+}
+
+func (f *factor) Rows() int { return f.rows }
+
+func (f *factor) Image(dst, v *mat.Dense) error { return f.half(f.network.tangent, dst, v) }
+
+func (f *factor) Adjoint(dst, u *mat.Dense) error { return f.half(f.network.cotangent, dst, u) }
+
+func (f *factor) half(exec *model.Exec, dst, v *mat.Dense) error {
+	one := metric{network: f.network, exec: exec, x: f.x, scale: math.Sqrt(f.scale)}
+	return one.Apply(dst, v)
 }
 
 // jacobianVector is J v for the output's Jacobian with respect to the parameters and a flat vector v.

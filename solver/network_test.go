@@ -104,6 +104,22 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 		product.Mul(jacobian, mat.NewDense(network.Dim(), 1, direction))
 		require.InDeltaSlice(t, derivative, mat.Col(nil, 0, &product), 1e-8)
 
+		factor, err := network.Factor(x, 0.25)
+		require.NoError(t, err)
+		require.Equal(t, 4, factor.Rows())
+		half, back := mat.NewDense(1, 4, nil), mat.NewDense(1, network.Dim(), nil)
+		require.NoError(t, factor.Image(half, mat.NewDense(1, network.Dim(), direction)))
+		require.NoError(t, factor.Adjoint(back, half))
+		var image, adjoint, whole mat.Dense
+		image.Scale(0.5, &product)
+		require.InDeltaSlice(t, mat.Col(nil, 0, &image), half.RawRowView(0), 1e-12)
+		adjoint.Mul(image.T(), jacobian)
+		adjoint.Scale(0.5, &adjoint)
+		require.InDeltaSlice(t, adjoint.RawRowView(0), back.RawRowView(0), 1e-12)
+		whole.ReuseAs(1, network.Dim())
+		require.NoError(t, network.Metric(x, 0.25).Apply(&whole, mat.NewDense(1, network.Dim(), direction)))
+		require.InDeltaSlice(t, whole.RawRowView(0), back.RawRowView(0), 1e-12)
+
 		gradient := make([]float64, network.Dim())
 		loss, err := network.Gradient(gradient, x, y)
 		require.NoError(t, err)

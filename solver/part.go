@@ -43,6 +43,8 @@ type process interface {
 	next() (products, vectors int)
 	// span is an orthonormal basis B of the space and of its images.
 	span() [][]float64
+	// bytes is the memory for vectors of k right-hand sides when the basis has grown by some more.
+	bytes(k, more int) int64
 	// rounding is that of the products so far.
 	rounding() *rounding
 	// largest and lowest are the extreme eigenvalues of the operator in the space.
@@ -60,11 +62,29 @@ type process interface {
 type bounds struct {
 	lambda      float64
 	low         *mat.SymDense
-	gap         *mat.SymDense // nil: nothing is certified
-	sizes       []float64     // ||x_i|| of the approximate solutions
-	errors      []float64     // at most that rounding of products is off by in (eta + lambda) x_i
-	lost        []float64     // at most that the solve was for another right-hand side
-	unreachable bool          // rounding is of the size of lambda: no gap will come
+	gap         *mat.SymDense  // nil: nothing is certified
+	sizes       []float64      // ||x_i|| of the approximate solutions
+	errors      []float64      // at most that rounding of products is off by in (eta + lambda) x_i
+	lost        []float64      // at most that the solve was for another right-hand side
+	pairs       [][2][]float64 // rounding lets M[i, j] differ by the sum of a[i] b[j] + a[j] b[i] besides
+	closed      *bounds        // with the gap closed; nil where that changes nothing else
+	unreachable bool           // rounding is of the size of lambda: no gap will come
+}
+
+// slack is what keeps an interval of M[i, j] within reach of those of M[i, i] and M[j, j] where errors are known of forms of one right-hand
+// side alone: if all forms of a combination with coefficients c are known to gap / 2 and sums of 2 a b, a and b at most the sums of |c[i]| a[i] and
+// |c[i]| b[i], then M[i, j] is to half of the root of (gap[i, i] + slack(i)) (gap[j, j] + slack(j)) and sums of a[i] b[j] + a[j] b[i]
+// (docs/solver.md).
+func (b *bounds) slack(i int, off []float64) float64 {
+	if b.pairs == nil {
+		return 0
+	}
+	lost := b.lost[i] + off[i]
+	total := b.sizes[i]*lost + lost*lost/b.lambda
+	for _, pair := range b.pairs {
+		total += pair[0][i] * pair[1][i]
+	}
+	return 4 * total
 }
 
 // form is M[i, j] for right-hand sides of norm 1 that are themselves off by at most off[i] and off[j]. With x the approximate solutions and r
@@ -80,11 +100,17 @@ func (b *bounds) form(i, j int, off []float64) Interval {
 	}
 	value := b.low.At(i, j) + b.gap.At(i, j)/2
 	gapI, gapJ := math.Sqrt(b.gap.At(i, i)), math.Sqrt(b.gap.At(j, j))
+	if i != j {
+		gapI, gapJ = math.Sqrt(b.gap.At(i, i)+b.slack(i, off)), math.Sqrt(b.gap.At(j, j)+b.slack(j, off))
+	}
 	lostI, lostJ := b.lost[i]+off[i], b.lost[j]+off[j]
 	errorI, errorJ := (b.errors[i]+lostI)/math.Sqrt(b.lambda), (b.errors[j]+lostJ)/math.Sqrt(b.lambda)
 	half := gapI*gapJ/2 +
 		min(b.sizes[i]*b.errors[j], b.sizes[j]*b.errors[i]) + b.sizes[i]*lostJ + b.sizes[j]*lostI +
 		gapI*errorJ + gapJ*errorI + errorI*errorJ
+	for _, pair := range b.pairs {
+		half += pair[0][i]*pair[1][j] + pair[0][j]*pair[1][i]
+	}
 	return Interval{value, value - half, value + half}
 }
 
@@ -105,9 +131,14 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 	for i, row := range g {
 		p.sides.write(row, i)
 	}
-	if sketch := p.options.Sketch; sketch != nil && sketch.Rank() > 0 {
+	sketch := p.options.Sketch
+	factor, factored := op.(Factor)
+	switch {
+	case sketch != nil && sketch.Rank() > 0:
 		p.process = newGalerkin(op, g, p.memory, sketch, p.options, scale)
-	} else {
+	case sketch == nil && factored && factor.Rows() <= factor.Dim():
+		p.process = newGolubKahan(factor, g, p.memory, p.options, scale)
+	default:
 		p.process = newLanczosForms(op, g, p.memory, p.options, scale)
 	}
 	for {
@@ -122,7 +153,7 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 		p.bounds = p.process.bounds()
 		if products > 0 {
 			p.iterations++
-			p.bytes = p.memory.bytes() + 8*int64(n)*int64(k)
+			p.bytes = p.memory.bytes() + p.beside() + 8*int64(n)*int64(k)
 			progress()
 		}
 		collect(n * k)
@@ -135,9 +166,17 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 		sketch.learn(p.process)
 	}
 	err := p.check(op)
-	p.bytes = p.memory.bytes() + 8*int64(n)*int64(k)
+	p.bytes = p.memory.bytes() + p.beside() + 8*int64(n)*int64(k)
 	p.process = nil // bounds stay
 	return err
+}
+
+// beside is the memory for vectors of another length.
+func (p *part) beside() int64 {
+	if f, ok := p.process.(*golubKahan); ok {
+		return f.left.arena.bytes()
+	}
+	return 0
 }
 
 // collect frees what products have left, where their vectors are long: garbage would wait for the heap to double.
@@ -222,7 +261,7 @@ func (p *part) finished(k, n int, stalled bool) bool {
 		status, why = ProductLimit, "the product limit was reached: raise it, lambda or the tolerance"
 	case !p.deadline.IsZero() && time.Now().After(p.deadline):
 		status, why = TimeLimit, "the time limit was reached: raise it, lambda or the tolerance"
-	case vectorBytes(k, n, len(p.process.span())+vectors) > p.options.MaxBytes:
+	case p.process.bytes(k, vectors) > p.options.MaxBytes:
 		status, why = MemoryLimit, fmt.Sprintf("the memory limit of %.3g MiB was reached: raise it, lambda or the tolerance", float64(p.options.MaxBytes)/(1<<20))
 	default:
 		return false
@@ -269,7 +308,11 @@ func (p *part) roundingDominates(l int, width float64) bool {
 	if b.gap == nil {
 		return false
 	}
-	b.gap = mat.NewSymDense(len(b.sizes), nil)
+	if b.closed != nil {
+		b = *b.closed
+	} else {
+		b.gap = mat.NewSymDense(len(b.sizes), nil)
+	}
 	bare := part{rows: p.rows, bounds: []bounds{b}, sides: p.sides}
 	alone := bare.halfWidth(0)
 	return alone > p.options.Tolerance && width <= 2*alone
@@ -279,6 +322,15 @@ func (p *part) roundingDominates(l int, width float64) bool {
 // end check of basis, small matrices and bounds. Its residual is p.residual; what that differs from the recurrence's by is what rounding
 // has done, and all bounds are widened to twice as much if they allow for less.
 func (p *part) check(op Operator) error {
+	if factored, ok := p.process.(*golubKahan); ok {
+		smallest := slices.Index(p.options.Lambdas, slices.Min(p.options.Lambdas))
+		residual, more, products, err := factored.verify(p.sides.write, &p.bounds[smallest])
+		p.residual, p.products = residual, p.products+products
+		if err == nil {
+			p.widen(more)
+		}
+		return err
+	}
 	column, x, residual := p.process.solution()
 	work := p.memory.take(2)
 	defer p.memory.give(work)
@@ -301,16 +353,25 @@ func (p *part) check(op Operator) error {
 	add(work[:1], negated(mat.NewDense(1, len(residual), residual)), p.process.span()[:len(residual)])
 	found := norms(work[:1])[0]
 	explained := b.errors[column] + b.lost[column] + (rounding.product()+hostRoundoffs*unitRoundoff*b.lambda)*size
-	if more := 2 * found / explained; more > 1 {
-		for _, b := range p.bounds {
-			floats.Scale(more, b.errors)
-		}
-		for l := range p.bounds {
-			if width := p.halfWidth(l); p.endings[l].status == Converged && width > p.options.Tolerance {
-				p.endings[l] = ending{Inconsistent, fmt.Sprintf("products with the metric contradict each other: the residual of a solution is off by %.2g, where rounding explains %.2g; does the metric change from one evaluation to the next, or is its rounding more than was assumed?",
-					found, explained)}
-			}
+	p.widen(2 * found / explained)
+	return nil
+}
+
+// widen allows for more times the rounding that was assumed, if that is more than it was.
+func (p *part) widen(more float64) {
+	if !(more > 1) {
+		return
+	}
+	for _, b := range p.bounds {
+		floats.Scale(more, b.errors)
+		floats.Scale(more, b.lost)
+		for _, pair := range b.pairs {
+			floats.Scale(more, pair[1])
 		}
 	}
-	return nil
+	for l := range p.bounds {
+		if width := p.halfWidth(l); p.endings[l].status == Converged && width > p.options.Tolerance {
+			p.endings[l] = ending{Inconsistent, fmt.Sprintf("products with the metric contradict each other: a solution is off by %.2g times what rounding explains; does the metric change from one evaluation to the next, or is its rounding more than was assumed?", more/2)}
+		}
+	}
 }

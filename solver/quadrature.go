@@ -181,6 +181,12 @@ func cholesky(m *mat.SymDense) (l triangle, ok bool) {
 	return l, ok
 }
 
+// upperTriangle is the factor L = R^T of a square upper triangular R.
+func upperTriangle(r mat.Matrix) triangle {
+	m := mat.DenseCopyOf(r).RawMatrix()
+	return triangle{blas64.Triangular{Uplo: blas.Upper, Diag: blas.NonUnit, N: m.Rows, Data: m.Data, Stride: m.Stride}}
+}
+
 func (l triangle) size() int { return l.transposed.N }
 
 // forward is L^-1 m.

@@ -1,0 +1,109 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/oracle"
+	"github.com/symaudit/symaudit/models"
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/solver"
+)
+
+// metricAlone hides the factor of an operator.
+type metricAlone struct{ solver.Operator }
+
+// BenchmarkFactor compares the products to certified cosines, to ±0.02, of block Lanczos on the metric and of block Golub-Kahan on its factor, in
+// float64 and float32, for a trained UNet and ViT on 16x16: three states, D4, 24 right-hand sides in float64. A product of the factor is J v and
+// J^T u, together what a product of the metric is. Every interval is compared with a Cholesky factorisation in float64.
+func BenchmarkFactor(b *testing.B) {
+	const resolution, probesOf = 16, 3
+	on := backends(b)["xla:cpu"]
+	if on == nil {
+		on = backends(b)["go"]
+	}
+	before, after := flow(b, on, resolution, 2)
+	size := resolution * resolution * 4
+	b.ReportMetric(0, "ns/op")
+	fmt.Println("model  lambda/lambda_max  metric, float64     factor, float64     metric, float32     factor, float32")
+	for name, build := range map[string]func(models.Normalization) models.Fn{"unet": unet(models.TinyUNet()), "vit": vit(models.TinyViT())} {
+		trainer, fn := trained(b, on, build, before, after, resolution, 100)
+		elements, err := orbits.D4().Elements(resolution, resolution)
+		must(b, err)
+		perFamily := len(before) / probesOf
+		pick := func(values []float32) (picked []float32) {
+			for family := range probesOf {
+				picked = append(picked, values[family*perFamily:family*perFamily+size]...)
+			}
+			return picked
+		}
+		x, y := pick(before), pick(after)
+		networks := map[dtypes.DType]*solver.Network{}
+		for _, dtype := range []dtypes.DType{dtypes.Float64, dtypes.Float32} {
+			networks[dtype], err = solver.NewNetwork(on, fn, audit.Loss, dtype)
+			must(b, err)
+			defer networks[dtype].Close()
+			must(b, networks[dtype].Load(trainer.Store()))
+		}
+		network := networks[dtypes.Float64]
+		gradients := mat.NewDense(len(elements)*probesOf, network.Dim(), nil)
+		for e, element := range elements {
+			act := graph.MustNewExec(on, func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) })
+			for i := range probesOf {
+				move := func(values []float32) *tensors.Tensor {
+					double, err := solver.ConvertDType(states(values[i*size:(i+1)*size], resolution), dtypes.Float64)
+					must(b, err)
+					return act.MustCall(double)[0]
+				}
+				_, err := network.Gradient(gradients.RawRowView(e*probesOf+i), move(x), move(y))
+				must(b, err)
+			}
+		}
+		factorOf := func(dtype dtypes.DType) solver.Factor {
+			batch, err := solver.ConvertDType(states(x, resolution), dtype)
+			must(b, err)
+			factor, err := networks[dtype].Factor(batch, 1/float64(batch.Size()))
+			must(b, err)
+			return factor
+		}
+		exactFactor := factorOf(dtypes.Float64)
+		eta, _, err := oracle.Dense(metricAlone{exactFactor})
+		must(b, err)
+		largest, _, err := solver.LargestEigenvalue(exactFactor, 60, 1)
+		must(b, err)
+		for exponent := -2; exponent >= -6; exponent-- {
+			lambda := largest * math.Pow(10, float64(exponent))
+			solution, err := oracle.Cholesky(eta, lambda, gradients)
+			must(b, err)
+			var exact mat.Dense
+			exact.Mul(gradients, solution.T())
+			fmt.Printf("%-5s  %17.0e", name, lambda/largest)
+			for _, dtype := range []dtypes.DType{dtypes.Float64, dtypes.Float32} {
+				roundoff := map[dtypes.DType]float64{dtypes.Float64: 0x1p-53, dtypes.Float32: 0x1p-24}[dtype]
+				factor := factorOf(dtype)
+				for _, op := range []solver.Operator{metricAlone{factor}, factor} {
+					forms, err := solver.BilinearForms(context.Background(), op, gradients, solver.FormOptions{Lambdas: []float64{lambda}, Rows: probesOf, Roundoff: roundoff, LambdaMax: largest * 1.01})
+					must(b, err)
+					fmt.Printf("  %4d, ±%-11.2g", forms.Products, forms.HalfWidth(0))
+					for i := range probesOf {
+						for j := range len(elements) * probesOf {
+							form := forms.Form(0, i, j)
+							if want := exact.At(i, j); want < form.Low || want > form.High {
+								b.Errorf("%s, %s, %.0e: form %d, %d is %g and not within %v", name, dtype, lambda/largest, i, j, want, form)
+							}
+						}
+					}
+				}
+			}
+			fmt.Println()
+		}
+	}
+}
