@@ -199,7 +199,7 @@ func (c Config) Validate() error {
 		}
 		seen[m.Name] = true
 		if err := m.validate(size); err != nil {
-			return cause.Say(fmt.Sprintf("trainer: model %q: %s", m.Name, cause.Plain(err)), err)
+			return cause.Say(fmt.Sprintf("trainer: model %q on the grid of data.euler.resolution %d: %s", m.Name, c.Data.Euler.Resolution, cause.Plain(err)), err)
 		}
 	}
 	if err := c.Training.validate(); err != nil {

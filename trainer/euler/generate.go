@@ -184,7 +184,7 @@ func (r *run) check(from, index int, left *tensors.Tensor) error {
 			return fmt.Errorf("%s: density or pressure stopped being positive; lower cfl (%g) or narrow the ranges of the initial state (%s)",
 				where, r.CFL, settingName(r.family))
 		case left > 0:
-			return fmt.Errorf("%s: time %.3g of the interval %g was left after %d steps; raise max_substeps or narrow the ranges of the initial state (%s)",
+			return fmt.Errorf("%s: time %.3g of the interval %g was left after %d steps; shorten interval, raise max_substeps, or narrow the ranges of the initial state (%s)",
 				where, left, r.Interval, r.MaxSubsteps, settingName(r.family))
 		}
 	}
