@@ -64,6 +64,9 @@ type golubKahan struct {
 	expects []float64 // images of the vectors of V that are to be multiplied, as expected
 
 	quadratures []*bidiagonal
+	settled     map[int]*bounds // by lambda, from solutions that were multiplied themselves
+	residual    float64         // of the latest of those, the largest
+	tried       int             // vectors of U when that was last done
 }
 
 func newGolubKahan(factor Factor, g [][]float64, memory *arena, options FormOptions, scale float64) *golubKahan {
@@ -77,6 +80,7 @@ func newGolubKahan(factor Factor, g [][]float64, memory *arena, options FormOpti
 	for _, lambda := range options.Lambdas {
 		f.quadratures = append(f.quadratures, &bidiagonal{quadrature: newQuadrature(lambda, f.start)})
 	}
+	f.settled = map[int]*bounds{}
 	return f
 }
 
@@ -188,20 +192,109 @@ func (f *golubKahan) apply(ctx context.Context, of func(dst, v *mat.Dense) error
 func (f *golubKahan) product() float64 { return (f.error + hostRoundoffs*unitRoundoff) * f.scale }
 
 func (f *golubKahan) bounds() (all []bounds) {
-	for _, q := range f.quadratures {
+	for l, q := range f.quadratures {
+		if settled := f.settled[l]; settled != nil {
+			all = append(all, *settled)
+			continue
+		}
 		low, gap, x := q.radau()
 		b := bounds{lambda: q.lambda, low: low, gap: gap, unreachable: q.broken}
 		inside := q.solutions()
-		closed := b
-		f.complete(&closed, inside)
 		f.complete(&b, inside, x)
-		closed.gap = mat.NewSymDense(len(f.lost), nil)
-		if b.closed = &closed; f.rounding().asymmetric() {
+		b.direct, b.closed = f.expected(&b, x), f.expected(&b, inside)
+		b.closed.gap = mat.NewSymDense(len(f.lost), nil)
+		if f.rounding().asymmetric() {
 			b.gap, b.unreachable = nil, true
 		}
 		all = append(all, b)
 	}
 	return all
+}
+
+// expected is what multiplied would find for solutions of these coordinates.
+func (f *golubKahan) expected(b *bounds, solutions *mat.Dense) *bounds {
+	k := len(f.lost)
+	sizes, images := make([]float64, k), make([]float64, k)
+	for i := range k {
+		x := solutions.RawRowView(i)
+		sizes[i], images[i] = floats.Norm(x, 2), floats.Norm(f.coordinates(x), 2)
+	}
+	direct := &bounds{lambda: b.lambda, low: b.low, gap: b.gap}
+	f.allow(direct, sizes, images)
+	return direct
+}
+
+// allow adds to b what rounding may change in bounds from solutions and images of these lengths that were multiplied themselves: products of
+// one vector for each, and no sums over the space.
+func (f *golubKahan) allow(b *bounds, sizes, images []float64) {
+	k, root := len(sizes), math.Sqrt(b.lambda)
+	b.sizes, b.errors, b.lost, b.pairs = make([]float64, k), make([]float64, k), make([]float64, k), [][2][]float64{}
+	for i := range k {
+		b.sizes[i] = max(sizes[i], images[i]/root)
+		b.lost[i] = f.product()*max(images[i], root*sizes[i]) + hostRoundoffs*unitRoundoff*(1+b.lambda*sizes[i])
+	}
+}
+
+// multiplied bounds the forms at the l-th lambda by multiplying the solutions: with u in the span of U and x = (g - A^T u) / lambda, both found
+// as long vectors, the bounds from below and above that hold for any u and x owe nothing to B or V. It takes a product for each right-hand side.
+func (f *golubKahan) multiplied(ctx context.Context, l int, side func(dst []float64, i int)) (products int64, err error) {
+	q := f.quadratures[l]
+	_, _, all := q.radau()
+	k, size := len(f.lost), f.left.size()
+	w := mat.NewDense(k, size, nil)
+	for i := range k {
+		w.SetRow(i, f.coordinates(all.RawRowView(i))[:size])
+	}
+	u, images, x, g := f.left.arena.take(k), f.left.arena.take(k), f.right.take(k), f.right.take(k)
+	defer func() {
+		f.left.arena.give(u)
+		f.left.arena.give(images)
+		f.right.give(x)
+		f.right.give(g)
+	}()
+	combine(u, w, f.left.vectors)
+	if err := f.apply(ctx, f.factor.Adjoint, x, u); err != nil {
+		return 0, err
+	}
+	for i := range k {
+		side(g[i], i)
+		for at, value := range g[i] {
+			x[i][at] = (value - x[i][at]) / q.lambda
+		}
+	}
+	if err := f.apply(ctx, f.factor.Image, images, x); err != nil {
+		return 0, err
+	}
+	// 2 g^T x - ||A x||^2 - lambda ||x||^2 and ||u||^2 + lambda ||x||^2, as forms.
+	b := &bounds{lambda: q.lambda, low: mat.NewSymDense(k, nil), gap: mat.NewSymDense(k, nil)}
+	lengths := gram(x)
+	lengths.Scale(q.lambda, lengths)
+	mixed := inner(g, x)
+	addSymmetric(b.low, 2, mixed)
+	addSymmetric(b.low, -1, gram(images))
+	addSymmetric(b.low, -1, lengths)
+	addSymmetric(b.gap, 1, gram(u))
+	addSymmetric(b.gap, 1, lengths)
+	for i := range k {
+		for j := i; j < k; j++ {
+			b.gap.SetSym(i, j, b.gap.At(i, j)-b.low.At(i, j))
+		}
+	}
+	f.allow(b, norms(x), slices.Collect(func(yield func(float64) bool) {
+		other := norms(images)
+		for i, length := range norms(u) {
+			if !yield(max(length, other[i])) {
+				return
+			}
+		}
+	}))
+	f.residual = 0
+	for i := range k {
+		b.gap.SetSym(i, i, max(0, b.gap.At(i, i))) // but for rounding
+		f.residual = max(f.residual, f.scale*floats.Distance(images[i], u[i], 2))
+	}
+	f.settled[l], f.tried = b, size
+	return int64(k), nil
 }
 
 // complete adds to b what rounding may change, by the coordinates of solutions, as rows: of both rules, of which the larger counts.
@@ -269,9 +362,9 @@ func (f *golubKahan) next() (products, vectors int) { return len(f.block), len(f
 
 func (f *golubKahan) span() [][]float64 { return f.left.vectors }
 
-// bytes counts U, and in R^Dim the right-hand sides as given and as V_1, two blocks of V and two vectors more.
+// bytes counts U and what multiplied takes: in R^Rows two blocks more, in R^Dim the right-hand sides as given and as V_1, two blocks of V, and two.
 func (f *golubKahan) bytes(k, more int) int64 {
-	return 8*int64(f.factor.Rows())*int64(f.left.size()+more+2) + vectorBytes(k, f.factor.Dim(), 2*k)
+	return 8*int64(f.factor.Rows())*int64(f.left.size()+more+2*k) + vectorBytes(k, f.factor.Dim(), 4*k)
 }
 
 func (f *golubKahan) rounding() *rounding {

@@ -67,6 +67,7 @@ type bounds struct {
 	errors      []float64      // at most that rounding of products is off by in (eta + lambda) x_i
 	lost        []float64      // at most that the solve was for another right-hand side
 	pairs       [][2][]float64 // rounding lets M[i, j] differ by the sum of a[i] b[j] + a[j] b[i] besides
+	direct      *bounds        // what multiplying the solutions would find; nil where that is not done
 	closed      *bounds        // with the gap closed; nil where that changes nothing else
 	unreachable bool           // rounding is of the size of lambda: no gap will come
 }
@@ -157,6 +158,9 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 			progress()
 		}
 		collect(n * k)
+		if err := p.multiplySolutions(ctx); err != nil {
+			return err
+		}
 		if p.finished(k, n, products == 0) {
 			break
 		}
@@ -169,6 +173,37 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 	p.bytes = p.memory.bytes() + p.beside() + 8*int64(n)*int64(k)
 	p.process = nil // bounds stay
 	return err
+}
+
+// multiplySolutions finds bounds that need no allowance for the rounding of a whole space, where these would be narrow enough and those of
+// the space are not.
+func (p *part) multiplySolutions(ctx context.Context) error {
+	f, ok := p.process.(*golubKahan)
+	if !ok {
+		return nil
+	}
+	k := int64(len(p.sides.rows))
+	for l, b := range p.bounds {
+		if b.direct == nil || b.gap == nil || p.halfWidth(l) <= p.options.Tolerance {
+			continue
+		}
+		expected := part{rows: p.rows, bounds: []bounds{*b.direct}, sides: p.sides}
+		const margin = 0.9 // V is not orthogonal to all digits
+		if expected.halfWidth(0) > margin*p.options.Tolerance || f.left.size() < f.tried*5/4 && f.tried > 0 || p.limit > 0 && p.products+k+1 > p.limit {
+			continue
+		}
+		products, err := f.multiplied(ctx, l, p.sides.write)
+		if err != nil {
+			return err
+		}
+		p.products += products
+		before := p.bounds[l]
+		if p.bounds[l] = *f.settled[l]; p.halfWidth(l) > p.options.Tolerance {
+			p.bounds[l] = before
+			delete(f.settled, l)
+		}
+	}
+	return nil
 }
 
 // beside is the memory for vectors of another length.
@@ -324,6 +359,10 @@ func (p *part) roundingDominates(l int, width float64) bool {
 func (p *part) check(op Operator) error {
 	if factored, ok := p.process.(*golubKahan); ok {
 		smallest := slices.Index(p.options.Lambdas, slices.Min(p.options.Lambdas))
+		if factored.settled[smallest] != nil {
+			p.residual = factored.residual
+			return nil
+		}
 		residual, more, products, err := factored.verify(p.sides.write, &p.bounds[smallest])
 		p.residual, p.products = residual, p.products+products
 		if err == nil {
