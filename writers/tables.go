@@ -177,9 +177,9 @@ func (t tableOf[Row]) decode(path string, into *audit.Records) (version int, err
 	return version, err
 }
 
-// readRows reads a file whose columns are those of Row.
+// readRows reads a file whose columns are those of Row, but for optional ones that earlier programs did not write: these are null.
 func readRows[Row any](file *parquet.File) ([]Row, error) {
-	if !parquet.EqualNodes(file.Schema(), parquet.SchemaOf(new(Row))) {
+	if !columnsFit(file.Schema(), parquet.SchemaOf(new(Row))) {
 		table, _ := file.Lookup(keyTable)
 		return nil, fmt.Errorf("its columns are not those of table %s: %s", table, file.Schema())
 	}
@@ -193,6 +193,20 @@ func readRows[Row any](file *parquet.File) ([]Row, error) {
 		}
 	}
 	return rows, reader.Close()
+}
+
+// columnsFit reports whether a file has the columns that are wanted, in order, and lacks at most optional ones.
+func columnsFit(file, wanted *parquet.Schema) bool {
+	rest := file.Fields()
+	for _, column := range wanted.Fields() {
+		switch {
+		case len(rest) > 0 && rest[0].Name() == column.Name() && parquet.EqualNodes(rest[0], column):
+			rest = rest[1:]
+		case !column.Optional():
+			return false
+		}
+	}
+	return len(rest) == 0
 }
 
 // add appends the rows of a part.
