@@ -308,6 +308,15 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 		return c, err
 	}
 	defer batched.freeAfter(&err)
+	// The programs in float64 are compiled here, too, not within the first audit.
+	ready, err := a.double.load(a, batched)
+	if err != nil {
+		return c, err
+	}
+	first := &gradients{auditor: a, orbit: o, double: ready}
+	if _, _, _, err := a.productErrors(batched, outputs, 1, first, func(i int) ([]float64, float64, error) { return first.at(ctx, i) }); err != nil {
+		return c, cause.In("audit", err)
+	}
 	v, image := mat.NewDense(1, a.network.Dim(), nil), mat.NewDense(1, a.network.Dim(), nil)
 	v.Set(0, 0, 1)
 	eta, err := a.eta(batched, outputs, func(i int) ([]float64, error) { return a.gradient(ctx, o, 0, i) })
