@@ -144,6 +144,16 @@ func TestPreflightRunsTheLoss(t *testing.T) {
 	}
 }
 
+// A function with variables that the trainer has not is another model's, whatever GoMLX makes for it.
+func TestPreflightRefusesTheFunctionOfAnotherModel(t *testing.T) {
+	other := func(scope *model.Scope, x *graph.Node) *graph.Node { return layers.Dense(scope.In("other"), x, true, 4) }
+	auditor, err := audit.New(trained(t, backendtest.Go(t), smallViT.Fn()), other, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(4, 2)).Done()
+	require.NoError(t, err)
+	defer auditor.Close()
+	_, err = auditor.Preflight(context.Background())
+	require.ErrorContains(t, err, "audit: the model has variables that are not in the trainer's store (/other/dense/biases, /other/dense/weights): give audit.New the function that the trainer was made with")
+}
+
 // The metric ggn is tried on the losses that it cannot be made of, before an audit is.
 func TestPreflightTriesTheMetric(t *testing.T) {
 	b := backendtest.Go(t)
