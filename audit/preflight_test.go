@@ -146,7 +146,9 @@ func TestPreflightRunsTheLoss(t *testing.T) {
 
 // A function with variables that the trainer has not is another model's, whatever GoMLX makes for it.
 func TestPreflightRefusesTheFunctionOfAnotherModel(t *testing.T) {
-	other := func(scope *model.Scope, x *graph.Node) *graph.Node { return layers.Dense(scope.In("other"), x, true, 4) }
+	other := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return layers.Dense(scope.In("other"), x, true, 4)
+	}
 	auditor, err := audit.New(trained(t, backendtest.Go(t), smallViT.Fn()), other, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(4, 2)).Done()
 	require.NoError(t, err)
 	defer auditor.Close()
