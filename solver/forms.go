@@ -142,9 +142,8 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 	if err != nil {
 		return nil, err
 	}
-	least := min(k, options.Rows+1) // right-hand sides that the smallest part has
-	if need := vectorBytes(least, n, least); need > options.MaxBytes {
-		return nil, fmt.Errorf("solver: a product of %d right-hand sides takes %.3g MiB of vectors, and the limit is %.3g MiB; raise it, or take fewer samples in a batch", least, float64(need)/(1<<20), float64(options.MaxBytes)/(1<<20))
+	if need := LeastBytes(k, options.Rows, n); need > options.MaxBytes {
+		return nil, fmt.Errorf("solver: a product of %d right-hand sides takes %.3g MiB of vectors, and the limit is %.3g MiB; raise it, or take fewer samples in a batch", min(k, options.Rows+1), float64(need)/(1<<20), float64(options.MaxBytes)/(1<<20))
 	}
 	blocks := split(k, options.Rows, n, options.MaxBytes)
 	reserved := int64(0) // for a product of each block to come and its residual
