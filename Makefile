@@ -39,7 +39,7 @@ lint:
 	go run $(STATICCHECK) ./...
 
 bench:
-	go test -run "^$$" -bench 'Oracles|Product|Gap|Recycling|Budget|Host|Factor' -benchtime 1x -timeout 60m ./bench
+	go test -run "^$$" -bench 'Oracles|Product|Gap|Budget|Host|Factor' -benchtime 1x -timeout 60m ./bench
 	go test -run "^$$" -bench . -benchtime 1x -timeout 60m ./trainer/euler ./models
 
 soak:

@@ -354,7 +354,7 @@ func TestAuditLeavesTheStoreAlone(t *testing.T) {
 func TestAuditsFollowWhatIsTrainable(t *testing.T) {
 	trainer := trained(t, backendtest.Go(t), smallUNet.Fn())
 	newAuditor := func() *audit.Auditor {
-		auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), probes(2, 0)).WithRelativeLambda(1e-1).WithRecycling().Done()
+		auditor, err := audit.New(trainer, smallUNet.Fn(), nil).WithField(orbits.EulerField()).WithGroup(orbits.C4(), probes(2, 0)).WithRelativeLambda(1e-1).Done()
 		require.NoError(t, err)
 		t.Cleanup(auditor.Close)
 		return auditor

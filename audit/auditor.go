@@ -72,9 +72,6 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	if err := a.checkGradient(); err != nil {
 		return nil, err
 	}
-	if err := a.newSketches(); err != nil {
-		return nil, err
-	}
 	progress := a.newProgress()
 	records := &Records{}
 	dampings := len(a.config.damping.values)
@@ -143,9 +140,6 @@ func (a *Auditor) load() error {
 		}
 		a.network.Close()
 		a.network, a.checked = network, false
-		for _, o := range a.orbits {
-			o.sketches = nil // of another metric
-		}
 		a.config.log.Info().Int("trainable_before", len(a.trainable)).Int("trainable", len(trainable)).Msg("other variables are trainable than at the audit before")
 	}
 	a.trainable = trainable

@@ -49,7 +49,6 @@ type Builder struct {
 	metric    Metric
 	scale     MetricScale
 	solve     solver.FormOptions
-	recycling bool
 	forward   bool
 	invariant bool
 
@@ -211,12 +210,6 @@ func (b *Builder) WithMaxTime(limit time.Duration) *Builder { b.solve.MaxTime = 
 
 // WithMaxBytes limits the memory for parameter vectors of one solve; it is then done in parts. Zero means 4 GiB.
 func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit; return b }
-
-// WithRecycling starts each solve of Block from what the audits before have shown of its metric. It halves the products
-// or better where that has moved by a few percent, and saves nothing where it has moved by half (docs/solver.md). The values
-// then depend on the audits before, within their intervals: a resumed training finds others, in the third digit. An eighth of
-// WithMaxBytes is for it; a model too large for that is solved from scratch. The default is to solve each from scratch.
-func (b *Builder) WithRecycling() *Builder { b.recycling = true; return b }
 
 // WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver. By default
 // both are.

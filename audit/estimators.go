@@ -61,34 +61,6 @@ type estimate interface {
 	Cosine(l, i, j int) (solver.Interval, bool)
 }
 
-// largestSketch is the rank beyond which a sketch saves no more products.
-const largestSketch = 400
-
-// newSketches gives every batch of every group a sketch, if memory allows one of the rank of an orbit's gradients. The groups
-// on the same probes share a metric but no gradients, and what one's have shown of it is of little use to the other's.
-func (a *Auditor) newSketches() error {
-	if !a.config.recycling || a.config.forward || a.config.estimator != Block || !a.multipliesNetwork() {
-		return nil
-	}
-	count := 0
-	for _, o := range a.orbits {
-		count += o.batches()
-	}
-	const double, share = 8, 8   // bytes; an eighth of the limit
-	most := int64(max(4, count)) // a solve reserves four times its own
-	rank := a.config.solve.MaxBytes / share / double / int64(a.network.Dim()) / most
-	for _, o := range a.orbits {
-		for len(o.sketches) < o.batches() && rank >= int64(len(o.elements)*o.batchSize) {
-			sketch, err := solver.NewSketch(int(min(largestSketch, rank)))
-			if err != nil {
-				return cause.In("audit", err)
-			}
-			o.sketches = append(o.sketches, sketch)
-		}
-	}
-	return nil
-}
-
 // multipliesNetwork reports whether products with the metric run the network; those of the others are cheap, in float64 on
 // the host.
 func (a *Auditor) multipliesNetwork() bool {
@@ -103,9 +75,8 @@ type problem struct {
 	eta      solver.Operator
 	largest  float64 // eigenvalue of eta; 0 for a metric that is 0
 	lambdas  []float64
-	sketch   *solver.Sketch // what is recycled, if anything
-	count    int            // gradients
-	samples  int            // those at x
+	count    int // gradients
+	samples  int // those at x
 	gradient func(i int) (row []float64, off float64, err error)
 	// productError is what a product of a vector of norm 1 may be off by, relative to largest, where that is known to be more than its
 	// precision says.
@@ -142,7 +113,7 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 		return plainForms(forms), statistics, err
 	}
 	options := a.config.solve
-	options.Lambdas, options.Rows, options.Sketch = p.lambdas, p.samples, p.sketch
+	options.Lambdas, options.Rows = p.lambdas, p.samples
 	options.LambdaMax = p.largest * solver.LargestEigenvalueExcess(p.eta.Dim(), lambdaSteps)
 	if a.multipliesNetwork() {
 		options.Roundoff = roundoff(a.network.DType())
@@ -156,7 +127,7 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 	for l := range p.lambdas {
 		statistics = append(statistics, forms.Statistics(l))
 	}
-	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Float64("mib", mib(forms.Bytes)).Int("sketch_rank", forms.SketchRank).
+	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Float64("mib", mib(forms.Bytes)).
 		Float64("half_width", forms.HalfWidth(0)).Str("status", string(statistics[0].Status)).Msg("solved")
 	return forms, statistics, nil
 }

@@ -7,9 +7,6 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/ml/model"
-	"github.com/gomlx/gomlx/ml/train"
-	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/stretchr/testify/require"
 	"gonum.org/v1/gonum/mat"
 
@@ -53,56 +50,6 @@ func TestSinglePrecisionIntervalsContainTheDoubleValues(t *testing.T) {
 	for i, row := range single.Coherence {
 		require.LessOrEqual(t, *row.MedianLow, *exact.Coherence[i].Median)
 		require.GreaterOrEqual(t, *row.MedianHigh, *exact.Coherence[i].Median)
-	}
-}
-
-func TestRecycling(t *testing.T) {
-	fn := smallViT.Fn()
-	trainer := trained(t, backendtest.Go(t), fn)
-	rate := trainer.Store().GetVariable(model.JoinPath("/", optimizer.Scope, optimizer.ParamLearningRate))
-	require.NoError(t, rate.SetValue(tensors.FromValue(float32(1e-5))))
-	newAuditor := func(configure func(*audit.Builder)) *audit.Auditor {
-		builder := audit.New(trainer, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithGroup(orbits.Translations(2), probes(2, 0)).
-			WithRelativeLambda(1e-3).WithDType(dtypes.Float64)
-		configure(builder)
-		auditor, err := builder.Done()
-		require.NoError(t, err)
-		t.Cleanup(auditor.Close)
-		return auditor
-	}
-	exact := newAuditor(func(b *audit.Builder) { b.WithTolerance(1e-6) })
-	scratch := newAuditor(func(b *audit.Builder) {})
-	recycled := newAuditor(func(b *audit.Builder) { b.WithRecycling() })
-	for step := range 3 {
-		if step > 0 {
-			_, err := trainer.TrainStep(train.Batch{
-				Inputs: []*tensors.Tensor{batch(flow(uint64(40+step), 2))}, Labels: []*tensors.Tensor{batch(flow(uint64(50+step), 2))},
-			})
-			require.NoError(t, err)
-		}
-		var found [3]*audit.Records
-		for i, auditor := range []*audit.Auditor{exact, scratch, recycled} {
-			var err error
-			found[i], err = auditor.Audit(context.Background(), audit.Moment{Step: int64(step)})
-			require.NoError(t, err)
-		}
-		for i, row := range found[2].Influence {
-			require.LessOrEqual(t, *row.CosineLow, *found[0].Influence[i].CosineHigh)
-			require.GreaterOrEqual(t, *row.CosineHigh, *found[0].Influence[i].CosineLow)
-			require.InDelta(t, *found[0].Influence[i].Cosine, *row.Cosine, 2*solver.DefaultTolerance)
-		}
-		for i, solve := range found[2].Solves {
-			require.Equal(t, audit.Converged, solve.Status)
-			plain := found[1].Solves[i]
-			require.Zero(t, plain.SketchRank)
-			if step == 0 {
-				require.Zero(t, solve.SketchRank)
-				require.Equal(t, plain.Products, solve.Products)
-				continue
-			}
-			require.Positive(t, solve.SketchRank)
-			require.Less(t, solve.Products, plain.Products)
-		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package audit_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -149,31 +148,6 @@ func ExampleBuilder_WithMaxProducts() {
 	// product limit: the product limit was reached: raise it, lambda or the tolerance
 }
 
-// The second audit starts from what the first has shown of the metric.
-func ExampleBuilder_WithRecycling() {
-	auditor, err := audit.New(newModel(convolves, waves(1)), convolves, nil).WithField(temperature).WithGroup(orbits.C4(), waves(2)).
-		WithRecycling().Done()
-	if err != nil {
-		panic(err)
-	}
-	defer auditor.Close()
-	var products []int64
-	for range 2 {
-		records, err := auditor.Audit(context.Background(), audit.Moment{})
-		if err != nil {
-			panic(err)
-		}
-		solve := records.Solves[0]
-		products = append(products, solve.Products)
-		fmt.Println("recycled:", solve.SketchRank > 0)
-	}
-	fmt.Println("fewer products:", products[1] < products[0])
-	// Output:
-	// recycled: false
-	// recycled: true
-	// fewer products: true
-}
-
 // At debug level the log tells how each solve went. Here without what differs from machine to machine.
 func ExampleBuilder_WithLogger() {
 	log := zerolog.New(zerolog.ConsoleWriter{
@@ -181,7 +155,7 @@ func ExampleBuilder_WithLogger() {
 	})
 	recordsOf(audit.New(newModel(slopes, waves(1)), slopes, nil).WithField(temperature).WithGroup(orbits.C4(), waves(1)).WithLogger(log))
 	// Output:
-	// DBG solved block=4 parts=1 products=3 sketch_rank=0 status=converged
+	// DBG solved block=4 parts=1 products=3 status=converged
 	// DBG audited step=0
 }
 

@@ -69,7 +69,7 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 		return found, err
 	}
 	setup += spent
-	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, o.sketch(batch), count, o.batchSize, gradient, productError})
+	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, count, o.batchSize, gradient, productError})
 	if err != nil {
 		return found, err
 	}

@@ -178,7 +178,6 @@ type orbit struct {
 	elements  []orbits.Element // identity first
 	samples   []Sample
 	batchSize int
-	sketches  []*solver.Sketch // by batch, of its metric; nil while nothing is recycled
 
 	inputs, targets []*tensors.Tensor   // by element, in the auditor's dtype
 	invariant       bool                // the targets are all the same one
@@ -365,14 +364,6 @@ func (o *orbit) accompany(backend compute.Backend, c companion, states *tensors.
 	}
 	defer act.Finalize()
 	return o.move(act, values)
-}
-
-// sketch is what is recycled in a batch's solve; nil where nothing is.
-func (o *orbit) sketch(batch int) *solver.Sketch {
-	if o.sketches == nil {
-		return nil
-	}
-	return o.sketches[batch]
 }
 
 // close frees what the orbit holds.

@@ -97,7 +97,6 @@ type SolveRow struct {
 	Iterations           int32         `parquet:"iterations"`
 	Products             int64         `parquet:"products"` // set-up excluded; of several lambdas the smallest has them
 	SetupProducts        int64         `parquet:"setup_products"`
-	SketchRank           int32         `parquet:"sketch_rank"`                     // vectors recycled; 0 from scratch
 	MaxTrueResidual      *float64      `parquet:"max_true_residual,optional"`      // relative, recomputed after the solve; nil where it was not
 	MaxHalfWidth         *float64      `parquet:"max_half_width,optional"`         // of a cosine's interval; nil where nothing is certified
 	ProductError         *float64      `parquet:"product_error,optional"`          // of a vector of norm 1 that intervals allow for, relative to LambdaMax; nil where nothing can be certified
@@ -111,7 +110,7 @@ type SolveRow struct {
 // set fills in what the solver found.
 func (row *SolveRow) set(s solver.Statistics) {
 	row.Lambda, row.LambdaMax, row.BlockSize, row.Iterations = s.Lambda, s.LambdaMax, s.BlockSize, s.Iterations
-	row.Products, row.SetupProducts, row.SketchRank = s.Products, s.SetupProducts, s.SketchRank
+	row.Products, row.SetupProducts = s.Products, s.SetupProducts
 	row.MaxTrueResidual, row.MaxHalfWidth, row.Status, row.Explanation = s.MaxTrueResidual, s.MaxHalfWidth, s.Status, s.Explanation
 	row.ProductError = s.ProductError
 }

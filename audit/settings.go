@@ -76,9 +76,6 @@ func (a *Auditor) Settings() map[string]string {
 		all["max_seconds"] = fmt.Sprint(float64(b.solve.MaxTime) / float64(time.Second))
 	}
 	all["max_bytes"] = fmt.Sprint(b.solve.MaxBytes)
-	if b.recycling {
-		all["recycling"] = "true"
-	}
 	return all
 }
 

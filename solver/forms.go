@@ -38,9 +38,6 @@ type FormOptions struct {
 	// LambdaMax is a bound from above on the largest eigenvalue of the operator where one is known already; it scales Roundoff. Zero
 	// means that setupProducts products find one, as LargestEigenvalue does, and that it fails with the probability Failure.
 	LambdaMax float64
-	// Sketch, where it is not nil, makes the solve cheaper by what it has learned and learns from it. Its memory counts
-	// towards MaxBytes: four times its greatest rank in vectors, for it needs room to learn.
-	Sketch *Sketch
 	// Progress, when set, is called after each block with what is known so far; it must not keep it. Intervals of
 	// right-hand sides that are not solved yet are infinite.
 	Progress func(soFar *Forms)
@@ -74,7 +71,6 @@ type Forms struct {
 	Iterations int   // products of whole blocks, the longest of the parts
 	BlockSize  int   // right-hand sides solved together
 	Parts      int   // blocks that the memory limit made of them
-	SketchRank int   // of FormOptions.Sketch when it was first used; 0 from scratch
 	Bytes      int64 // most memory held in vectors
 	// LambdaMax is the largest eigenvalue of eta, from below.
 	LambdaMax float64
@@ -128,16 +124,6 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 	for i := range f.places {
 		f.places[i].part = -1
 	}
-	sketched := int64(0) // bytes
-	if options.Sketch != nil {
-		if s := options.Sketch; s.Rank() > 0 && len(s.vectors[0]) != n {
-			return nil, fmt.Errorf("solver: the sketch is of dimension %d, the operator of %d; use one sketch for one model", len(s.vectors[0]), n)
-		}
-		sketched, f.SketchRank = options.Sketch.bytes(n), options.Sketch.Rank()
-		if options.MaxBytes -= sketched; options.MaxBytes <= 0 {
-			return nil, fmt.Errorf("solver: the sketch needs %d bytes and leaves nothing of the limit of %d; raise the limit, or use a smaller sketch", sketched, options.MaxBytes+sketched)
-		}
-	}
 	scale, err := f.largest(op, options.LambdaMax)
 	if err != nil {
 		return nil, err
@@ -178,7 +164,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 		err := p.solve(ctx, op, scale, func() {
 			f.Products = p.spent + p.products
 			f.Iterations = max(f.Iterations, p.iterations)
-			f.Bytes = max(f.Bytes, p.bytes+sketched)
+			f.Bytes = max(f.Bytes, p.bytes)
 			if options.Progress != nil {
 				options.Progress(f)
 			}
@@ -187,7 +173,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 			return nil, err
 		}
 		f.Products = p.spent + p.products // with the one that measures the residual
-		f.Bytes = max(f.Bytes, p.bytes+sketched)
+		f.Bytes = max(f.Bytes, p.bytes)
 		p.sides, p.memory = sides{off: p.sides.off}, nil
 		f.LambdaMax = max(f.LambdaMax, p.lambdaMax)
 		f.Residual = max(f.Residual, p.residual)
@@ -250,7 +236,7 @@ func (f *Forms) ending(l int) ending {
 func (f *Forms) Statistics(l int) Statistics {
 	s := Statistics{
 		Lambda: f.lambdas[l], LambdaMax: f.LambdaMax, BlockSize: int32(f.BlockSize), Iterations: int32(f.Iterations),
-		SketchRank: int32(f.SketchRank), ProductError: &f.product,
+		ProductError: &f.product,
 	}
 	if certified := func(p *part) bool { return p.bounds[l].gap != nil }; len(f.parts) == 0 || slices.ContainsFunc(f.parts, certified) {
 		width := f.HalfWidth(l)

@@ -373,12 +373,8 @@ func (f *golubKahan) rounding() *rounding {
 
 // solution and projection are not asked for: verify does without V, and there is no sketch.
 func (f *golubKahan) solution() (int, []float64, []float64) { panic("solver: V is not kept") }
-func (f *golubKahan) projection(int) (basis [][]float64, a, b *mat.Dense) {
-	panic("solver: V is not kept")
-}
-
-func (f *golubKahan) largest() float64 { return square(f.scale) }
-func (f *golubKahan) lowest() float64  { return 0 }
+func (f *golubKahan) largest() float64                      { return square(f.scale) }
+func (f *golubKahan) lowest() float64                       { return 0 }
 
 // verify forms the solution whose gap is largest from its dual, x = (g - A^T u) / lambda, for which ||u||^2 + lambda ||x||^2 is a bound from above
 // that owes nothing to V.

@@ -133,39 +133,3 @@ func (f *lanczosForms) solution() (column int, x, residual []float64) {
 	copy(residual[len(taken):], q.residual(column))
 	return column, x, residual
 }
-
-// projection holds the blocks T_j and B_j: the basis is the space and the block after it.
-func (f *lanczosForms) projection(limit int) (basis [][]float64, a, b *mat.Dense) {
-	m, blocks := 0, 0
-	for blocks < len(f.diagonals) && (blocks == 0 || m+f.diagonals[blocks].SymmetricDim() <= limit) {
-		m += f.diagonals[blocks].SymmetricDim()
-		blocks++
-	}
-	p := m
-	if below := f.belows[blocks-1]; below != nil {
-		p += below.RawMatrix().Rows
-	}
-	a, b = mat.NewDense(m, p, nil), mat.NewDense(m, p, nil)
-	at := 0
-	for j := range blocks {
-		size := f.diagonals[j].SymmetricDim()
-		for r := range size {
-			a.Set(at+r, at+r, 1)
-			for c := range size {
-				b.Set(at+r, at+c, f.diagonals[j].At(r, c))
-			}
-		}
-		if below := f.belows[j]; below != nil {
-			for r := range below.RawMatrix().Rows {
-				for c := range size {
-					b.Set(at+c, at+size+r, below.At(r, c))
-					if j+1 < blocks {
-						b.Set(at+size+r, at+c, below.At(r, c))
-					}
-				}
-			}
-		}
-		at += size
-	}
-	return f.lanczos.vectors[:p], a, b
-}

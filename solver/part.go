@@ -52,9 +52,6 @@ type process interface {
 	lowest() float64
 	// solution is the approximate solution at the smallest lambda whose residual is largest, and that residual, in B.
 	solution() (column int, x, residual []float64)
-	// projection is the leading part of B, [p, N], with V = a B the space, at most limit vectors of it, and their images
-	// eta V = b B; a and b are [m, p].
-	projection(limit int) (basis [][]float64, a, b *mat.Dense)
 }
 
 // bounds are what the forms of right-hand sides of norm 1 are read from: but for rounding M - low is positive semidefinite and at most
@@ -132,12 +129,9 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 	for i, row := range g {
 		p.sides.write(row, i)
 	}
-	sketch := p.options.Sketch
 	factor, factored := op.(Factor)
 	switch {
-	case sketch != nil && sketch.Rank() > 0:
-		p.process = newGalerkin(op, g, p.memory, sketch, p.options, scale)
-	case sketch == nil && factored && factor.Rows() <= factor.Dim():
+	case factored && factor.Rows() <= factor.Dim():
 		p.process = newGolubKahan(factor, g, p.memory, p.options, scale)
 	default:
 		p.process = newLanczosForms(op, g, p.memory, p.options, scale)
@@ -166,9 +160,6 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 		}
 	}
 	p.lambdaMax = p.process.largest()
-	if sketch := p.options.Sketch; sketch != nil {
-		sketch.learn(p.process)
-	}
 	err := p.check(op)
 	p.bytes = p.memory.bytes() + p.beside() + 8*int64(n)*int64(k)
 	p.process = nil // bounds stay

@@ -232,3 +232,11 @@ func plus(m *mat.SymDense, shift float64) *mat.SymDense {
 }
 
 func identity(n int) *mat.SymDense { return plus(mat.NewSymDense(n, nil), 1) }
+
+// symmetric is the symmetric part of a square matrix.
+func symmetric(m *mat.Dense) *mat.SymDense {
+	n, _ := m.Dims()
+	s := mat.NewSymDense(n, nil)
+	addSymmetric(s, 1, m)
+	return s
+}

@@ -25,7 +25,6 @@ type Statistics struct {
 	Iterations      int32
 	Products        int64 // set-up excluded
 	SetupProducts   int64
-	SketchRank      int32    // vectors recycled; 0 from scratch
 	MaxTrueResidual *float64 // relative, recomputed after the solve; nil where it was not
 	MaxHalfWidth    *float64 // of a cosine's interval; nil where nothing is certified
 	ProductError    *float64 // of a vector of norm 1 that intervals allow for, relative to the largest eigenvalue; nil of a method that certifies nothing

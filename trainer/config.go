@@ -118,16 +118,16 @@ type Training struct {
 type Audit struct {
 	EveryEpochs     int        `yaml:"every_epochs"`
 	Groups          []Group    `yaml:"groups"`
-	RelativeLambdas []float64  `yaml:"relative_lambdas"` // lambda / lambda_max of the metric; several cost as much as the smallest
-	Metric          string     `yaml:"metric"`           // "ntk", "ggn", "fisher" or "identity"
-	MetricScale     string     `yaml:"metric_scale"`     // "mean" or "sum"
-	Estimator       string     `yaml:"estimator"`        // "block", which certifies intervals; "cg-residual" and "subspace" for comparison
-	Tolerance       float64    `yaml:"tolerance"`        // half-width of a cosine's interval; of cg-residual the relative residual; 0: the estimator's default
-	MaxProducts     int64      `yaml:"max_products"`     // metric products of one solve; 0: no limit
-	MaxSeconds      float64    `yaml:"max_seconds"`      // of one solve; 0: no limit
-	MaxMiB          int64      `yaml:"max_mib"`          // memory of one solve for parameter vectors; 0: 4096
-	Recycle         bool       `yaml:"recycle"`          // start from what earlier audits have shown of each metric: pays where they are a few steps apart
-	DType           string     `yaml:"dtype"`            // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
+	RelativeLambdas []float64  `yaml:"relative_lambdas"`  // lambda / lambda_max of the metric; several cost as much as the smallest
+	Metric          string     `yaml:"metric"`            // "ntk", "ggn", "fisher" or "identity"
+	MetricScale     string     `yaml:"metric_scale"`      // "mean" or "sum"
+	Estimator       string     `yaml:"estimator"`         // "block", which certifies intervals; "cg-residual" and "subspace" for comparison
+	Tolerance       float64    `yaml:"tolerance"`         // half-width of a cosine's interval; of cg-residual the relative residual; 0: the estimator's default
+	MaxProducts     int64      `yaml:"max_products"`      // metric products of one solve; 0: no limit
+	MaxSeconds      float64    `yaml:"max_seconds"`       // of one solve; 0: no limit
+	MaxMiB          int64      `yaml:"max_mib"`           // memory of one solve for parameter vectors; 0: 4096
+	DType           string     `yaml:"dtype"`             // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
+	Recycle         bool       `yaml:"recycle,omitempty"` // of earlier versions, whose runs say "recycle: false"; nothing is recycled any more
 	Stop            []StopRule `yaml:"stop"`
 	RestoreBest     bool       `yaml:"restore_best"` // a model that a rule stops is taken back to the audit that is best by the first rule
 }
@@ -289,11 +289,7 @@ func (a Audit) configure(b *audit.Builder) *audit.Builder {
 		WithMaxProducts(a.MaxProducts).
 		WithMaxTime(time.Duration(a.MaxSeconds * float64(time.Second))).
 		WithMaxBytes(a.MaxMiB << 20)
-	if a.Recycle {
-		b.WithRecycling()
-	}
-	b.WithMetricScale(audit.MetricScale(a.MetricScale))
-	return b
+	return b.WithMetricScale(audit.MetricScale(a.MetricScale))
 }
 
 // byKey says what an audit says of its settings of the keys that they have here.
@@ -309,6 +305,8 @@ func byKey(err error) error {
 
 func (a Audit) validate(data euler.Config) error {
 	switch {
+	case a.Recycle:
+		return keyError("audit.recycle", "is true, and audits start from what earlier ones have shown no longer: leave the key out (docs/solver.md says why)")
 	case a.EveryEpochs < 1:
 		return keyError("audit.every_epochs", "is %d; it must be at least 1", a.EveryEpochs)
 	case len(a.Groups) == 0:

@@ -83,6 +83,7 @@ func TestParseConfigRefuses(t *testing.T) {
 
 func TestValidateRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ source, want string }{
+		"recycle":       {"audit: {recycle: true}", "audit.recycle is true, and audits start from what earlier ones have shown no longer: leave the key out"},
 		"family":        {"data: {families: [riemann, sod]}", `data.families has the unknown "sod"; use some of [riemann curved-riemann perturbed-riemann]`},
 		"family twice":  {"data: {families: [riemann, riemann]}", `data.families lists "riemann" twice`},
 		"probes":        {"data: {probes: 0}", "data.probes is 0"},

@@ -195,9 +195,12 @@ func readRows[Row any](file *parquet.File) ([]Row, error) {
 	return rows, reader.Close()
 }
 
+// retired are columns that earlier programs wrote, which are not read.
+var retired = []string{"sketch_rank"}
+
 // columnsFit reports whether a file has the columns that are wanted, in order, and lacks at most optional ones.
 func columnsFit(file, wanted *parquet.Schema) bool {
-	rest := file.Fields()
+	rest := slices.DeleteFunc(slices.Clone(file.Fields()), func(column parquet.Field) bool { return slices.Contains(retired, column.Name()) })
 	for _, column := range wanted.Fields() {
 		switch {
 		case len(rest) > 0 && rest[0].Name() == column.Name() && parquet.EqualNodes(rest[0], column):

@@ -10,8 +10,8 @@ import (
 	"github.com/symaudit/symaudit/audit"
 )
 
-// Files of earlier programs lack optional columns, which are null then; nothing else may be missing, added or changed.
-func TestOptionalColumnsMayBeMissing(t *testing.T) {
+// Files of earlier programs lack optional columns, which are null then, and have retired ones; nothing else may be missing, added or changed.
+func TestFilesOfEarlierProgramsAreRead(t *testing.T) {
 	type row struct {
 		audit.Moment
 		Group string   `parquet:"group_name"`
@@ -23,10 +23,11 @@ func TestOptionalColumnsMayBeMissing(t *testing.T) {
 		audit.Moment
 		Group string   `parquet:"group_name"`
 		Value *float64 `parquet:"value,optional"`
+		Rank  int32    `parquet:"sketch_rank"`
 		Count int32    `parquet:"count"`
 	}
 	value := 0.5
-	file := fileOf(t, []before{{audit.Moment{Step: 3}, "d4", &value, 7}, {audit.Moment{Step: 4}, "c4", nil, 8}})
+	file := fileOf(t, []before{{audit.Moment{Step: 3}, "d4", &value, 5, 7}, {audit.Moment{Step: 4}, "c4", nil, 6, 8}})
 	rows, err := readRows[row](file)
 	require.NoError(t, err)
 	require.Equal(t, []row{{audit.Moment{Step: 3}, "d4", &value, nil, 7}, {audit.Moment{Step: 4}, "c4", nil, nil, 8}}, rows)

@@ -94,7 +94,6 @@ type solveRow1 struct {
 	Iterations      int32    `parquet:"iterations"`
 	Products        int64    `parquet:"products"`
 	SetupProducts   int64    `parquet:"setup_products"`
-	SketchRank      int32    `parquet:"sketch_rank"`
 	MaxTrueResidual float64  `parquet:"max_true_residual"`
 	MaxHalfWidth    *float64 `parquet:"max_half_width,optional"`
 	Status          string   `parquet:"status"`
@@ -106,7 +105,7 @@ func (old solveRow1) convert() audit.SolveRow {
 		Moment: old.Moment, GroupName: old.GroupName, Batch: old.Batch, Metric: old.Metric, MetricScale: old.MetricScale,
 		DType: old.DType, Estimator: old.Estimator, RHS: old.RHS, Seconds: old.Seconds,
 		Lambda: old.Lambda, LambdaMax: old.LambdaMax, BlockSize: old.BlockSize, Iterations: old.Iterations,
-		Products: old.Products, SetupProducts: old.SetupProducts, SketchRank: old.SketchRank,
+		Products: old.Products, SetupProducts: old.SetupProducts,
 		MaxTrueResidual: &old.MaxTrueResidual, MaxHalfWidth: old.MaxHalfWidth,
 	}
 	if row.MaxHalfWidth != nil && !finite(*row.MaxHalfWidth) {
