@@ -365,7 +365,10 @@ func TestIntervalsAllowForRightHandSidesThatAreOff(t *testing.T) {
 					}
 					floats.AddScaled(given.RawRowView(i), 0.999*off[i]/floats.Norm(error, 2), error)
 				}
-				load := func(i int) ([]float64, float64, error) { return given.RawRowView(i), off[i], nil }
+				load := func(dst []float64, i int) (float64, error) {
+					copy(dst, given.RawRowView(i))
+					return off[i], nil
+				}
 				forms, err := solver.BilinearFormsOf(context.Background(), &noisy{entries: values, kind: "random", random: random}, k, load, solver.FormOptions{Lambdas: []float64{lambda}})
 				require.NoError(t, err)
 				found.count(forms, 0, diagonalForms(values, lambda, rhs))
@@ -383,9 +386,9 @@ func TestNoiseHasNoCosine(t *testing.T) {
 	const lambda = 1e-2
 	floats.Scale(1e-12, rhs.RawRowView(1))
 	floats.Scale(1e-170, rhs.RawRowView(2))
-	load := func(i int) ([]float64, float64, error) {
-		row := rhs.RawRowView(i)
-		return row, []float64{0, 2 * floats.Norm(row, 2), 0, 0}[i], nil
+	load := func(dst []float64, i int) (float64, error) {
+		copy(dst, rhs.RawRowView(i))
+		return []float64{0, 2 * floats.Norm(dst, 2), 0, 0}[i], nil
 	}
 	forms, err := solver.BilinearFormsOf(context.Background(), op, 4, load, solver.FormOptions{Lambdas: []float64{lambda}})
 	require.NoError(t, err)
@@ -403,9 +406,9 @@ func TestNoiseHasNoCosine(t *testing.T) {
 		}
 	}
 	// Half of it is noise: it has a cosine, of which little is certain.
-	load = func(i int) ([]float64, float64, error) {
-		row := rhs.RawRowView(i)
-		return row, 0.5 * floats.Norm(row, 2), nil
+	load = func(dst []float64, i int) (float64, error) {
+		copy(dst, rhs.RawRowView(i))
+		return 0.5 * floats.Norm(dst, 2), nil
 	}
 	forms, err = solver.BilinearFormsOf(context.Background(), op, 2, load, solver.FormOptions{Lambdas: []float64{lambda}})
 	require.NoError(t, err)

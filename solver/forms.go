@@ -107,15 +107,18 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 	if n != op.Dim() {
 		return nil, fmt.Errorf("solver: right-hand sides have length %d, the operator has dimension %d", n, op.Dim())
 	}
-	return BilinearFormsOf(ctx, op, k, func(i int) ([]float64, float64, error) { return rhs.RawRowView(i), 0, nil }, options)
+	return BilinearFormsOf(ctx, op, k, func(dst []float64, i int) (float64, error) {
+		copy(dst, rhs.RawRowView(i))
+		return 0, nil
+	}, options)
 }
 
-// BilinearFormsOf is BilinearForms for k right-hand sides, of which load returns one when it is needed: where the memory limit
-// makes parts of them, no more are held than those of a part. The solve does not change what load returns.
+// BilinearFormsOf is BilinearForms for k right-hand sides, of which load writes one to dst, of the operator's dimension, when it is needed: where
+// the memory limit makes parts of them, no more are held than those of a part, and those wanted with all are loaded for each.
 //
 // load also returns how far the right-hand side may be off, in the Euclidean norm: intervals are those of the exact ones. One that is no
 // longer than that is noise, and has no cosine.
-func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (rhs []float64, off float64, err error), options FormOptions) (*Forms, error) {
+func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []float64, i int) (off float64, err error), options FormOptions) (*Forms, error) {
 	n := op.Dim()
 	if err := options.complete(k); err != nil {
 		return nil, err
@@ -128,10 +131,11 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 	if err != nil {
 		return nil, err
 	}
-	if need := LeastBytes(k, options.Rows, n); need > options.MaxBytes {
+	sizes := dimensionsOf(op)
+	if need := LeastBytes(k, options.Rows, op); need > options.MaxBytes {
 		return nil, fmt.Errorf("solver: a product of %d right-hand sides takes %.3g MiB of vectors, and the limit is %.3g MiB; raise it, or take fewer samples in a batch", min(k, options.Rows+1), float64(need)/(1<<20), float64(options.MaxBytes)/(1<<20))
 	}
-	blocks := split(k, options.Rows, n, options.MaxBytes)
+	blocks := split(k, options.Rows, options.MaxBytes, sizes)
 	reserved := int64(0) // for a product of each block to come and its residual
 	for _, members := range blocks {
 		reserved += int64(len(members)) + 1
@@ -140,7 +144,6 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 		return nil, fmt.Errorf("solver: the limit of %d products is below the %d that one product of every right-hand side takes; raise it", limit, f.Setup+reserved)
 	}
 	memory := &arena{n: n}
-	wanted := make([][]float64, options.Rows) // right-hand sides that every part has
 	deadline := time.Time{}
 	if options.MaxTime > 0 {
 		deadline = time.Now().Add(options.MaxTime)
@@ -151,16 +154,17 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 		if options.MaxProducts > 0 {
 			p.limit = options.MaxProducts - f.Setup - f.Products - reserved
 		}
+		memory.reset()
 		for _, i := range members {
-			if err := f.add(p, i, load, wanted); err != nil {
+			if err := f.add(p, i, load); err != nil {
 				return nil, err
 			}
 		}
-		if len(p.sides.rows) == 0 {
+		if len(p.sides) == 0 {
 			continue // all are zero or noise
 		}
 		f.parts = append(f.parts, p)
-		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(p.sides.rows))
+		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(p.sides))
 		err := p.solve(ctx, op, scale, func() {
 			f.Products = p.spent + p.products
 			f.Iterations = max(f.Iterations, p.iterations)
@@ -174,7 +178,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 		}
 		f.Products = p.spent + p.products // with the one that measures the residual
 		f.Bytes = max(f.Bytes, p.bytes)
-		p.sides, p.memory = sides{off: p.sides.off}, nil
+		p.memory = nil
 		f.LambdaMax = max(f.LambdaMax, p.lambdaMax)
 		f.Residual = max(f.Residual, p.residual)
 	}
@@ -182,40 +186,35 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(i int) (
 	return f, nil
 }
 
-// add loads a right-hand side into a part, unless it is zero or noise. Those of wanted are loaded once.
-func (f *Forms) add(p *part, i int, load func(i int) ([]float64, float64, error), wanted [][]float64) error {
-	var row []float64
-	if i < len(wanted) {
-		row = wanted[i]
+// add loads a right-hand side into a part, unless it is zero or noise.
+func (f *Forms) add(p *part, i int, load func(dst []float64, i int) (float64, error)) error {
+	side := p.memory.take(1)
+	off, err := load(side[0], i)
+	if err != nil {
+		return err
 	}
-	if row == nil {
-		var err error
-		if row, f.off[i], err = load(i); err != nil {
-			return err
-		}
-		f.norms[i], f.loaded[i] = floats.Norm(row, 2), true
-		switch norm := f.norms[i]; {
-		case math.IsNaN(norm) || math.IsInf(norm, 0):
-			return fmt.Errorf("solver: right-hand side %d is not finite", i)
-		case norm > mostScale:
-			return fmt.Errorf("solver: right-hand side %d has norm %.3g; scale it to within 1e100", i, norm)
-		case !(f.off[i] >= 0):
-			return fmt.Errorf("solver: right-hand side %d is said to be off by %g; that must be a norm", i, f.off[i])
-		}
-		if i < len(wanted) {
-			wanted[i] = row
-		}
+	norm := floats.Norm(side[0], 2)
+	switch {
+	case math.IsNaN(norm) || math.IsInf(norm, 0):
+		return fmt.Errorf("solver: right-hand side %d is not finite", i)
+	case norm > mostScale:
+		return fmt.Errorf("solver: right-hand side %d has norm %.3g; scale it to within 1e100", i, norm)
+	case !(off >= 0):
+		return fmt.Errorf("solver: right-hand side %d is said to be off by %g; that must be a norm", i, off)
 	}
+	f.norms[i], f.off[i], f.loaded[i] = norm, off, true
 	if f.negligible(i) {
+		p.memory.give(side)
 		return nil
 	}
 	if f.places[i].part < 0 {
-		f.places[i] = place{len(f.parts), len(p.sides.rows)}
+		f.places[i] = place{len(f.parts), len(p.sides)}
 	}
-	p.sides.rows, p.sides.norms, p.sides.off = append(p.sides.rows, row), append(p.sides.norms, f.norms[i]), append(p.sides.off, f.off[i]/f.norms[i])
-	if i < len(wanted) {
+	if i < f.rows {
 		p.rows++
 	}
+	scaleAll(side, 1/norm)
+	p.sides, p.off = append(p.sides, side[0]), append(p.off, off/norm)
 	return nil
 }
 
@@ -317,26 +316,44 @@ func (o *FormOptions) complete(k int) error {
 	return nil
 }
 
-// BlockBytes is the memory for the vectors of a solve for k right-hand sides of length n after some products of the whole block.
-func BlockBytes(k, n, steps int) int64 { return vectorBytes(k, n, k*steps) }
+// BlockBytes is the memory for the vectors of a solve with op for k right-hand sides after some products of the whole block.
+func BlockBytes(k int, op Operator, steps int) int64 { return dimensionsOf(op).bytes(k, steps*k) }
 
-// LeastBytes is the memory for vectors below which BilinearForms refuses a solve for k right-hand sides of length n, of which the first
-// rows are wanted with all: that of one product of the smallest part.
-func LeastBytes(k, rows, n int) int64 {
+// LeastBytes is the memory for vectors below which BilinearForms refuses a solve with op for k right-hand sides, of which the first rows are
+// wanted with all: that of one product of the smallest part.
+func LeastBytes(k, rows int, op Operator) int64 {
 	least := min(k, rows+1)
-	return vectorBytes(least, n, least)
+	return dimensionsOf(op).bytes(least, least)
 }
 
-// vectorBytes is the memory for the vectors of a block of k right-hand sides with a basis of dim vectors: the basis, the
-// right-hand sides as given, the product under way, and two to measure a residual.
-func vectorBytes(k, n, dim int) int64 {
-	return 8 * int64(n) * int64(dim+2*k+2)
+// dimensions are those of the vectors of a solve: of an operator, and of the images of its factor, 0 where it has none.
+type dimensions struct{ dim, images int }
+
+func dimensionsOf(op Operator) dimensions {
+	if factor, ok := op.(Factor); ok {
+		return dimensions{op.Dim(), factor.Rows()}
+	}
+	return dimensions{op.Dim(), 0}
+}
+
+// bytes is the memory for the vectors of a block of k right-hand sides with a space of so many. Without a factor: the space, the products
+// under way, and two to measure a residual.
+//
+// With one, the space of the shorter side and the products under way, there twice, for solutions that are multiplied have dual ones and images;
+// of the other side three blocks, which are V_1, the latest and the products under way, and two vectors.
+func (l dimensions) bytes(k, space int) int64 {
+	const double = 8
+	if l.images == 0 {
+		return double * int64(l.dim) * int64(space+k+2)
+	}
+	short, long := min(l.dim, l.images), max(l.dim, l.images)
+	return double * (int64(short)*int64(space+2*k+2) + int64(long)*int64(3*k+2))
 }
 
 // split deals the right-hand sides out to blocks that leave room for leastSteps in the limit, each with all wanted rows;
 // a block has at least one other.
-func split(k, rows, n int, limit int64) [][]int {
-	fits := func(k int) bool { return vectorBytes(k, n, leastSteps*k) <= limit }
+func split(k, rows int, limit int64, l dimensions) [][]int {
+	fits := func(k int) bool { return l.bytes(k, leastSteps*k) <= limit }
 	first, others := all(k)[:rows], all(k)[rows:]
 	if k == 0 {
 		return nil

@@ -175,11 +175,11 @@ func TestManyLambdasShareOneSpace(t *testing.T) {
 
 func TestAMemoryLimitSplitsTheBlock(t *testing.T) {
 	op, rhs := decaying(10)
-	options := solver.FormOptions{Lambdas: []float64{1e-3}, Rows: 2, Tolerance: 1e-2}
+	options := solver.FormOptions{Lambdas: []float64{1e-3}, Rows: 2, Tolerance: 3e-2}
 	whole, err := solver.BilinearForms(context.Background(), op, rhs, options)
 	require.NoError(t, err)
 	require.Equal(t, 10, whole.BlockSize)
-	options.MaxBytes = 8 * 200 * 101
+	options.MaxBytes = 8 * 200 * 91
 	split, err := solver.BilinearForms(context.Background(), op, rhs, options)
 	require.NoError(t, err)
 	require.True(t, split.Converged, split.Explanation())
@@ -253,7 +253,7 @@ func TestFormsRefuse(t *testing.T) {
 	tiny := &diagonal{entries: []float64{1e-160, 1e-170}, random: rand.New(rand.NewPCG(1, 1))}
 	require.ErrorContains(t, solve(context.Background(), tiny, mat.NewDense(1, 2, []float64{1, 1}), solver.FormOptions{Lambdas: one}), "the largest eigenvalue is about 1e-160")
 	require.ErrorContains(t, solve(context.Background(), op, mat.NewDense(1, 200, append(make([]float64, 199), 1e160)), solver.FormOptions{Lambdas: one}), "right-hand side 0 has norm 1e+160; scale it to within 1e100")
-	_, err := solver.BilinearFormsOf(context.Background(), op, 1, func(int) ([]float64, float64, error) { return rhs.RawRowView(0), -1, nil }, solver.FormOptions{Lambdas: one})
+	_, err := solver.BilinearFormsOf(context.Background(), op, 1, func([]float64, int) (float64, error) { return -1, nil }, solver.FormOptions{Lambdas: one})
 	require.ErrorContains(t, err, "right-hand side 0 is said to be off by -1")
 	bad := mat.DenseCopyOf(rhs)
 	bad.Set(1, 3, math.NaN())
@@ -434,7 +434,7 @@ func TestAHopelessLambdaDoesNotSpoilTheOthers(t *testing.T) {
 
 func TestAMemoryLimitThatAProductBreaksIsRefused(t *testing.T) {
 	op, rhs := decaying(4)
-	_, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1e-3}, MaxBytes: 8 * 200 * 10})
+	_, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{Lambdas: []float64{1e-3}, MaxBytes: 8 * 200 * 9})
 	require.ErrorContains(t, err, "solver: a product of 4 right-hand sides takes ")
 	require.ErrorContains(t, err, "raise it, or take fewer samples in a batch")
 }
@@ -443,7 +443,7 @@ func TestFormsTellTheirProgress(t *testing.T) {
 	op, rhs := decaying(10)
 	calls, last := 0, math.Inf(1)
 	_, err := solver.BilinearForms(context.Background(), op, rhs, solver.FormOptions{
-		Lambdas: []float64{1e-3}, Rows: 2, MaxBytes: 8 * 200 * 101,
+		Lambdas: []float64{1e-3}, Rows: 2, MaxBytes: 8 * 200 * 91,
 		Progress: func(f *solver.Forms) {
 			calls++
 			require.False(t, f.Converged, "not before the end")
@@ -492,7 +492,7 @@ func TestPartsTakeTheMemoryThatIsCounted(t *testing.T) {
 		op.entries[i] = math.Pow(10, -4*float64(i)/n)
 	}
 	rhs := oracle.Gaussian(random, k, n)
-	options := solver.FormOptions{Lambdas: []float64{1e-1}, Rows: rows, MaxBytes: solver.BlockBytes(6, n, 8), LambdaMax: 1}
+	options := solver.FormOptions{Lambdas: []float64{1e-1}, Rows: rows, MaxBytes: solver.BlockBytes(6, op, 8), LambdaMax: 1}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	forms, err := solver.BilinearForms(context.Background(), op, rhs, options)
@@ -502,9 +502,8 @@ func TestPartsTakeTheMemoryThatIsCounted(t *testing.T) {
 	require.Equal(t, 3, forms.Parts)
 	require.Equal(t, 6, forms.BlockSize)
 	allocated := int64(after.TotalAlloc - before.TotalAlloc)
-	given := int64(8 * n * forms.BlockSize) // counted, but not made by the solve
-	require.LessOrEqual(t, allocated, forms.Bytes-given+forms.Bytes/10)
-	require.LessOrEqual(t, forms.Bytes, solver.BlockBytes(forms.BlockSize, n, forms.Iterations))
-	require.LessOrEqual(t, solver.BlockBytes(forms.BlockSize, n, forms.Iterations), forms.Bytes*5/4)
+	require.LessOrEqual(t, allocated, forms.Bytes+forms.Bytes/8, "with small matrices")
+	require.LessOrEqual(t, forms.Bytes, solver.BlockBytes(forms.BlockSize, op, forms.Iterations))
+	require.LessOrEqual(t, solver.BlockBytes(forms.BlockSize, op, forms.Iterations), forms.Bytes*5/4)
 	requireContained(t, forms, 0, rows, op.forms(1e-1, rhs))
 }

@@ -70,10 +70,10 @@ func (f *lanczosForms) next() (products, vectors int) {
 	return products, products
 }
 
-func (f *lanczosForms) span() [][]float64 { return f.lanczos.vectors }
+func (f *lanczosForms) held() int64 { return f.lanczos.arena.bytes() }
 
-func (f *lanczosForms) bytes(k, more int) int64 {
-	return vectorBytes(k, f.lanczos.op.Dim(), f.lanczos.size()+more)
+func (f *lanczosForms) bytes(more int) int64 {
+	return dimensions{dim: f.lanczos.op.Dim()}.bytes(len(f.lost), f.lanczos.size()+more)
 }
 
 func (f *lanczosForms) rounding() *rounding { return &f.lanczos.rounding }
@@ -124,12 +124,30 @@ func (f *lanczosForms) eigenvalues(enough int) []float64 {
 	return eigen.Values(nil)
 }
 
-func (f *lanczosForms) solution() (column int, x, residual []float64) {
+// check takes the solution whose residual is largest by the recurrence, and compares it with the measured one.
+func (f *lanczosForms) check(b *bounds) (measured, more float64, products int64, err error) {
 	q := f.quadratures[slices.Index(f.lambdas, slices.Min(f.lambdas))]
-	column = floats.MaxIdx(q.residuals())
-	taken := q.solutions().RawRowView(column)
-	x, residual = make([]float64, f.lanczos.size()), make([]float64, f.lanczos.size())
-	copy(x, taken)
-	copy(residual[len(taken):], q.residual(column))
-	return column, x, residual
+	column := floats.MaxIdx(q.residuals())
+	x := rowOf(q.solutions(), column)
+	vectors, end := f.lanczos.vectors, x.RawMatrix().Cols
+	work := f.lanczos.arena.take(2)
+	defer f.lanczos.arena.give(work)
+	solution, residual := work[:1], work[1:]
+	combine(solution, x, vectors[:end])
+	if _, err := f.lanczos.multiply(context.Background(), f.lanczos.op, residual, solution); err != nil {
+		return 0, 0, 0, err
+	}
+	add(residual, mat.NewDense(1, 1, []float64{b.lambda}), solution)
+	scaleAll(residual, -1)
+	given := mat.NewDense(1, f.start.RawMatrix().Rows, mat.Col(nil, column, f.start))
+	add(residual, given, vectors[:given.RawMatrix().Cols])
+	measured = norms(residual)[0]
+	known := q.residual(column)
+	known = known[:min(len(known), len(vectors)-end)]
+	if len(known) > 0 {
+		add(residual, negated(mat.NewDense(1, len(known), known)), vectors[end:end+len(known)])
+	}
+	found := norms(residual)[0]
+	explained := b.errors[column] + b.lost[column] + (f.lanczos.product()+hostRoundoffs*unitRoundoff*b.lambda)*norms(solution)[0]
+	return measured, 2 * found / explained, 1, nil
 }

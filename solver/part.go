@@ -15,9 +15,10 @@ import (
 // part is one block of right-hand sides, of norm 1, that are solved together.
 type part struct {
 	options  FormOptions
-	sides    sides
 	memory   *arena
-	rows     int // the first of them, wanted with all
+	rows     int         // the first of them, wanted with all
+	sides    [][]float64 // before the solve, which takes them
+	off      []float64   // how far each may be from the exact one
 	deadline time.Time
 	spent    int64 // products of the parts before
 	limit    int64 // products of this one; 0 for none
@@ -41,17 +42,18 @@ type process interface {
 	bounds() []bounds
 	// next is how many products the next step takes at most, and how many vectors it adds.
 	next() (products, vectors int)
-	// span is an orthonormal basis B of the space and of its images.
-	span() [][]float64
-	// bytes is the memory for vectors of k right-hand sides when the basis has grown by some more.
-	bytes(k, more int) int64
+	// held is the memory of the vectors now, and bytes that when the space has some more.
+	held() int64
+	bytes(more int) int64
 	// rounding is that of the products so far.
 	rounding() *rounding
 	// largest and lowest are the extreme eigenvalues of the operator in the space.
 	largest() float64
 	lowest() float64
-	// solution is the approximate solution at the smallest lambda whose residual is largest, and that residual, in B.
-	solution() (column int, x, residual []float64)
+	// check multiplies a solution at the smallest lambda, whose bounds are b, for the price of one product: an end to end check of basis, small
+	// matrices and bounds. It returns its residual, and what the product differs by from the small matrices as a multiple of half of what
+	// rounding explains.
+	check(b *bounds) (residual, more float64, products int64, err error)
 }
 
 // bounds are what the forms of right-hand sides of norm 1 are read from: but for rounding M - low is positive semidefinite and at most
@@ -112,29 +114,14 @@ func (b *bounds) form(i, j int, off []float64) Interval {
 	return Interval{value, value - half, value + half}
 }
 
-// sides are right-hand sides, each to be scaled to norm 1.
-type sides struct {
-	rows  [][]float64
-	norms []float64
-	off   []float64 // how far each may be from the exact one, relative to its norm
-}
-
-// write writes one of norm 1 to dst.
-func (s *sides) write(dst []float64, i int) { floats.ScaleTo(dst, 1/s.norms[i], s.rows[i]) }
-
 func (p *part) solve(ctx context.Context, op Operator, scale float64, progress func()) error {
-	k, n := len(p.sides.rows), op.Dim()
-	p.memory.reset()
-	g := p.memory.take(k)
-	for i, row := range g {
-		p.sides.write(row, i)
-	}
-	factor, factored := op.(Factor)
-	switch {
-	case factored && factor.Rows() <= factor.Dim():
-		p.process = newGolubKahan(factor, g, p.memory, p.options, scale)
-	default:
-		p.process = newLanczosForms(op, g, p.memory, p.options, scale)
+	sides := p.sides
+	k, n := len(sides), op.Dim()
+	p.sides = nil
+	if factor, ok := op.(Factor); ok {
+		p.process = newGolubKahan(factor, sides, p.memory, p.options, scale)
+	} else {
+		p.process = newLanczosForms(op, sides, p.memory, p.options, scale)
 	}
 	for {
 		products, err := p.process.step(ctx)
@@ -148,20 +135,20 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 		p.bounds = p.process.bounds()
 		if products > 0 {
 			p.iterations++
-			p.bytes = p.memory.bytes() + p.beside() + 8*int64(n)*int64(k)
+			p.bytes = p.process.held()
 			progress()
 		}
 		collect(n * k)
 		if err := p.multiplySolutions(ctx); err != nil {
 			return err
 		}
-		if p.finished(k, n, products == 0) {
+		if p.finished(products == 0) {
 			break
 		}
 	}
 	p.lambdaMax = p.process.largest()
-	err := p.check(op)
-	p.bytes = p.memory.bytes() + p.beside() + 8*int64(n)*int64(k)
+	err := p.check()
+	p.bytes = p.process.held()
 	p.process = nil // bounds stay
 	return err
 }
@@ -170,20 +157,20 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 // the space are not.
 func (p *part) multiplySolutions(ctx context.Context) error {
 	f, ok := p.process.(*golubKahan)
-	if !ok {
+	if !ok || !f.left.kept {
 		return nil
 	}
-	k := int64(len(p.sides.rows))
+	k := int64(len(p.off))
 	for l, b := range p.bounds {
 		if b.direct == nil || b.gap == nil || p.halfWidth(l) <= p.options.Tolerance {
 			continue
 		}
-		expected := part{rows: p.rows, bounds: []bounds{*b.direct}, sides: p.sides}
+		expected := part{rows: p.rows, bounds: []bounds{*b.direct}, off: p.off}
 		const margin = 0.9 // V is not orthogonal to all digits
-		if expected.halfWidth(0) > margin*p.options.Tolerance || f.left.size() < f.tried*5/4 && f.tried > 0 || p.limit > 0 && p.products+k+1 > p.limit {
+		if expected.halfWidth(0) > margin*p.options.Tolerance || f.left.count < f.tried*5/4 && f.tried > 0 || p.limit > 0 && p.products+k+1 > p.limit {
 			continue
 		}
-		products, err := f.multiplied(ctx, l, p.sides.write)
+		products, err := f.multiplied(ctx, l)
 		if err != nil {
 			return err
 		}
@@ -197,14 +184,6 @@ func (p *part) multiplySolutions(ctx context.Context) error {
 	return nil
 }
 
-// beside is the memory for vectors of another length.
-func (p *part) beside() int64 {
-	if f, ok := p.process.(*golubKahan); ok {
-		return f.left.arena.bytes()
-	}
-	return 0
-}
-
 // collect frees what products have left, where their vectors are long: garbage would wait for the heap to double.
 func collect(elements int) {
 	if 8*elements > 64<<20 {
@@ -212,7 +191,7 @@ func collect(elements int) {
 	}
 }
 
-func (p *part) form(l, i, j int) Interval { return p.bounds[l].form(i, j, p.sides.off) }
+func (p *part) form(l, i, j int) Interval { return p.bounds[l].form(i, j, p.off) }
 
 // cosine has infinite bounds where nothing more is certified than that it lies in [-1, 1], and is NaN where rounding has left
 // nothing of a form.
@@ -261,7 +240,7 @@ func (p *part) halfWidth(l int) float64 {
 }
 
 // finished says whether to stop, and how each lambda ended if so.
-func (p *part) finished(k, n int, stalled bool) bool {
+func (p *part) finished(stalled bool) bool {
 	widest, open := 0.0, false // of the lambdas that can be certified
 	for l, b := range p.bounds {
 		if b.unreachable {
@@ -280,14 +259,14 @@ func (p *part) finished(k, n int, stalled bool) bool {
 	case !open || stalled || next == 0:
 		status = Rounding
 		why = fmt.Sprintf("rounding in the products, %.1g where lambda_max is %.2g, allows no narrower: use %sa larger lambda", rounding.norm(), rounding.scale, orDouble(p.options.Roundoff))
-		if off := floats.Max(p.sides.off); off > p.options.Tolerance/10 {
+		if off := floats.Max(p.off); off > p.options.Tolerance/10 {
 			why = fmt.Sprintf("the right-hand sides are known to %.1g of their norm, which allows no narrower", off)
 		}
 	case p.limit > 0 && p.products+int64(next)+1 > p.limit:
 		status, why = ProductLimit, "the product limit was reached: raise it, lambda or the tolerance"
 	case !p.deadline.IsZero() && time.Now().After(p.deadline):
 		status, why = TimeLimit, "the time limit was reached: raise it, lambda or the tolerance"
-	case p.process.bytes(k, vectors) > p.options.MaxBytes:
+	case p.process.bytes(vectors) > p.options.MaxBytes:
 		status, why = MemoryLimit, fmt.Sprintf("the memory limit of %.3g MiB was reached: raise it, lambda or the tolerance", float64(p.options.MaxBytes)/(1<<20))
 	default:
 		return false
@@ -339,52 +318,20 @@ func (p *part) roundingDominates(l int, width float64) bool {
 	} else {
 		b.gap = mat.NewSymDense(len(b.sizes), nil)
 	}
-	bare := part{rows: p.rows, bounds: []bounds{b}, sides: p.sides}
+	bare := part{rows: p.rows, bounds: []bounds{b}, off: p.off}
 	alone := bare.halfWidth(0)
 	return alone > p.options.Tolerance && width <= 2*alone
 }
 
-// check multiplies the solution whose residual is largest by the recurrence, at the smallest lambda, for the price of one product: an end to
-// end check of basis, small matrices and bounds. Its residual is p.residual; what that differs from the recurrence's by is what rounding
-// has done, and all bounds are widened to twice as much if they allow for less.
-func (p *part) check(op Operator) error {
-	if factored, ok := p.process.(*golubKahan); ok {
-		smallest := slices.Index(p.options.Lambdas, slices.Min(p.options.Lambdas))
-		if factored.settled[smallest] != nil {
-			p.residual = factored.residual
-			return nil
-		}
-		residual, more, products, err := factored.verify(p.sides.write, &p.bounds[smallest])
-		p.residual, p.products = residual, p.products+products
-		if err == nil {
-			p.widen(more)
-		}
-		return err
-	}
-	column, x, residual := p.process.solution()
-	work := p.memory.take(2)
-	defer p.memory.give(work)
-	combine(work[:1], mat.NewDense(1, len(x), x), p.process.span()[:len(x)])
-	solution, image := work[0], work[1]
-	if err := op.Apply(mat.NewDense(1, len(image), image), mat.NewDense(1, len(solution), solution)); err != nil {
-		return err
-	}
-	p.products++
+// check widens all bounds to twice what a product has shown that rounding has done, if they allow for less.
+func (p *part) check() error {
 	smallest := slices.Index(p.options.Lambdas, slices.Min(p.options.Lambdas))
-	b := p.bounds[smallest]
-	size := floats.Norm(solution, 2)
-	floats.AddScaled(image, b.lambda, solution)
-	p.sides.write(solution, column)
-	floats.Sub(solution, image)
-	if p.residual = floats.Norm(solution, 2); math.IsNaN(p.residual) {
-		return ErrNotFinite
+	residual, more, products, err := p.process.check(&p.bounds[smallest])
+	p.residual, p.products = residual, p.products+products
+	if err == nil {
+		p.widen(more)
 	}
-	rounding := p.process.rounding()
-	add(work[:1], negated(mat.NewDense(1, len(residual), residual)), p.process.span()[:len(residual)])
-	found := norms(work[:1])[0]
-	explained := b.errors[column] + b.lost[column] + (rounding.product()+hostRoundoffs*unitRoundoff*b.lambda)*size
-	p.widen(2 * found / explained)
-	return nil
+	return err
 }
 
 // widen allows for more times the rounding that was assumed, if that is more than it was.

@@ -190,6 +190,15 @@ func normalise(rows [][]float64) (lengths []float64) {
 	return lengths
 }
 
+// scaleAll multiplies rows by a number.
+func scaleAll(rows [][]float64, by float64) {
+	inPieces(len(rows[0]), func(_, from, to int) {
+		for _, row := range rows {
+			scale(row[from:to], by)
+		}
+	})
+}
+
 func scale(v []float64, by float64) {
 	for i := range v {
 		v[i] *= by

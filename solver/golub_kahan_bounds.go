@@ -1,0 +1,200 @@
+package solver
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+)
+
+// product bounds what a product of a vector of norm 1 loses, with the arithmetic of the host.
+func (f *golubKahan) product() float64 { return (f.error + hostRoundoffs*unitRoundoff) * f.scale }
+
+func (f *golubKahan) rounding() *rounding {
+	return &rounding{error: f.error, scale: square(f.scale), defect: f.defect * f.scale}
+}
+
+func (f *golubKahan) bounds() (all []bounds) {
+	for l, q := range f.quadratures {
+		if settled := f.settled[l]; settled != nil {
+			all = append(all, *settled)
+			continue
+		}
+		low, gap, x := q.radau()
+		b := bounds{lambda: q.lambda, low: low, gap: gap, unreachable: q.broken}
+		inside := q.solutions()
+		f.complete(&b, inside, x)
+		b.direct, b.closed = f.expected(&b, x), f.expected(&b, inside)
+		b.closed.gap = mat.NewSymDense(len(f.lost), nil)
+		if f.rounding().asymmetric() {
+			b.gap, b.unreachable = nil, true
+		}
+		all = append(all, b)
+	}
+	return all
+}
+
+// complete adds to b what rounding may change, by the coordinates of solutions, as rows: of both rules, of which the larger counts.
+func (f *golubKahan) complete(b *bounds, solutions ...*mat.Dense) {
+	const host = hostRoundoffs * unitRoundoff
+	k, root := len(f.lost), math.Sqrt(b.lambda)
+	b.sizes, b.errors, b.lost = make([]float64, k), make([]float64, k), make([]float64, k)
+	half, drift, image, slant := make([]float64, k), make([]float64, k), make([]float64, k), make([]float64, k)
+	for i := range k {
+		half[i], b.lost[i] = 0.5, host
+		for _, all := range solutions {
+			x := all.RawRowView(i)
+			w := f.coordinates(x)
+			// By how much the small matrices miss A^T u and A x, and the side that is not kept its orthogonality.
+			size, u := floats.Norm(x, 2), max(floats.Norm(w, 2), math.Sqrt(max(0, b.low.At(i, i))))
+			back, front, drifted, slanted := 0.0, 0.0, 0.0, 0.0
+			for j, value := range w {
+				back += (f.product() + f.backs[j]) * math.Abs(value)
+			}
+			for j, value := range x {
+				value = math.Abs(value)
+				front += (f.product() + host*root + f.image(j)) * value
+				slanted += (f.product() + f.image(j)) * value
+				if at := j - len(f.first); at >= 0 && !f.right.kept {
+					drifted += f.drifts[at] * value
+				}
+			}
+			b.sizes[i] = max(b.sizes[i], size, u/root)
+			b.lost[i] = max(b.lost[i], 2*back+host, root*front)
+			drift[i], image[i], slant[i] = max(drift[i], drifted), max(image[i], 0.5*u), max(slant[i], slanted)
+		}
+		b.lost[i] += f.lost[i]
+	}
+	b.pairs = [][2][]float64{{half, drift}, {image, slant}}
+}
+
+// image is that of the j-th vector of V_+, as measured or expected.
+func (f *golubKahan) image(j int) float64 {
+	if at := j - len(f.images); at >= 0 {
+		return f.expects[at]
+	}
+	return f.images[j]
+}
+
+// expected is what multiplied would find for solutions of these coordinates.
+func (f *golubKahan) expected(b *bounds, solutions *mat.Dense) *bounds {
+	k := len(f.lost)
+	sizes, images := make([]float64, k), make([]float64, k)
+	for i := range k {
+		x := solutions.RawRowView(i)
+		sizes[i], images[i] = floats.Norm(x, 2), floats.Norm(f.coordinates(x), 2)
+	}
+	direct := &bounds{lambda: b.lambda, low: b.low, gap: b.gap}
+	f.allow(direct, sizes, images)
+	return direct
+}
+
+// allow adds to b what rounding may change in bounds from solutions and images of these lengths that were multiplied themselves: products of
+// one vector for each, and no sums over the space.
+func (f *golubKahan) allow(b *bounds, sizes, images []float64) {
+	k, root := len(sizes), math.Sqrt(b.lambda)
+	b.sizes, b.errors, b.lost, b.pairs = make([]float64, k), make([]float64, k), make([]float64, k), [][2][]float64{}
+	for i := range k {
+		b.sizes[i] = max(sizes[i], images[i]/root)
+		b.lost[i] = f.product()*max(images[i], root*sizes[i]) + hostRoundoffs*unitRoundoff*(1+b.lambda*sizes[i])
+	}
+}
+
+// multiplied bounds the forms at the l-th lambda by multiplying the solutions: the bounds from below and above that hold for any x and u owe
+// nothing to the small matrices, nor to what V has lost of orthogonality. It takes a product for each right-hand side.
+func (f *golubKahan) multiplied(ctx context.Context, l int) (products int64, err error) {
+	q := f.quadratures[l]
+	k := len(f.lost)
+	_, _, coordinates := q.radau()
+	s, err := f.multiply(ctx, coordinates, all(k), q.lambda)
+	defer f.release(s)
+	if err != nil {
+		return 0, err
+	}
+	// 2 g^T x - ||A x||^2 - lambda ||x||^2 and ||u||^2 + lambda ||x||^2, as forms.
+	b := &bounds{lambda: q.lambda, low: mat.NewSymDense(k, nil), gap: mat.NewSymDense(k, nil)}
+	mixed, lengths := mat.NewDense(k, k, nil), gram(s.x)
+	mixed.Mul(f.start.T(), inner(f.first, s.x))
+	addSymmetric(b.low, 2, mixed)
+	addSymmetric(b.low, -1, gram(s.images))
+	addSymmetric(b.low, -q.lambda, lengths)
+	addSymmetric(b.gap, 1, gram(s.u))
+	addSymmetric(b.gap, q.lambda, lengths)
+	for i := range k {
+		for j := i; j < k; j++ {
+			b.gap.SetSym(i, j, b.gap.At(i, j)-b.low.At(i, j))
+		}
+	}
+	images := norms(s.images)
+	for i, length := range norms(s.u) {
+		images[i] = max(images[i], length)
+	}
+	f.allow(b, norms(s.x), images)
+	f.residual = 0
+	for i := range k {
+		b.gap.SetSym(i, i, max(0, b.gap.At(i, i))) // but for rounding
+		f.residual = max(f.residual, f.scale*floats.Distance(s.images[i], s.u[i], 2))
+	}
+	f.settled[l], f.tried = b, f.left.count
+	return int64(k), nil
+}
+
+// check multiplies the solution whose gap is largest, at the smallest lambda, and compares what the products show of its form with what the small
+// matrices do: the bound from above where U is kept, and else that from below. more is twice what was found of what rounding explains.
+func (f *golubKahan) check(b *bounds) (residual, more float64, products int64, err error) {
+	l := slices.Index(f.lambdas, slices.Min(f.lambdas))
+	if f.settled[l] != nil {
+		return f.residual, 0, 0, nil
+	}
+	q := f.quadratures[l]
+	low, gap, coordinates := q.radau()
+	column := 0
+	for i := range f.lost {
+		if gap.At(i, i) > gap.At(column, column) {
+			column = i
+		}
+	}
+	var size, found float64
+	if f.left.kept {
+		s, err := f.multiply(context.Background(), rowOf(coordinates, column), []int{column}, q.lambda)
+		defer f.release(s)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		residual = f.scale * floats.Distance(s.images[0], s.u[0], 2)
+		size = square(norms(s.u)[0]) + q.lambda*square(norms(s.x)[0])
+		found = size - low.At(column, column) - gap.At(column, column)
+	} else {
+		work, image := f.right.arena.take(2), f.left.arena.take(1)
+		defer f.right.arena.give(work)
+		defer f.left.arena.give(image)
+		x, back := work[:1], work[1:]
+		combine(x, rowOf(q.solutions(), column), f.right.vectors[:q.solutions().RawMatrix().Cols])
+		if err := f.apply(context.Background(), f.factor.Image, image, x); err != nil {
+			return 0, 0, 0, err
+		}
+		if err := f.apply(context.Background(), f.factor.Adjoint, back, image); err != nil {
+			return 0, 0, 0, err
+		}
+		along := mat.NewDense(1, 1, nil)
+		along.Mul(f.given([]int{column}), inner(f.first, x))
+		size = square(norms(image)[0]) + q.lambda*square(norms(x)[0])
+		found = 2*along.At(0, 0) - size - low.At(column, column)
+		scaleAll(back, -1)
+		add(back, mat.NewDense(1, 1, []float64{-q.lambda}), x)
+		add(back, f.given([]int{column}), f.first)
+		residual = norms(back)[0]
+	}
+	explained := 2*b.sizes[column]*b.lost[column] + square(b.lost[column])/q.lambda + hostRoundoffs*unitRoundoff*size
+	for _, pair := range b.pairs {
+		explained += 2 * pair[0][column] * pair[1][column]
+	}
+	return residual, 2 * math.Abs(found) / explained, 1, nil
+}
+
+// rowOf is one row of a matrix, as a matrix.
+func rowOf(m *mat.Dense, i int) *mat.Dense {
+	return mat.NewDense(1, m.RawMatrix().Cols, m.RawRowView(i))
+}
