@@ -13,12 +13,13 @@ import (
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // double is a network in float64 for what is done a few times in an audit that is not in it: gradients, which nothing is known of beyond
 // their own rounding, and products to measure that of the others by.
 type double struct {
-	network *solver.Network
+	network *network.Network
 	useless bool // the model has no float64 of its own
 }
 
@@ -57,7 +58,7 @@ func (d *double) close() {
 }
 
 // of gives the network a batch in its precision, for a function.
-func (d *double) of(batch states, use func(*solver.Network, states) error) (err error) {
+func (d *double) of(batch states, use func(*network.Network, states) error) (err error) {
 	converted, err := batch.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return follow(t, dtypes.Float64) })
 	if err != nil {
 		return err
@@ -97,58 +98,59 @@ func (g *gradients) error() float64 {
 
 // measure finds the largest at x, before any error is told: one whose terms cancel may come first.
 func (g *gradients) measure(ctx context.Context) error {
+	row := make([]float64, g.auditor.network.Dim())
 	for i := range g.orbit.batchSize {
-		if _, _, err := g.at(ctx, i); err != nil {
+		if _, err := g.at(ctx, row, i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// at is the i-th gradient and how far it may be off, in the Euclidean norm.
-func (g *gradients) at(ctx context.Context, i int) (row []float64, off float64, err error) {
-	if row, err = g.row(ctx, i); err != nil {
-		return nil, 0, err
+// at writes the i-th gradient to dst, and returns how far it may be off, in the Euclidean norm.
+func (g *gradients) at(ctx context.Context, dst []float64, i int) (off float64, err error) {
+	if err := g.write(ctx, dst, i); err != nil {
+		return 0, err
 	}
-	g.largest = max(g.largest, floats.Norm(row, 2))
-	return row, g.error() * g.largest, nil
+	g.largest = max(g.largest, floats.Norm(dst, 2))
+	return g.error() * g.largest, nil
 }
 
-func (g *gradients) row(ctx context.Context, i int) (row []float64, err error) {
+func (g *gradients) write(ctx context.Context, dst []float64, i int) (err error) {
 	a, o := g.auditor, g.orbit
 	if !g.double {
-		return a.gradient(ctx, o, g.batch, i)
+		return a.gradient(ctx, dst, o, g.batch, i)
 	}
 	if err := context.Cause(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	e, sample := i/o.batchSize, g.batch*o.batchSize+i%o.batchSize
 	one, err := o.states(e, sample, sample+1)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer one.freeAfter(&err)
-	row = make([]float64, a.network.Dim())
-	err = a.double.of(one, func(network *solver.Network, s states) error {
-		_, err := network.Gradient(row, s.x, s.labels...)
+	err = a.double.of(one, func(net *network.Network, s states) error {
+		_, err := net.Gradient(dst, s.x, s.labels...)
 		return err
 	})
-	if norm := floats.Norm(row, 2); err == nil && (math.IsNaN(norm) || math.IsInf(norm, 0)) {
+	if norm := floats.Norm(dst, 2); err == nil && (math.IsNaN(norm) || math.IsInf(norm, 0)) {
 		err = fmt.Errorf("the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
 	}
-	return row, err
+	return err
 }
 
 // productErrors are what products with eta of vectors of norm 1 may be off by, relative to its largest eigenvalue: as the certificate is to
 // take it, 0 where only their precision is known, and as measured, nil where it was not; and the products spent on that.
-func (a *Auditor) productErrors(batch states, outputs int, largest float64, gradients *gradients, gradient func(i int) ([]float64, float64, error)) (allowed float64, measured *float64, products int64, err error) {
+func (a *Auditor) productErrors(batch states, outputs int, largest float64, gradients *gradients, gradient func(dst []float64, i int) (float64, error)) (allowed float64, measured *float64, products int64, err error) {
 	const margin = 2 // over what is measured
 	switch {
 	case !(largest > 0) || !a.config.estimator.Certifies():
 	case a.config.metric == MetricFisher:
 		// eta is made of gradients, and off where they are.
+		row := make([]float64, a.network.Dim())
 		for i := range batch.x.Shape().Dimensions[0] {
-			row, off, err := gradient(i)
+			off, err := gradient(row, i)
 			if err != nil {
 				return 0, nil, 0, err
 			}
@@ -157,8 +159,8 @@ func (a *Auditor) productErrors(batch states, outputs int, largest float64, grad
 	case a.multipliesNetwork() && a.network.DType() == dtypes.Float64:
 		return doubleProductError, nil, 0, nil
 	case a.multipliesNetwork() && gradients.double:
-		first, _, err := gradient(0)
-		if err != nil {
+		first := make([]float64, a.network.Dim())
+		if _, err := gradient(first, 0); err != nil {
 			return 0, nil, 0, err
 		}
 		found, products, err := a.measureProducts(batch, outputs, largest, first)
@@ -170,32 +172,60 @@ func (a *Auditor) productErrors(batch states, outputs int, largest float64, grad
 	return allowed, nil, 0, nil
 }
 
-// measureProducts returns the largest error of products with eta of vectors of norm 1 against float64, relative to the largest eigenvalue, and
-// the products spent. Rounding shows most along the leading eigenvectors, of random vectors 2 to 140 times less: the vectors are a
-// gradient and its image, which is nearly such a one.
+// measureProducts returns the largest error of products of vectors of norm 1 against float64, relative to the largest eigenvalue, or with the
+// factor of the metric, where it has one, relative to the root of that; and the products spent. Rounding shows most along the leading
+// eigenvectors, of random vectors 2 to 140 times less: the vectors are a gradient and its image, which is nearly such a one.
 func (a *Auditor) measureProducts(batch states, outputs int, largest float64, gradient []float64) (measured float64, products int64, err error) {
-	eta := a.metric(a.network.With(batch.further...), batch, outputs)
-	err = a.double.of(batch, func(network *solver.Network, s states) error {
-		exact := a.metric(network, s, outputs)
-		v := slices.Clone(gradient)
+	eta, err := a.metric(a.network.With(batch.further...), batch, outputs)
+	if err != nil {
+		return 0, 0, err
+	}
+	err = a.double.of(batch, func(net *network.Network, s states) error {
+		exact, err := a.metric(net, s, outputs)
+		if err != nil {
+			return err
+		}
+		round := []comparison{{eta.Apply, exact.Apply, eta.Dim(), largest}}
+		if factor, ok := eta.(solver.Factor); ok {
+			exact, norm := exact.(solver.Factor), math.Sqrt(largest)
+			round = []comparison{{factor.Image, exact.Image, factor.Rows(), norm}, {factor.Adjoint, exact.Adjoint, factor.Dim(), norm}}
+		}
+		v := mat.NewDense(1, len(gradient), slices.Clone(gradient))
 		for range 2 {
-			norm := floats.Norm(v, 2)
-			if !(norm > 0) {
-				return nil
-			}
-			floats.Scale(1/norm, v)
-			found, want := mat.NewDense(1, len(v), nil), mat.NewDense(1, len(v), nil)
-			if err := eta.Apply(found, mat.NewDense(1, len(v), v)); err != nil {
-				return err
-			}
-			if err := exact.Apply(want, mat.NewDense(1, len(v), v)); err != nil {
-				return err
+			for _, c := range round {
+				size := mat.Norm(v, 2)
+				if !(size > 0) {
+					return nil
+				}
+				v.Scale(1/size, v)
+				error, image, err := c.of(v)
+				if err != nil {
+					return err
+				}
+				measured, v = max(measured, error), image
 			}
 			products += 2
-			measured = max(measured, floats.Distance(found.RawRowView(0), want.RawRowView(0), 2)/largest)
-			copy(v, want.RawRowView(0))
 		}
 		return nil
 	})
 	return measured, products, err
+}
+
+// comparison is of a product with its exact one.
+type comparison struct {
+	found, want func(dst, v *mat.Dense) error
+	length      int     // of images
+	norm        float64 // of the operator
+}
+
+// of returns the error of the product of v, relative to the operator, and its exact image.
+func (c comparison) of(v *mat.Dense) (relative float64, image *mat.Dense, err error) {
+	found, want := mat.NewDense(1, c.length, nil), mat.NewDense(1, c.length, nil)
+	if err := c.found(found, v); err != nil {
+		return 0, nil, err
+	}
+	if err := c.want(want, v); err != nil {
+		return 0, nil, err
+	}
+	return floats.Distance(found.RawRowView(0), want.RawRowView(0), 2) / c.norm, want, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // Estimator is a way to compute influence. Every row names its own.
@@ -77,7 +78,7 @@ type problem struct {
 	lambdas  []float64
 	count    int // gradients
 	samples  int // those at x
-	gradient func(i int) (row []float64, off float64, err error)
+	gradient func(dst []float64, i int) (off float64, err error)
 	// productError is what a product of a vector of norm 1 may be off by, relative to largest, where that is known to be more than its
 	// precision says.
 	productError float64
@@ -87,11 +88,9 @@ type problem struct {
 func (p problem) all(count int) (*mat.Dense, error) {
 	rows := mat.NewDense(count, p.eta.Dim(), nil)
 	for i := range count {
-		row, _, err := p.gradient(i)
-		if err != nil {
+		if _, err := p.gradient(rows.RawRowView(i), i); err != nil {
 			return nil, err
 		}
-		rows.SetRow(i, row)
 	}
 	return rows, nil
 }
@@ -186,9 +185,9 @@ func (f plainForms) Cosine(l, i, j int) (solver.Interval, bool) {
 
 // eta returns the metric of a batch, of a model with so many outputs for a sample; gradient is one of the orbit's, the batch's
 // own first.
-func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, error)) (solver.Operator, error) {
+func (a *Auditor) eta(b states, outputs int, gradient func(dst []float64, i int) error) (solver.Operator, error) {
 	if a.multipliesNetwork() {
-		return a.metric(a.network.With(b.further...), b, outputs), nil
+		return a.metric(a.network.With(b.further...), b, outputs)
 	}
 	if a.config.metric == MetricIdentity {
 		return solver.Zero(a.network.Dim()), nil
@@ -196,11 +195,9 @@ func (a *Auditor) eta(b states, outputs int, gradient func(i int) ([]float64, er
 	samples := b.x.Shape().Dimensions[0]
 	gradients := mat.NewDense(samples, a.network.Dim(), nil)
 	for i := range samples {
-		row, err := gradient(i)
-		if err != nil {
+		if err := gradient(gradients.RawRowView(i), i); err != nil {
 			return nil, cause.In("audit", err)
 		}
-		gradients.SetRow(i, row)
 	}
 	return solver.OuterProducts(gradients, a.perSample(b)), nil
 }
@@ -213,16 +210,25 @@ func (a *Auditor) perSample(b states) float64 {
 	return 1 / float64(b.x.Shape().Dimensions[0])
 }
 
-// metric is NTK or GGN of a batch in a network's precision.
-func (a *Auditor) metric(network *solver.Network, b states, outputs int) solver.Operator {
+// dimensions are those of the vectors of a solve for a batch of an orbit.
+func (a *Auditor) dimensions(o *orbit, outputs int) solver.Dimensions {
+	d := solver.Dimensions{Dim: a.network.Dim()}
+	if a.config.metric == MetricNTK {
+		d.Rows = o.batchSize * outputs
+	}
+	return d
+}
+
+// metric is NTK, with its factor, or GGN of a batch in a network's precision.
+func (a *Auditor) metric(net *network.Network, b states, outputs int) (solver.Operator, error) {
 	scale := a.perSample(b)
 	if a.config.metric == MetricGGN {
-		return network.GaussNewton(b.x, scale, b.labels...)
+		return net.GaussNewton(b.x, scale, b.labels...), nil
 	}
 	if a.config.scale == MetricMean {
 		scale /= float64(outputs)
 	}
-	return network.Metric(b.x, scale)
+	return net.Factor(b.x, scale)
 }
 
 // checkConvex refuses the metric GGN of a loss that is not convex in the model's outputs at a batch: eta is then not positive, and

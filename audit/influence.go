@@ -47,8 +47,8 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 			return found, err
 		}
 	}
-	gradient := func(i int) ([]float64, float64, error) { return gradients.at(ctx, i) }
-	eta, err := a.eta(batched, outputs, func(i int) ([]float64, error) { return gradients.row(ctx, i) })
+	gradient := func(dst []float64, i int) (float64, error) { return gradients.at(ctx, dst, i) }
+	eta, err := a.eta(batched, outputs, func(dst []float64, i int) error { return gradients.write(ctx, dst, i) })
 	if err != nil {
 		return found, err
 	}
@@ -98,28 +98,27 @@ func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, a
 	return found, nil
 }
 
-// gradient is dC_{g.x_n}, the i-th of a batch's orbit: element by element, sample by sample within an element.
-func (a *Auditor) gradient(ctx context.Context, o *orbit, batch, i int) (row []float64, err error) {
+// gradient writes dC_{g.x_n}, the i-th of a batch's orbit, to dst: element by element, sample by sample within an element.
+func (a *Auditor) gradient(ctx context.Context, dst []float64, o *orbit, batch, i int) (err error) {
 	if err := context.Cause(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	e, sample := i/o.batchSize, batch*o.batchSize+i%o.batchSize
 	one, err := o.states(e, sample, sample+1)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer one.freeAfter(&err)
-	row = make([]float64, a.network.Dim())
-	if _, err := a.network.With(one.further...).Gradient(row, one.x, one.labels...); err != nil {
-		return nil, err
+	if _, err := a.network.With(one.further...).Gradient(dst, one.x, one.labels...); err != nil {
+		return err
 	}
-	if norm := floats.Norm(row, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
+	if norm := floats.Norm(dst, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
 		if held, err := a.doubleHolds(one, descends); err != nil || held {
-			return nil, orBetter(err, fmt.Sprintf("the loss at sample %d moved by %s, or its gradient, overflows in float32", sample, o.elements[e].Name()))
+			return orBetter(err, fmt.Sprintf("the loss at sample %d moved by %s, or its gradient, overflows in float32", sample, o.elements[e].Name()))
 		}
-		return nil, fmt.Errorf("the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
+		return fmt.Errorf("the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
 	}
-	return row, nil
+	return nil
 }
 
 // pairs lays out one row for each element and ordered pair of samples, at one damping.

@@ -15,7 +15,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/internal/cause"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // Forecast is what an audit takes at least. How many products a solve needs is known only when its intervals are narrow enough:
@@ -223,9 +223,9 @@ func (a *Auditor) checkLoss(ctx context.Context, o *orbit) error {
 	if a.config.forward {
 		return nil
 	}
+	gradient := make([]float64, a.network.Dim())
 	for i := range o.batchSize {
-		gradient, err := a.gradient(ctx, o, 0, i)
-		if err != nil {
+		if err := a.gradient(ctx, gradient, o, 0, i); err != nil {
 			return cause.In("audit", err)
 		}
 		if floats.Norm(gradient, 2) > 0 {
@@ -275,7 +275,7 @@ func (a *Auditor) evaluate(all states) ([]float64, error) {
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}
-	values, err := solver.Values(output)
+	values, err := network.Values(output)
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}
@@ -293,10 +293,11 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 		if a.config.metric != MetricIdentity {
 			c.Products += int64(lambdaSteps * o.batches())
 		}
-		if need := solver.LeastBytes(block, o.batchSize, a.network.Dim()); a.config.estimator == Block && need > a.config.solve.MaxBytes {
+		sizes := a.dimensions(o, outputs)
+		if need := sizes.LeastBytes(block, o.batchSize); a.config.estimator == Block && need > a.config.solve.MaxBytes {
 			return c, &SettingError{"max_bytes", fmt.Sprintf("is %d, and one product of the smallest part of a batch of group %s takes %d bytes of vectors; raise it, or use smaller batches", a.config.solve.MaxBytes, o.group.Name, need)}
 		}
-		c.Bytes = max(c.Bytes, min(a.config.solve.MaxBytes, solver.BlockBytes(block, a.network.Dim(), 8)))
+		c.Bytes = max(c.Bytes, min(a.config.solve.MaxBytes, sizes.Bytes(block, 8)))
 	}
 	c.Products += 2 * c.Gradients
 	if !a.multipliesNetwork() {
@@ -314,12 +315,12 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 		return c, err
 	}
 	first := &gradients{auditor: a, orbit: o, double: ready}
-	if _, _, _, err := a.productErrors(batched, outputs, 1, first, func(i int) ([]float64, float64, error) { return first.at(ctx, i) }); err != nil {
+	if _, _, _, err := a.productErrors(batched, outputs, 1, first, func(dst []float64, i int) (float64, error) { return first.at(ctx, dst, i) }); err != nil {
 		return c, cause.In("audit", err)
 	}
 	v, image := mat.NewDense(1, a.network.Dim(), nil), mat.NewDense(1, a.network.Dim(), nil)
 	v.Set(0, 0, 1)
-	eta, err := a.eta(batched, outputs, func(i int) ([]float64, error) { return a.gradient(ctx, o, 0, i) })
+	eta, err := a.eta(batched, outputs, func(dst []float64, i int) error { return a.gradient(ctx, dst, o, 0, i) })
 	if err != nil {
 		return c, err
 	}

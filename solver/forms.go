@@ -32,8 +32,8 @@ type FormOptions struct {
 	MaxBytes int64
 	// Roundoff is the unit roundoff of the products. Zero means float64's, 2^-53.
 	Roundoff float64
-	// ProductError is how far a product of a vector of norm 1 may be off, relative to the largest eigenvalue, in whatever direction. Less than
-	// eight of Roundoff, and zero, means these.
+	// ProductError is how far a product of a vector of norm 1 may be off, in whatever direction: relative to the largest eigenvalue, and products
+	// with a Factor and its adjoint relative to the factor's norm, the root of that. Less than eight of Roundoff, and zero, means these.
 	ProductError float64
 	// LambdaMax is a bound from above on the largest eigenvalue of the operator where one is known already; it scales Roundoff. Zero
 	// means that setupProducts products find one, as LargestEigenvalue does, and that it fails with the probability Failure.
@@ -131,8 +131,8 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []fl
 	if err != nil {
 		return nil, err
 	}
-	sizes := dimensionsOf(op)
-	if need := LeastBytes(k, options.Rows, op); need > options.MaxBytes {
+	sizes := DimensionsOf(op)
+	if need := sizes.LeastBytes(k, options.Rows); need > options.MaxBytes {
 		return nil, fmt.Errorf("solver: a product of %d right-hand sides takes %.3g MiB of vectors, and the limit is %.3g MiB; raise it, or take fewer samples in a batch", min(k, options.Rows+1), float64(need)/(1<<20), float64(options.MaxBytes)/(1<<20))
 	}
 	blocks := split(k, options.Rows, options.MaxBytes, sizes)
@@ -316,24 +316,28 @@ func (o *FormOptions) complete(k int) error {
 	return nil
 }
 
-// BlockBytes is the memory for the vectors of a solve with op for k right-hand sides after some products of the whole block.
-func BlockBytes(k int, op Operator, steps int) int64 { return dimensionsOf(op).bytes(k, steps*k) }
-
-// LeastBytes is the memory for vectors below which BilinearForms refuses a solve with op for k right-hand sides, of which the first rows are
-// wanted with all: that of one product of the smallest part.
-func LeastBytes(k, rows int, op Operator) int64 {
-	least := min(k, rows+1)
-	return dimensionsOf(op).bytes(least, least)
+// Dimensions are the lengths of the vectors of a solve.
+type Dimensions struct {
+	Dim  int // of the operator
+	Rows int // of the images of its factor; 0 where it has none
 }
 
-// dimensions are those of the vectors of a solve: of an operator, and of the images of its factor, 0 where it has none.
-type dimensions struct{ dim, images int }
-
-func dimensionsOf(op Operator) dimensions {
+// DimensionsOf are those of the vectors of a solve with op.
+func DimensionsOf(op Operator) Dimensions {
 	if factor, ok := op.(Factor); ok {
-		return dimensions{op.Dim(), factor.Rows()}
+		return Dimensions{op.Dim(), factor.Rows()}
 	}
-	return dimensions{op.Dim(), 0}
+	return Dimensions{op.Dim(), 0}
+}
+
+// Bytes is the memory for the vectors of a solve for k right-hand sides after some products of the whole block.
+func (d Dimensions) Bytes(k, steps int) int64 { return d.bytes(k, steps*k) }
+
+// LeastBytes is the memory for vectors below which BilinearForms refuses a solve for k right-hand sides, of which the first rows are wanted
+// with all: that of one product of the smallest part.
+func (d Dimensions) LeastBytes(k, rows int) int64 {
+	least := min(k, rows+1)
+	return d.bytes(least, least)
 }
 
 // bytes is the memory for the vectors of a block of k right-hand sides with a space of so many. Without a factor: the space, the products
@@ -341,19 +345,19 @@ func dimensionsOf(op Operator) dimensions {
 //
 // With one, the space of the shorter side and the products under way, there twice, for solutions that are multiplied have dual ones and images;
 // of the other side three blocks, which are V_1, the latest and the products under way, and two vectors.
-func (l dimensions) bytes(k, space int) int64 {
+func (d Dimensions) bytes(k, space int) int64 {
 	const double = 8
-	if l.images == 0 {
-		return double * int64(l.dim) * int64(space+k+2)
+	if d.Rows == 0 {
+		return double * int64(d.Dim) * int64(space+k+2)
 	}
-	short, long := min(l.dim, l.images), max(l.dim, l.images)
+	short, long := min(d.Dim, d.Rows), max(d.Dim, d.Rows)
 	return double * (int64(short)*int64(space+2*k+2) + int64(long)*int64(3*k+2))
 }
 
 // split deals the right-hand sides out to blocks that leave room for leastSteps in the limit, each with all wanted rows;
 // a block has at least one other.
-func split(k, rows int, limit int64, l dimensions) [][]int {
-	fits := func(k int) bool { return l.bytes(k, leastSteps*k) <= limit }
+func split(k, rows int, limit int64, d Dimensions) [][]int {
+	fits := func(k int) bool { return d.bytes(k, leastSteps*k) <= limit }
 	first, others := all(k)[:rows], all(k)[rows:]
 	if k == 0 {
 		return nil

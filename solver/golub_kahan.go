@@ -295,7 +295,7 @@ func (f *golubKahan) bytes(more int) int64 {
 	if f.right.kept {
 		kept = f.right.count
 	}
-	return dimensionsOf(f.factor).bytes(len(f.lost), kept+more)
+	return DimensionsOf(f.factor).bytes(len(f.lost), kept+more)
 }
 
 func (f *golubKahan) held() int64 { return f.left.arena.bytes() + f.right.arena.bytes() }

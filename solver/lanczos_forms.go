@@ -73,7 +73,7 @@ func (f *lanczosForms) next() (products, vectors int) {
 func (f *lanczosForms) held() int64 { return f.lanczos.arena.bytes() }
 
 func (f *lanczosForms) bytes(more int) int64 {
-	return dimensions{dim: f.lanczos.op.Dim()}.bytes(len(f.lost), f.lanczos.size()+more)
+	return Dimensions{Dim: f.lanczos.op.Dim()}.bytes(len(f.lost), f.lanczos.size()+more)
 }
 
 func (f *lanczosForms) rounding() *rounding { return &f.lanczos.rounding }

@@ -1,4 +1,12 @@
-package solver
+// Package network has the products of a GoMLX model that influence needs.
+//
+// A Network is a private copy of a model's weights, in evaluation mode. It yields the gradients of single samples, the metric of a
+// batch as a solver.Operator and its solver.Factor, the curvature of the loss and, for small models, the Jacobian itself. It also
+// checks that the model's gradient is the adjoint of its derivative, and names the operation at fault where it is not. Parameters are
+// numbered by the sorted paths of the trainable variables.
+//
+// What is done with the operators, in plain numbers, is in package solver.
+package network
 
 import (
 	"errors"
@@ -19,7 +27,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/internal/cause"
-	"github.com/symaudit/symaudit/solver/forward"
+	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 // Network is a private copy of a model's weights, in evaluation mode and in a precision of its own, with the products
@@ -53,16 +62,16 @@ type weights struct {
 	predict, cost, gradient, product, tangent, cotangent, curvature, hessian *model.Exec
 }
 
-// NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
+// New builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
 // output must not depend on the other samples, and it must follow the dtype of its first input where the network's precision is
 // not the model's own. A spec that the model takes is nil; give a function that binds another.
-func NewNetwork[F train.ModelFnCompatible](backend compute.Backend, modelFn F, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
+func New[F train.ModelFnCompatible](backend compute.Backend, modelFn F, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
 	if dtype != dtypes.Float32 && dtype != dtypes.Float64 {
-		return nil, fmt.Errorf("solver: a network in %s is not supported; use float32 or float64", dtype)
+		return nil, fmt.Errorf("network: a network in %s is not supported; use float32 or float64", dtype)
 	}
 	canonical, _, err := Canonical(modelFn)
 	if err != nil {
-		return nil, fmt.Errorf("solver: %w", err)
+		return nil, fmt.Errorf("network: %w", err)
 	}
 	n := &Network{weights: &weights{backend: backend, model: canonical, loss: lossFn, dtype: dtype, store: model.NewStore(), output: -1}}
 	err = exceptions.TryCatch[error](func() {
@@ -99,7 +108,7 @@ func NewNetwork[F train.ModelFnCompatible](backend compute.Backend, modelFn F, l
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("solver: %w", err)
+		return nil, fmt.Errorf("network: %w", err)
 	}
 	return n, nil
 }
@@ -204,7 +213,7 @@ func (n *Network) Load(from *model.Store) error {
 		n.copied[variable.Path()] = true
 		value, err := variable.Value()
 		if err != nil {
-			return fmt.Errorf("solver: variable %s has no value yet; audit after the first training step: %w", variable.Path(), err)
+			return fmt.Errorf("network: variable %s has no value yet; audit after the first training step: %w", variable.Path(), err)
 		}
 		trainable := variable.Trainable && value.DType().IsFloat()
 		dtype := value.DType()
@@ -213,7 +222,7 @@ func (n *Network) Load(from *model.Store) error {
 		}
 		copied, err := ConvertDType(value, dtype)
 		if err != nil {
-			return fmt.Errorf("solver: variable %s: %w", variable.Path(), err)
+			return fmt.Errorf("network: variable %s: %w", variable.Path(), err)
 		}
 		own := n.store.GetVariable(variable.Path())
 		if own == nil {
@@ -222,7 +231,7 @@ func (n *Network) Load(from *model.Store) error {
 			err = own.SetValue(copied)
 		}
 		if err != nil {
-			return fmt.Errorf("solver: variable %s: %w", variable.Path(), err)
+			return fmt.Errorf("network: variable %s: %w", variable.Path(), err)
 		}
 		own.Trainable = trainable
 		if trainable {
@@ -231,7 +240,7 @@ func (n *Network) Load(from *model.Store) error {
 	}
 	slices.SortFunc(params, func(a, b *model.Variable) int { return strings.Compare(a.Path(), b.Path()) })
 	if n.loaded && !slices.Equal(n.params, params) {
-		return fmt.Errorf("solver: the model had %d trainable variables and now has %d or others; make a new network when parameters are frozen or added", len(n.params), len(params))
+		return fmt.Errorf("network: the model had %d trainable variables and now has %d or others; make a new network when parameters are frozen or added", len(n.params), len(params))
 	}
 	n.params, n.dim, n.loaded = params, 0, true
 	for _, p := range params {
@@ -281,7 +290,7 @@ func (n *Network) Gradient(dst []float64, x *tensors.Tensor, labels ...*tensors.
 
 // Metric returns eta = scale * J^T J over the batch x as an operator, for the weights loaded at the time of each
 // product. It holds x, which must stay alive.
-func (n *Network) Metric(x *tensors.Tensor, scale float64) Operator {
+func (n *Network) Metric(x *tensors.Tensor, scale float64) solver.Operator {
 	return &metric{network: n, exec: n.product, x: x, scale: scale}
 }
 
@@ -305,7 +314,7 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 		}
 	}
 	if columns == nil {
-		return nil, fmt.Errorf("solver: the model has no trainable parameter")
+		return nil, fmt.Errorf("network: the model has no trainable parameter")
 	}
 	return mat.DenseCopyOf(columns.T()), nil
 }
@@ -345,7 +354,7 @@ func (m *metric) Apply(dst, v *mat.Dense) error {
 
 // Factor returns sqrt(scale) J over the batch x, the factor of Metric, by one program for J v and one for J^T u. It holds x, which must stay
 // alive.
-func (n *Network) Factor(x *tensors.Tensor, scale float64) (Factor, error) {
+func (n *Network) Factor(x *tensors.Tensor, scale float64) (solver.Factor, error) {
 	output, err := n.Predict(x)
 	if err != nil {
 		return nil, err
@@ -354,23 +363,32 @@ func (n *Network) Factor(x *tensors.Tensor, scale float64) (Factor, error) {
 	if err := output.FinalizeAll(); err != nil {
 		return nil, err
 	}
-	return &factor{metric{network: n, exec: n.product, x: x, scale: scale}, rows}, nil
+	half := func(exec *model.Exec) *metric {
+		return &metric{network: n, exec: exec, x: x, scale: math.Sqrt(scale)}
+	}
+	return &factor{half(n.tangent), half(n.cotangent), rows}, nil
 }
 
 type factor struct {
-	metric
-	rows int
+	image, adjoint *metric // no metrics themselves
+	rows           int
 }
+
+func (f *factor) Dim() int { return f.image.Dim() }
 
 func (f *factor) Rows() int { return f.rows }
 
-func (f *factor) Image(dst, v *mat.Dense) error { return f.half(f.network.tangent, dst, v) }
+func (f *factor) Image(dst, v *mat.Dense) error { return f.image.Apply(dst, v) }
 
-func (f *factor) Adjoint(dst, u *mat.Dense) error { return f.half(f.network.cotangent, dst, u) }
+func (f *factor) Adjoint(dst, u *mat.Dense) error { return f.adjoint.Apply(dst, u) }
 
-func (f *factor) half(exec *model.Exec, dst, v *mat.Dense) error {
-	one := metric{network: f.network, exec: exec, x: f.x, scale: math.Sqrt(f.scale)}
-	return one.Apply(dst, v)
+func (f *factor) Apply(dst, v *mat.Dense) error {
+	k, _ := v.Dims()
+	images := mat.NewDense(k, f.rows, nil)
+	if err := f.Image(images, v); err != nil {
+		return err
+	}
+	return f.Adjoint(dst, images)
 }
 
 // jacobianVector is J v for the output's Jacobian with respect to the parameters and a flat vector v.
@@ -440,7 +458,7 @@ func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...*tensors.Te
 		n.inputs = inputs
 	}
 	if n.inputs != inputs {
-		return nil, fmt.Errorf("solver: the model was given %d inputs before and now %d", n.inputs, inputs)
+		return nil, fmt.Errorf("network: the model was given %d inputs before and now %d", n.inputs, inputs)
 	}
 	return n.call(exec, slices.Concat([]*tensors.Tensor{x}, n.further, others)...)
 }
@@ -448,10 +466,10 @@ func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...*tensors.Te
 // call executes a program, whose graph may be built now and panic for it.
 func (n *Network) call(exec *model.Exec, tensors ...*tensors.Tensor) (outputs []*tensors.Tensor, err error) {
 	if !n.loaded {
-		return nil, fmt.Errorf("solver: no weights are loaded; call Load first")
+		return nil, fmt.Errorf("network: no weights are loaded; call Load first")
 	}
 	if err := n.resetRandomState(); err != nil {
-		return nil, fmt.Errorf("solver: %w", err)
+		return nil, fmt.Errorf("network: %w", err)
 	}
 	args := make([]any, len(tensors))
 	for i, t := range tensors {
@@ -466,7 +484,7 @@ func (n *Network) call(exec *model.Exec, tensors ...*tensors.Tensor) (outputs []
 		err = cause.Say(n.ofAnotherPrecision(made[1]), err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("solver: %w", n.mixed(err))
+		return nil, fmt.Errorf("network: %w", n.mixed(err))
 	}
 	return outputs, nil
 }
