@@ -27,7 +27,7 @@ import (
 	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // Small enough for dense references: a few hundred parameters on 8x8.
@@ -104,19 +104,19 @@ func TestInfluenceAgainstDenseAndDualOracles(t *testing.T) {
 
 // compareWithOracles recomputes the influence of one batch from the dense metric and from the Jacobian.
 func compareWithOracles(t *testing.T, b compute.Backend, trainer *train.Trainer, fn models.Fn, p audit.Probes, records *audit.Records) {
-	network, err := solver.NewNetwork(b, fn, audit.Loss, dtypes.Float64)
+	net, err := network.New(b, fn, audit.Loss, dtypes.Float64)
 	require.NoError(t, err)
-	defer network.Close()
-	require.NoError(t, network.Load(trainer.Store()))
+	defer net.Close()
+	require.NoError(t, net.Load(trainer.Store()))
 	elements, err := orbits.D4().Elements(grid, grid)
 	require.NoError(t, err)
 	samples := len(p.Samples)
 	double := func(states *tensors.Tensor) *tensors.Tensor {
-		converted, err := solver.ConvertDType(states, dtypes.Float64)
+		converted, err := network.ConvertDType(states, dtypes.Float64)
 		require.NoError(t, err)
 		return converted
 	}
-	gradients := mat.NewDense(len(elements)*samples, network.Dim(), nil)
+	gradients := mat.NewDense(len(elements)*samples, net.Dim(), nil)
 	for e, element := range elements {
 		act := graph.MustNewExec(b, func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) })
 		for i := range samples {
@@ -124,19 +124,19 @@ func compareWithOracles(t *testing.T, b compute.Backend, trainer *train.Trainer,
 				size := grid * grid * 4
 				return act.MustCall(double(batch(tensors.MustCopyFlatData[float32](states)[i*size : (i+1)*size])))[0]
 			}
-			_, err := network.Gradient(gradients.RawRowView(e*samples+i), one(p.Inputs), one(p.Targets))
+			_, err := net.Gradient(gradients.RawRowView(e*samples+i), one(p.Inputs), one(p.Targets))
 			require.NoError(t, err)
 		}
 	}
 	x := double(p.Inputs)
 	scale := 1 / float64(x.Size())
 	lambda := records.Solves[0].Lambda
-	eta, asymmetry, err := oracle.Dense(network.Metric(x, scale))
+	eta, asymmetry, err := oracle.Dense(net.Metric(x, scale))
 	require.NoError(t, err)
 	require.Less(t, asymmetry, 1e-12*mat.Norm(eta, 2))
 	primal, err := oracle.Cholesky(eta, lambda, gradients)
 	require.NoError(t, err)
-	jacobian, err := network.Jacobian(x)
+	jacobian, err := net.Jacobian(x)
 	require.NoError(t, err)
 	dual, err := oracle.Woodbury(jacobian, scale, lambda, gradients)
 	require.NoError(t, err)

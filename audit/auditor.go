@@ -27,7 +27,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 
 	"github.com/symaudit/symaudit/internal/cause"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // Auditor audits one model at any number of moments. It is not safe for concurrent use. Close frees it.
@@ -36,7 +36,7 @@ type Auditor struct {
 	backend     compute.Backend
 	free        func() // the backend
 	orbits      []*orbit
-	network     *solver.Network
+	network     *network.Network
 	double      double
 	distance    *graph.Exec // target, prediction, units where they are states -> [n]
 	probeHash   string
@@ -134,12 +134,12 @@ func (a *Auditor) load() error {
 	}
 	slices.Sort(trainable)
 	if a.trainable != nil && !slices.Equal(a.trainable, trainable) {
-		network, err := a.newNetwork(a.config.dtype)
+		net, err := a.newNetwork(a.config.dtype)
 		if err != nil {
 			return err
 		}
 		a.network.Close()
-		a.network, a.checked = network, false
+		a.network, a.checked = net, false
 		a.config.log.Info().Int("trainable_before", len(a.trainable)).Int("trainable", len(trainable)).Msg("other variables are trainable than at the audit before")
 	}
 	a.trainable = trainable

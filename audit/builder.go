@@ -22,6 +22,7 @@ import (
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // Source is what is audited: a *train.Trainer is one.
@@ -34,12 +35,12 @@ type Source interface {
 type Builder struct {
 	source    Source
 	modelFn   train.ModelFn
-	signature solver.Signature
+	signature network.Signature
 	unusable  error // what is wrong with the model function
 	spec      any
 	pick      *int
 	seed      *int64
-	lossFn    solver.LossFn
+	lossFn    network.LossFn
 	smse      bool // the loss is the default
 	field     orbits.Field
 	output    *orbits.Field // nil: as field
@@ -70,7 +71,7 @@ const DefaultRelativeLambda = 1e-3
 // first, and the others from Probes.Further; of several outputs WithOutput chooses one. A nil loss is SMSE.
 //
 // Influence is of the loss that lossFn returns: terms that a model or a regulariser adds by itself (train.AddLoss) are no part of it.
-func New[F train.ModelFnCompatible](source Source, modelFn F, lossFn solver.LossFn) *Builder {
+func New[F train.ModelFnCompatible](source Source, modelFn F, lossFn network.LossFn) *Builder {
 	smse := lossFn == nil
 	if smse {
 		lossFn = Loss
@@ -83,7 +84,7 @@ func New[F train.ModelFnCompatible](source Source, modelFn F, lossFn solver.Loss
 		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: MetricNTK, scale: MetricMean, estimator: Block, log: zerolog.Nop(),
 	}
 	if !isNil(modelFn) {
-		builder.modelFn, builder.signature, builder.unusable = solver.Canonical(modelFn)
+		builder.modelFn, builder.signature, builder.unusable = network.Canonical(modelFn)
 	}
 	return builder
 }
@@ -103,19 +104,19 @@ func (b *Builder) build(scope *model.Scope, inputs []*graph.Node) (predictions [
 }
 
 // newNetwork makes a network in a precision.
-func (a *Auditor) newNetwork(dtype dtypes.DType) (*solver.Network, error) {
+func (a *Auditor) newNetwork(dtype dtypes.DType) (*network.Network, error) {
 	b := &a.config
-	network, err := solver.NewNetwork(a.backend, b.build, b.lossFn, dtype)
+	net, err := network.New(a.backend, b.build, b.lossFn, dtype)
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}
 	if b.pick != nil {
-		network.WithOutput(*b.pick)
+		net.WithOutput(*b.pick)
 	}
 	if b.seed != nil {
-		network.WithSeed(*b.seed)
+		net.WithSeed(*b.seed)
 	}
-	return network, nil
+	return net, nil
 }
 
 // isNil reports whether an interface holds nothing, or a pointer or function that is nil.

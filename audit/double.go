@@ -12,13 +12,13 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/internal/cause"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // double is a network in float64 for what is done a few times in an audit that is not in it: gradients, which nothing is known of beyond
 // their own rounding, and products to measure that of the others by.
 type double struct {
-	network *solver.Network
+	network *network.Network
 	useless bool // the model has no float64 of its own
 }
 
@@ -57,7 +57,7 @@ func (d *double) close() {
 }
 
 // of gives the network a batch in its precision, for a function.
-func (d *double) of(batch states, use func(*solver.Network, states) error) (err error) {
+func (d *double) of(batch states, use func(*network.Network, states) error) (err error) {
 	converted, err := batch.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return follow(t, dtypes.Float64) })
 	if err != nil {
 		return err
@@ -129,8 +129,8 @@ func (g *gradients) row(ctx context.Context, i int) (row []float64, err error) {
 	}
 	defer one.freeAfter(&err)
 	row = make([]float64, a.network.Dim())
-	err = a.double.of(one, func(network *solver.Network, s states) error {
-		_, err := network.Gradient(row, s.x, s.labels...)
+	err = a.double.of(one, func(net *network.Network, s states) error {
+		_, err := net.Gradient(row, s.x, s.labels...)
 		return err
 	})
 	if norm := floats.Norm(row, 2); err == nil && (math.IsNaN(norm) || math.IsInf(norm, 0)) {
@@ -175,8 +175,8 @@ func (a *Auditor) productErrors(batch states, outputs int, largest float64, grad
 // gradient and its image, which is nearly such a one.
 func (a *Auditor) measureProducts(batch states, outputs int, largest float64, gradient []float64) (measured float64, products int64, err error) {
 	eta := a.metric(a.network.With(batch.further...), batch, outputs)
-	err = a.double.of(batch, func(network *solver.Network, s states) error {
-		exact := a.metric(network, s, outputs)
+	err = a.double.of(batch, func(net *network.Network, s states) error {
+		exact := a.metric(net, s, outputs)
 		v := slices.Clone(gradient)
 		for range 2 {
 			norm := floats.Norm(v, 2)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // Estimator is a way to compute influence. Every row names its own.
@@ -214,15 +215,15 @@ func (a *Auditor) perSample(b states) float64 {
 }
 
 // metric is NTK or GGN of a batch in a network's precision.
-func (a *Auditor) metric(network *solver.Network, b states, outputs int) solver.Operator {
+func (a *Auditor) metric(net *network.Network, b states, outputs int) solver.Operator {
 	scale := a.perSample(b)
 	if a.config.metric == MetricGGN {
-		return network.GaussNewton(b.x, scale, b.labels...)
+		return net.GaussNewton(b.x, scale, b.labels...)
 	}
 	if a.config.scale == MetricMean {
 		scale /= float64(outputs)
 	}
-	return network.Metric(b.x, scale)
+	return net.Metric(b.x, scale)
 }
 
 // checkConvex refuses the metric GGN of a loss that is not convex in the model's outputs at a batch: eta is then not positive, and

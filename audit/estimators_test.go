@@ -16,6 +16,7 @@ import (
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // audited runs one D4 audit of a small trained ViT on two probes.
@@ -100,34 +101,34 @@ func TestMetricsAgainstDenseOracles(t *testing.T) {
 	b := backendtest.Go(t)
 	trainer := trained(t, b, fn)
 	p := probes(2, 0)
-	network, err := solver.NewNetwork(b, fn, audit.Loss, dtypes.Float64)
+	net, err := network.New(b, fn, audit.Loss, dtypes.Float64)
 	require.NoError(t, err)
-	defer network.Close()
-	require.NoError(t, network.Load(trainer.Store()))
-	x, err := solver.ConvertDType(p.Inputs, dtypes.Float64)
+	defer net.Close()
+	require.NoError(t, net.Load(trainer.Store()))
+	x, err := network.ConvertDType(p.Inputs, dtypes.Float64)
 	require.NoError(t, err)
-	y, err := solver.ConvertDType(p.Targets, dtypes.Float64)
+	y, err := network.ConvertDType(p.Targets, dtypes.Float64)
 	require.NoError(t, err)
 	// The gradients at x, the first two of every orbit.
-	gradients := mat.NewDense(2, network.Dim(), nil)
+	gradients := mat.NewDense(2, net.Dim(), nil)
 	for i := range 2 {
 		size := grid * grid * 4
 		one := func(seed uint64) (values []float32) { return flow(seed, 2)[i*size : (i+1)*size] }
 		double := func(values []float32) *tensors.Tensor {
-			converted, err := solver.ConvertDType(batch(values), dtypes.Float64)
+			converted, err := network.ConvertDType(batch(values), dtypes.Float64)
 			require.NoError(t, err)
 			return converted
 		}
-		_, err := network.Gradient(gradients.RawRowView(i), double(one(1)), double(one(2)))
+		_, err := net.Gradient(gradients.RawRowView(i), double(one(1)), double(one(2)))
 		require.NoError(t, err)
 	}
-	jacobian, err := network.Jacobian(x)
+	jacobian, err := net.Jacobian(x)
 	require.NoError(t, err)
-	gaussNewton, _, err := oracle.Dense(network.GaussNewton(x, 0.5, y))
+	gaussNewton, _, err := oracle.Dense(net.GaussNewton(x, 0.5, y))
 	require.NoError(t, err)
-	fisher := mat.NewSymDense(network.Dim(), nil)
+	fisher := mat.NewSymDense(net.Dim(), nil)
 	fisher.SymOuterK(0.5, gradients.T())
-	ntk := mat.NewSymDense(network.Dim(), nil)
+	ntk := mat.NewSymDense(net.Dim(), nil)
 	ntk.SymOuterK(1, jacobian.T())
 	for _, test := range []struct {
 		metric    audit.Metric

@@ -8,7 +8,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/symaudit/symaudit/internal/cause"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // forwardErrors compares the model's outputs over an orbit with the moved targets and with its own moved outputs. outputs is the
@@ -112,7 +112,7 @@ func (a *Auditor) compare(o *orbit, target, prediction *tensors.Tensor) ([]float
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}
-	values, err := solver.Values(outputs[0])
+	values, err := network.Values(outputs[0])
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 
 	"github.com/symaudit/symaudit/internal/cause"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // checkGradient refuses, in the first audit, a model whose reverse-mode gradient is not the adjoint of its derivative:
@@ -26,9 +26,9 @@ func (a *Auditor) checkGradient() (err error) {
 		return err
 	}
 	defer batch.freeAfter(&err)
-	inDouble := solver.GradientReport{Error: math.NaN()} // as long as nothing is known
+	inDouble := network.GradientReport{Error: math.NaN()} // as long as nothing is known
 	if a.config.dtype == dtypes.Float32 {
-		if err := a.alone(dtypes.Float64, batch, func(double *solver.Network, s states) error {
+		if err := a.alone(dtypes.Float64, batch, func(double *network.Network, s states) error {
 			if report, err := double.CheckGradient(s.x, false); err == nil { // else it does not follow the dtype
 				inDouble = report
 			}
@@ -56,7 +56,7 @@ func (a *Auditor) checkGradient() (err error) {
 	return nil
 }
 
-func where(fault *solver.GradientFault) string {
+func where(fault *network.GradientFault) string {
 	if fault == nil {
 		return "no single operation is at fault"
 	}
@@ -82,11 +82,11 @@ func (a *Auditor) checkTraining() (err error) {
 	defer batch.freeAfter(&err)
 	for _, dtype := range []dtypes.DType{dtypes.Float64, dtypes.Float32} {
 		looked := false
-		err := a.alone(dtype, batch, func(network *solver.Network, s states) error {
-			var report solver.GradientReport
-			same, err := network.TrainsAsItEvaluates(s.x)
+		err := a.alone(dtype, batch, func(net *network.Network, s states) error {
+			var report network.GradientReport
+			same, err := net.TrainsAsItEvaluates(s.x)
 			if err == nil && !same {
-				report, err = network.CheckGradient(s.x, true)
+				report, err = net.CheckGradient(s.x, true)
 			}
 			if looked = err == nil && !math.IsNaN(report.Error); !looked {
 				a.config.log.Debug().Err(err).Str("dtype", dtype.String()).Msg("the gradient in training mode cannot be checked")
@@ -100,7 +100,7 @@ func (a *Auditor) checkTraining() (err error) {
 			if !report.OK() {
 				return fmt.Errorf("audit: the model's gradient in training mode is wrong (adjoint error %.2g, rounding explains %.0e): %s", report.Error, report.Limit, where(report.Fault))
 			}
-			return a.checkStops(network, s.x)
+			return a.checkStops(net, s.x)
 		})
 		if err != nil || looked {
 			return err
@@ -110,9 +110,9 @@ func (a *Auditor) checkTraining() (err error) {
 }
 
 // checkStops refuses a norm that GoMLX trains wrongly, and warns of other places where training stops gradients.
-func (a *Auditor) checkStops(network *solver.Network, x *tensors.Tensor) error {
+func (a *Auditor) checkStops(net *network.Network, x *tensors.Tensor) error {
 	const rounding = 1e-4 // of float32
-	share, stops, err := network.StoppedGradients(x)
+	share, stops, err := net.StoppedGradients(x)
 	if err != nil || !(share > rounding) {
 		return nil //nolint:nilerr // an operation behind a stop, which never mattered, may have no forward derivative
 	}
@@ -141,14 +141,14 @@ func (a *Auditor) checkDerivative() (err error) {
 		return err
 	}
 	defer batch.freeAfter(&err)
-	return a.alone(dtypes.Float64, batch, func(network *solver.Network, s states) error {
+	return a.alone(dtypes.Float64, batch, func(net *network.Network, s states) error {
 		const clearly = 0.01 // kinks within a step are less
-		apart, err := network.CheckDerivative(s.x)
+		apart, err := net.CheckDerivative(s.x)
 		if err != nil || !(apart > clearly) {
 			return nil //nolint:nilerr // other checks say what fails
 		}
 		remedy := "is there a discontinuity, or randomness, in it?"
-		if fused, err := network.HasFusedNorm(s.x); err == nil && fused {
+		if fused, err := net.HasFusedNorm(s.x); err == nil && fused {
 			remedy = "a layer norm without a gain takes its offset for one there; give it a gain (LearnedGain(true)), or set GOMLX_FUSION=0"
 		}
 		return fmt.Errorf("audit: on GoMLX's Go backend the model computes something else than its derivative is of (by finite differences they are %.2g apart): %s", apart, remedy)

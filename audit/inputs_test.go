@@ -19,7 +19,7 @@ import (
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/backendtest"
 	"github.com/symaudit/symaudit/orbits"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // stepped is a model whose second input is the length of its step, and its third a choice of law.
@@ -60,23 +60,23 @@ func TestFurtherInputs(t *testing.T) {
 					continue
 				}
 				i := int(row.RowSample)
-				network, err := solver.NewNetwork(b, func(scope *model.Scope, x *graph.Node) *graph.Node {
+				net, err := network.New(b, func(scope *model.Scope, x *graph.Node) *graph.Node {
 					length := graph.ConvertDType(graph.Const(x.Graph(), lengths[i:i+1]), x.DType())
 					return stepped(scope, []*graph.Node{x, length, graph.Const(x.Graph(), laws[i:i+1])})
 				}, audit.Loss, dtypes.Float64)
 				require.NoError(t, err)
-				require.NoError(t, network.Load(store))
-				gradients := [2][]float64{make([]float64, network.Dim()), make([]float64, network.Dim())}
+				require.NoError(t, net.Load(store))
+				gradients := [2][]float64{make([]float64, net.Dim()), make([]float64, net.Dim())}
 				for g, element := range []orbits.Element{elements[0], elements[1]} {
 					act := graph.MustNewExec(b, func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) })
 					one := func(values []float32) *tensors.Tensor {
 						const size = grid * grid * 4
 						moved := act.MustCall(batch(values[i*size : (i+1)*size]))[0]
-						converted, err := solver.ConvertDType(moved, dtypes.Float64)
+						converted, err := network.ConvertDType(moved, dtypes.Float64)
 						require.NoError(t, err)
 						return converted
 					}
-					_, err := network.Gradient(gradients[g], one(flow(1, 3)), one(flow(2, 3)))
+					_, err := net.Gradient(gradients[g], one(flow(1, 3)), one(flow(2, 3)))
 					require.NoError(t, err)
 				}
 				product := 0.0
@@ -84,7 +84,7 @@ func TestFurtherInputs(t *testing.T) {
 					product += gradients[0][k] * gradients[1][k]
 				}
 				require.InEpsilon(t, product, row.Influence, 1e-9)
-				network.Close()
+				net.Close()
 			}
 		}
 	})

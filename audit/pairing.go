@@ -11,7 +11,7 @@ import (
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/internal/fieldcheck"
 	"github.com/symaudit/symaudit/orbits"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // checkField asks the probes whether the field is declared as they behave, and warns where they do not tell.
@@ -60,11 +60,11 @@ func (a *Auditor) judgeField(o *orbit) (fieldcheck.Verdict, error) {
 
 // values copies a tensor's.
 func values(t *tensors.Tensor) ([]float64, error) {
-	copied, err := solver.ConvertDType(t, dtypes.Float64)
+	copied, err := network.ConvertDType(t, dtypes.Float64)
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}
-	all, err := solver.Values(copied) // frees it
+	all, err := network.Values(copied) // frees it
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // explained adds to an error of a solver in a batch what it comes from.
@@ -48,12 +49,12 @@ func orBetter(err error, what string) error {
 
 // doubleHolds reports whether float32, in which the audit is, is to blame: what fails in it succeeds in float64. Of a model that does
 // not follow the dtype of its input that cannot be found out.
-func (a *Auditor) doubleHolds(batch states, succeeds func(*solver.Network, states) bool) (held bool, err error) {
+func (a *Auditor) doubleHolds(batch states, succeeds func(*network.Network, states) bool) (held bool, err error) {
 	if a.network.DType() != dtypes.Float32 {
 		return false, nil
 	}
-	err = a.alone(dtypes.Float64, batch, func(network *solver.Network, double states) error {
-		held = succeeds(network, double)
+	err = a.alone(dtypes.Float64, batch, func(net *network.Network, double states) error {
+		held = succeeds(net, double)
 		return nil
 	})
 	return held, err
@@ -62,13 +63,13 @@ func (a *Auditor) doubleHolds(batch states, succeeds func(*solver.Network, state
 // alone makes a network for a check, which may change its copy of the weights, and gives it the batch in its precision. In double
 // precision a fault shows in a path that contributes little, as those before a last layer that began at zero, which in single
 // precision is less than what rounding explains; and numbers near the limits of single precision do not look like a fault.
-func (a *Auditor) alone(dtype dtypes.DType, batch states, check func(*solver.Network, states) error) (err error) {
-	network, err := a.newNetwork(dtype)
+func (a *Auditor) alone(dtype dtypes.DType, batch states, check func(*network.Network, states) error) (err error) {
+	net, err := a.newNetwork(dtype)
 	if err != nil {
 		return err
 	}
-	defer network.Close()
-	if err := network.Load(a.config.source.Store()); err != nil {
+	defer net.Close()
+	if err := net.Load(a.config.source.Store()); err != nil {
 		return cause.In("audit", err)
 	}
 	converted, err := batch.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return follow(t, dtype) })
@@ -76,19 +77,19 @@ func (a *Auditor) alone(dtype dtypes.DType, batch states, check func(*solver.Net
 		return err
 	}
 	defer converted.freeAfter(&err)
-	return check(network.With(converted.further...), converted)
+	return check(net.With(converted.further...), converted)
 }
 
 // multiplies reports whether the metric of a batch is finite and not zero.
-func multiplies(network *solver.Network, s states) bool {
-	largest, _, err := solver.LargestEigenvalue(network.Metric(s.x, 1), 1, lambdaSeed)
+func multiplies(net *network.Network, s states) bool {
+	largest, _, err := solver.LargestEigenvalue(net.Metric(s.x, 1), 1, lambdaSeed)
 	return err == nil && largest > 0
 }
 
 // descends reports whether the gradient of a batch is finite and not zero.
-func descends(network *solver.Network, s states) bool {
-	gradient := make([]float64, network.Dim())
-	_, err := network.Gradient(gradient, s.x, s.labels...)
+func descends(net *network.Network, s states) bool {
+	gradient := make([]float64, net.Dim())
+	_, err := net.Gradient(gradient, s.x, s.labels...)
 	norm := floats.Norm(gradient, 2)
 	return err == nil && norm > 0 && !math.IsInf(norm, 0)
 }

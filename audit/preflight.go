@@ -16,6 +16,7 @@ import (
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // Forecast is what an audit takes at least. How many products a solve needs is known only when its intervals are narrow enough:
@@ -275,7 +276,7 @@ func (a *Auditor) evaluate(all states) ([]float64, error) {
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}
-	values, err := solver.Values(output)
+	values, err := network.Values(output)
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}

@@ -20,7 +20,7 @@ import (
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/orbits"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // Sample says where a probe comes from.
@@ -234,7 +234,7 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	if o.act, err = images(orbits.Element.ApplyOutput, output); err != nil {
 		return o, cause.In("audit", err)
 	}
-	inputs, err := solver.ConvertDType(probes.Inputs, dtype)
+	inputs, err := network.ConvertDType(probes.Inputs, dtype)
 	if err != nil {
 		return o, cause.In("audit", fmt.Errorf("probes: %w", err))
 	}
@@ -274,7 +274,7 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	}
 	units := unitsOfProbes(all, output)
 	o.warnOfZeros(all, units, output, log)
-	if o.units, err = solver.ConvertDType(tensors.FromFlatDataAndDimensions(units, len(units)), dtype); err != nil {
+	if o.units, err = network.ConvertDType(tensors.FromFlatDataAndDimensions(units, len(units)), dtype); err != nil {
 		return o, cause.In("audit", err)
 	}
 	return o, o.warn(log)
@@ -309,7 +309,7 @@ func follow(t *tensors.Tensor, dtype dtypes.DType) (*tensors.Tensor, error) {
 	if !t.DType().IsFloat() {
 		return t.LocalClone()
 	}
-	return solver.ConvertDType(t, dtype)
+	return network.ConvertDType(t, dtype)
 }
 
 // move returns the images under each element.

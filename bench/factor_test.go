@@ -16,6 +16,7 @@ import (
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // metricAlone hides the factor of an operator.
@@ -46,29 +47,29 @@ func BenchmarkFactor(b *testing.B) {
 			return picked
 		}
 		x, y := pick(before), pick(after)
-		networks := map[dtypes.DType]*solver.Network{}
+		networks := map[dtypes.DType]*network.Network{}
 		for _, dtype := range []dtypes.DType{dtypes.Float64, dtypes.Float32} {
-			networks[dtype], err = solver.NewNetwork(on, fn, audit.Loss, dtype)
+			networks[dtype], err = network.New(on, fn, audit.Loss, dtype)
 			must(b, err)
 			defer networks[dtype].Close()
 			must(b, networks[dtype].Load(trainer.Store()))
 		}
-		network := networks[dtypes.Float64]
-		gradients := mat.NewDense(len(elements)*probesOf, network.Dim(), nil)
+		net := networks[dtypes.Float64]
+		gradients := mat.NewDense(len(elements)*probesOf, net.Dim(), nil)
 		for e, element := range elements {
 			act := graph.MustNewExec(on, func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) })
 			for i := range probesOf {
 				move := func(values []float32) *tensors.Tensor {
-					double, err := solver.ConvertDType(states(values[i*size:(i+1)*size], resolution), dtypes.Float64)
+					double, err := network.ConvertDType(states(values[i*size:(i+1)*size], resolution), dtypes.Float64)
 					must(b, err)
 					return act.MustCall(double)[0]
 				}
-				_, err := network.Gradient(gradients.RawRowView(e*probesOf+i), move(x), move(y))
+				_, err := net.Gradient(gradients.RawRowView(e*probesOf+i), move(x), move(y))
 				must(b, err)
 			}
 		}
 		factorOf := func(dtype dtypes.DType) solver.Factor {
-			batch, err := solver.ConvertDType(states(x, resolution), dtype)
+			batch, err := network.ConvertDType(states(x, resolution), dtype)
 			must(b, err)
 			factor, err := networks[dtype].Factor(batch, 1/float64(batch.Size()))
 			must(b, err)

@@ -17,6 +17,7 @@ import (
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // timed counts the time within products, the rest of a solve being the host's.
@@ -47,25 +48,25 @@ func BenchmarkLargeModel(b *testing.B) {
 	before, after := flow(b, on, resolution, 1)
 	size := resolution * resolution * 4
 	trainer, fn := trained(b, on, vit(models.PaperViT(4)), before[:samples*size], after[:samples*size], resolution, 20)
-	network, err := solver.NewNetwork(on, fn, audit.Loss, dtypes.Float32)
+	net, err := network.New(on, fn, audit.Loss, dtypes.Float32)
 	must(b, err)
-	defer network.Close()
-	must(b, network.Load(trainer.Store()))
+	defer net.Close()
+	must(b, net.Load(trainer.Store()))
 	elements, err := orbits.D4().Elements(resolution, resolution)
 	must(b, err)
-	gradients := mat.NewDense(len(elements)*samples, network.Dim(), nil)
+	gradients := mat.NewDense(len(elements)*samples, net.Dim(), nil)
 	for e, element := range elements {
 		act := graph.MustNewExec(on, func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) })
 		for i := range samples {
 			move := func(values []float32) *tensors.Tensor {
 				return act.MustCall(states(values[i*size:(i+1)*size], resolution))[0]
 			}
-			_, err := network.Gradient(gradients.RawRowView(e*samples+i), move(before), move(after))
+			_, err := net.Gradient(gradients.RawRowView(e*samples+i), move(before), move(after))
 			must(b, err)
 		}
 	}
 	x := states(before[:samples*size], resolution)
-	eta := &timed{Operator: network.Metric(x, 1/float64(x.Size()))}
+	eta := &timed{Operator: net.Metric(x, 1/float64(x.Size()))}
 	largest, _, err := solver.LargestEigenvalue(eta, 10, 1)
 	must(b, err)
 	idle := peakBytes(b)
@@ -79,7 +80,7 @@ func BenchmarkLargeModel(b *testing.B) {
 		took := time.Since(start)
 		peak := peakBytes(b)
 		fmt.Printf("%d parameters, %d right-hand sides in %d blocks of at most %d: %s, %d products; vectors %d MiB (limit %d), process %d MiB before and %d at most; host's share %.0f %% of %v\n",
-			network.Dim(), len(elements)*samples, forms.Parts, forms.BlockSize, forms.Statistics(0).Status, forms.Products, forms.Bytes>>20, limit>>20,
+			net.Dim(), len(elements)*samples, forms.Parts, forms.BlockSize, forms.Statistics(0).Status, forms.Products, forms.Bytes>>20, limit>>20,
 			idle>>20, peak>>20, 100*(1-eta.spent.Seconds()/took.Seconds()), took.Round(time.Second))
 		if !forms.Converged || peak > most || forms.Bytes > limit {
 			b.Errorf("%s; %d MiB of %d", forms.Statistics(0).Status, peak>>20, most>>20)

@@ -16,7 +16,7 @@ import (
 	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // largestError is the claim for the influence of the tiny models against dense references, relative, for each element.
@@ -65,33 +65,33 @@ func compareWithOracles(b *testing.B, on compute.Backend, trainer *train.Trainer
 		b.Fatal(solve.Status)
 	}
 
-	network, err := solver.NewNetwork(on, fn, audit.Loss, dtypes.Float64)
+	net, err := network.New(on, fn, audit.Loss, dtypes.Float64)
 	must(b, err)
-	defer network.Close()
-	must(b, network.Load(trainer.Store()))
+	defer net.Close()
+	must(b, net.Load(trainer.Store()))
 	elements, err := orbits.D4().Elements(resolution, resolution)
 	must(b, err)
-	gradients := mat.NewDense(8*3, network.Dim(), nil)
+	gradients := mat.NewDense(8*3, net.Dim(), nil)
 	for e, element := range elements {
 		act := graph.MustNewExec(on, func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) })
 		for i := range 3 {
 			move := func(values []float32) *tensors.Tensor {
-				double, err := solver.ConvertDType(states(values[i*size:(i+1)*size], resolution), dtypes.Float64)
+				double, err := network.ConvertDType(states(values[i*size:(i+1)*size], resolution), dtypes.Float64)
 				must(b, err)
 				return act.MustCall(double)[0]
 			}
-			_, err := network.Gradient(gradients.RawRowView(e*3+i), move(x), move(y))
+			_, err := net.Gradient(gradients.RawRowView(e*3+i), move(x), move(y))
 			must(b, err)
 		}
 	}
-	batch, err := solver.ConvertDType(probes.Inputs, dtypes.Float64)
+	batch, err := network.ConvertDType(probes.Inputs, dtypes.Float64)
 	must(b, err)
 	scale := 1 / float64(batch.Size())
-	eta, _, err := oracle.Dense(network.Metric(batch, scale))
+	eta, _, err := oracle.Dense(net.Metric(batch, scale))
 	must(b, err)
 	primal, err := oracle.Cholesky(eta, solve.Lambda, gradients)
 	must(b, err)
-	jacobian, err := network.Jacobian(batch)
+	jacobian, err := net.Jacobian(batch)
 	must(b, err)
 	dual, err := oracle.Woodbury(jacobian, scale, solve.Lambda, gradients)
 	must(b, err)
@@ -119,7 +119,7 @@ func compareWithOracles(b *testing.B, on compute.Backend, trainer *train.Trainer
 			b.Errorf("against %s the influence is off by %.2g and the cosine by %.2g, more than %g", oracle, worst, worstCosine, largestError)
 		}
 	}
-	b.ReportMetric(float64(network.Dim()), "parameters")
+	b.ReportMetric(float64(net.Dim()), "parameters")
 	b.ReportMetric(float64(solve.Products), "products")
 }
 

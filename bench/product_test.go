@@ -9,7 +9,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/models"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // mostGradients is the claim for a metric product J^T (J v) on XLA, in gradients of the same batch.
@@ -41,23 +41,23 @@ func BenchmarkProduct(b *testing.B) {
 				before, after := flow(b, fastest, resolution, 1)
 				size := resolution * resolution * 4
 				trainer, fn := trained(b, on, build, before[:batch*size], after[:batch*size], resolution, 1)
-				network, err := solver.NewNetwork(on, fn, audit.Loss, dtypes.Float32)
+				net, err := network.New(on, fn, audit.Loss, dtypes.Float32)
 				if err != nil {
 					b.Fatal(err)
 				}
-				defer network.Close()
-				if err := network.Load(trainer.Store()); err != nil {
+				defer net.Close()
+				if err := net.Load(trainer.Store()); err != nil {
 					b.Fatal(err)
 				}
 				x, y := states(before[:batch*size], resolution), states(after[:batch*size], resolution)
-				metric := network.Metric(x, 1)
-				v, image := mat.NewDense(1, network.Dim(), nil), mat.NewDense(1, network.Dim(), nil)
-				for i := range network.Dim() {
+				metric := net.Metric(x, 1)
+				v, image := mat.NewDense(1, net.Dim(), nil), mat.NewDense(1, net.Dim(), nil)
+				for i := range net.Dim() {
 					v.Set(0, i, float64(i%7-3))
 				}
 				gradient := func() time.Duration {
 					start := time.Now()
-					if _, err := network.Gradient(image.RawRowView(0), x, y); err != nil {
+					if _, err := net.Gradient(image.RawRowView(0), x, y); err != nil {
 						b.Fatal(err)
 					}
 					return time.Since(start)

@@ -21,6 +21,7 @@ import (
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // Claims of the solver on the problem set; a run that misses one fails.
@@ -85,28 +86,28 @@ func newProblem(b *testing.B, name string) *problem {
 		}
 	}
 	trainer, fn := trained(b, on, build, x, y, resolution, trainingSteps)
-	network, err := solver.NewNetwork(on, fn, audit.Loss, dtypes.Float64)
+	net, err := network.New(on, fn, audit.Loss, dtypes.Float64)
 	must(b, err)
-	defer network.Close()
-	must(b, network.Load(trainer.Store()))
+	defer net.Close()
+	must(b, net.Load(trainer.Store()))
 	elements, err := orbits.D4().Elements(resolution, resolution)
 	must(b, err)
-	p := &problem{name: name, gradients: mat.NewDense(len(elements)*probesOf, network.Dim(), nil)}
+	p := &problem{name: name, gradients: mat.NewDense(len(elements)*probesOf, net.Dim(), nil)}
 	for e, element := range elements {
 		act := graph.MustNewExec(on, func(x *graph.Node) *graph.Node { return element.Apply(orbits.EulerField(), x) })
 		for i := range probesOf {
 			move := func(values []float32) *tensors.Tensor {
-				double, err := solver.ConvertDType(states(values[i*size:(i+1)*size], resolution), dtypes.Float64)
+				double, err := network.ConvertDType(states(values[i*size:(i+1)*size], resolution), dtypes.Float64)
 				must(b, err)
 				return act.MustCall(double)[0]
 			}
-			_, err := network.Gradient(p.gradients.RawRowView(e*probesOf+i), move(heldOutX), move(heldOutY))
+			_, err := net.Gradient(p.gradients.RawRowView(e*probesOf+i), move(heldOutX), move(heldOutY))
 			must(b, err)
 		}
 	}
-	batch, err := solver.ConvertDType(states(heldOutX, resolution), dtypes.Float64)
+	batch, err := network.ConvertDType(states(heldOutX, resolution), dtypes.Float64)
 	must(b, err)
-	p.eta, _, err = oracle.Dense(network.Metric(batch, 1/float64(batch.Size())))
+	p.eta, _, err = oracle.Dense(net.Metric(batch, 1/float64(batch.Size())))
 	must(b, err)
 	p.operator = dense{mat.DenseCopyOf(p.eta)}
 	p.largest, _, err = solver.LargestEigenvalue(p.operator, 60, 1)

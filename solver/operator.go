@@ -4,9 +4,9 @@
 //
 // where J_x is the Jacobian of the model's output at x with respect to all trainable parameters.
 //
-// A Network copies the weights of a model and yields per-sample gradients, the metric as an Operator and, for small
-// models, the Jacobian itself. ConjugateGradient solves for many right-hand sides without ever forming eta.
-// BilinearForms bounds what is wanted of the solutions. The dense references that both are tested against are in internal/oracle.
+// The metric is an Operator; package network makes those of GoMLX models, and this package knows no model, only operators.
+// ConjugateGradient solves for many right-hand sides without ever forming eta. BilinearForms bounds what is wanted of the
+// solutions. The dense references that both are tested against are in internal/oracle.
 //
 // A block of vectors is a gonum matrix with one vector per row, in float64 whatever the precision of the products.
 package solver

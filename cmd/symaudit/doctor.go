@@ -22,7 +22,7 @@ import (
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/backend"
 	"github.com/symaudit/symaudit/models"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // checkups are the models whose gradients doctor can test.
@@ -54,7 +54,7 @@ func newDoctor(s *settings) *cobra.Command {
 		Long: `doctor says which backend is used and why, which plugins and versions there are, and tests whether the gradient that
 GoMLX computes is the adjoint of the derivative, <u, J v> = <J^T u, v>, for the models that come with symaudit. If it is
 not, it names the layer: training would run on a wrong gradient without any error. --model strided-conv shows one. Test
-a model of your own with solver.Network.CheckGradient.`,
+a model of your own with network.Network.CheckGradient.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, name := range names {
@@ -128,7 +128,7 @@ func printVersions(cmd *cobra.Command) {
 }
 
 // checkGradient tests a model on a smooth state. Its weights are moved from where they begin: behind a last layer of zeros nothing shows.
-func checkGradient(choice backend.Choice, modelFn models.Fn) (solver.GradientReport, error) {
+func checkGradient(choice backend.Choice, modelFn models.Fn) (network.GradientReport, error) {
 	const size, channels = 16, 4
 	values := make([]float64, size*size*channels)
 	for i := range values {
@@ -139,10 +139,10 @@ func checkGradient(choice backend.Choice, modelFn models.Fn) (solver.GradientRep
 	store.SetParam(model.ParamInitialSeed, int64(1))
 	exec, err := model.NewExec(choice.Backend, store, modelFn)
 	if err != nil {
-		return solver.GradientReport{}, err
+		return network.GradientReport{}, err
 	}
 	if _, err := exec.Exec(x); err != nil { // makes the weights
-		return solver.GradientReport{}, err
+		return network.GradientReport{}, err
 	}
 	random := rand.New(rand.NewPCG(1, 1))
 	for variable := range store.IterVariables() {
@@ -151,23 +151,23 @@ func checkGradient(choice backend.Choice, modelFn models.Fn) (solver.GradientRep
 		}
 		value, err := variable.Value()
 		if err != nil {
-			return solver.GradientReport{}, err
+			return network.GradientReport{}, err
 		}
 		moved := tensors.MustCopyFlatData[float64](value)
 		for i := range moved {
 			moved[i] += 0.1 * random.NormFloat64()
 		}
 		if err := variable.SetValue(tensors.FromFlatDataAndDimensions(moved, value.Shape().Dimensions...)); err != nil {
-			return solver.GradientReport{}, err
+			return network.GradientReport{}, err
 		}
 	}
-	network, err := solver.NewNetwork(choice.Backend, modelFn, audit.Loss, dtypes.Float64)
+	net, err := network.New(choice.Backend, modelFn, audit.Loss, dtypes.Float64)
 	if err != nil {
-		return solver.GradientReport{}, err
+		return network.GradientReport{}, err
 	}
-	defer network.Close()
-	if err := network.Load(store); err != nil {
-		return solver.GradientReport{}, err
+	defer net.Close()
+	if err := net.Load(store); err != nil {
+		return network.GradientReport{}, err
 	}
-	return network.CheckGradient(x, false)
+	return net.CheckGradient(x, false)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/internal/backendtest"
-	"github.com/symaudit/symaudit/solver/forward"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 // TestMain has XLA compile without optimising, which takes half the time; benchmarks are compiled as usual.

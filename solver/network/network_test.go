@@ -1,4 +1,4 @@
-package solver_test
+package network_test
 
 import (
 	"math/rand/v2"
@@ -16,13 +16,13 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/internal/backendtest"
-	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // twoLayers is tanh(x A) B with a bias that is not used in the output and a frozen scale, in the dtype of x.
 func twoLayers(scope *model.Scope, x *graph.Node) *graph.Node {
 	variable := func(name string, values []float32, dimensions ...int) *model.Variable {
-		value, err := solver.ConvertDType(tensors.FromFlatDataAndDimensions(values, dimensions...), x.DType())
+		value, err := network.ConvertDType(tensors.FromFlatDataAndDimensions(values, dimensions...), x.DType())
 		if err != nil {
 			panic(err)
 		}
@@ -42,17 +42,17 @@ func meanSquare(labels, predictions []*graph.Node) *graph.Node {
 }
 
 // loaded returns a network of fn whose weights a first run on x has made.
-func loaded(t testing.TB, b compute.Backend, fn solver.ModelFn, x any, dtype dtypes.DType) (*solver.Network, *model.Store) {
+func loaded(t testing.TB, b compute.Backend, fn network.ModelFn, x any, dtype dtypes.DType) (*network.Network, *model.Store) {
 	t.Helper()
 	store := model.NewStore()
 	store.SetParam(model.ParamInitialSeed, int64(5))
 	_, err := model.MustNewExec(b, store, fn).Exec(x)
 	require.NoError(t, err)
-	network, err := solver.NewNetwork(b, fn, meanSquare, dtype)
+	net, err := network.New(b, fn, meanSquare, dtype)
 	require.NoError(t, err)
-	t.Cleanup(network.Close)
-	require.NoError(t, network.Load(store))
-	return network, store
+	t.Cleanup(net.Close)
+	require.NoError(t, net.Load(store))
+	return net, store
 }
 
 func TestNetworkAgainstFiniteDifferences(t *testing.T) {
@@ -60,14 +60,14 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 		x32 := [][]float32{{0.2, -0.9}, {1.1, 0.4}}
 		x := tensors.FromValue([][]float64{{0.2, -0.9}, {1.1, 0.4}})
 		y := tensors.FromValue([][]float64{{0.1, 0.2}, {-0.3, 0.5}})
-		network, store := loaded(t, b, twoLayers, x32, dtypes.Float64)
-		require.Equal(t, 6+6+2, network.Dim(), "two matrices and the unused bias; the frozen scale is no parameter")
+		net, store := loaded(t, b, twoLayers, x32, dtypes.Float64)
+		require.Equal(t, 6+6+2, net.Dim(), "two matrices and the unused bias; the frozen scale is no parameter")
 
 		outputs := func(direction []float64, step float64) []float64 {
 			moved := model.NewStore()
 			offset := 0
 			for _, path := range []string{"/a", "/b", "/frozen", "/unused"} {
-				value, err := solver.ConvertDType(store.GetVariable(path).MustValue(), dtypes.Float64)
+				value, err := network.ConvertDType(store.GetVariable(path).MustValue(), dtypes.Float64)
 				require.NoError(t, err)
 				if path != "/frozen" {
 					tensors.MustMutableFlatData(value, func(flat []float64) {
@@ -79,7 +79,7 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 				require.NoError(t, err)
 				v.Trainable = path != "/frozen"
 			}
-			probe, err := solver.NewNetwork(b, twoLayers, meanSquare, dtypes.Float64)
+			probe, err := network.New(b, twoLayers, meanSquare, dtypes.Float64)
 			require.NoError(t, err)
 			defer probe.Close()
 			require.NoError(t, probe.Load(moved))
@@ -88,7 +88,7 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 			return tensors.MustCopyFlatData[float64](output)
 		}
 		random := rand.New(rand.NewPCG(1, 1))
-		direction := make([]float64, network.Dim())
+		direction := make([]float64, net.Dim())
 		for i := range direction {
 			direction[i] = random.NormFloat64()
 		}
@@ -98,17 +98,17 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 		floats.SubTo(derivative, plus, minus)
 		floats.Scale(1/(2*h), derivative)
 
-		jacobian, err := network.Jacobian(x)
+		jacobian, err := net.Jacobian(x)
 		require.NoError(t, err)
 		var product mat.Dense
-		product.Mul(jacobian, mat.NewDense(network.Dim(), 1, direction))
+		product.Mul(jacobian, mat.NewDense(net.Dim(), 1, direction))
 		require.InDeltaSlice(t, derivative, mat.Col(nil, 0, &product), 1e-8)
 
-		factor, err := network.Factor(x, 0.25)
+		factor, err := net.Factor(x, 0.25)
 		require.NoError(t, err)
 		require.Equal(t, 4, factor.Rows())
-		half, back := mat.NewDense(1, 4, nil), mat.NewDense(1, network.Dim(), nil)
-		require.NoError(t, factor.Image(half, mat.NewDense(1, network.Dim(), direction)))
+		half, back := mat.NewDense(1, 4, nil), mat.NewDense(1, net.Dim(), nil)
+		require.NoError(t, factor.Image(half, mat.NewDense(1, net.Dim(), direction)))
 		require.NoError(t, factor.Adjoint(back, half))
 		var image, adjoint, whole mat.Dense
 		image.Scale(0.5, &product)
@@ -116,12 +116,12 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 		adjoint.Mul(image.T(), jacobian)
 		adjoint.Scale(0.5, &adjoint)
 		require.InDeltaSlice(t, adjoint.RawRowView(0), back.RawRowView(0), 1e-12)
-		whole.ReuseAs(1, network.Dim())
-		require.NoError(t, network.Metric(x, 0.25).Apply(&whole, mat.NewDense(1, network.Dim(), direction)))
+		whole.ReuseAs(1, net.Dim())
+		require.NoError(t, net.Metric(x, 0.25).Apply(&whole, mat.NewDense(1, net.Dim(), direction)))
 		require.InDeltaSlice(t, whole.RawRowView(0), back.RawRowView(0), 1e-12)
 
-		gradient := make([]float64, network.Dim())
-		loss, err := network.Gradient(gradient, x, y)
+		gradient := make([]float64, net.Dim())
+		loss, err := net.Gradient(gradient, x, y)
 		require.NoError(t, err)
 		labels := tensors.MustCopyFlatData[float64](y)
 		wantLoss, wantSlope := 0.0, 0.0
@@ -133,8 +133,8 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 		require.InDelta(t, wantSlope, floats.Dot(gradient, direction), 1e-8)
 		require.Equal(t, []float64{0, 0}, gradient[12:], "the unused bias")
 
-		eta := mat.NewDense(1, network.Dim(), nil)
-		require.NoError(t, network.Metric(x, 0.25).Apply(eta, mat.NewDense(1, network.Dim(), direction)))
+		eta := mat.NewDense(1, net.Dim(), nil)
+		require.NoError(t, net.Metric(x, 0.25).Apply(eta, mat.NewDense(1, net.Dim(), direction)))
 		var want mat.Dense
 		want.Mul(jacobian.T(), &product)
 		want.Scale(0.25, &want)
@@ -144,13 +144,13 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 
 func TestNetworkInSinglePrecision(t *testing.T) {
 	x := [][]float32{{0.2, -0.9}}
-	network, _ := loaded(t, backendtest.Go(t), twoLayers, x, dtypes.Float32)
+	net, _ := loaded(t, backendtest.Go(t), twoLayers, x, dtypes.Float32)
 	double, _ := loaded(t, backendtest.Go(t), twoLayers, x, dtypes.Float64)
-	v := mat.NewDense(1, network.Dim(), nil)
+	v := mat.NewDense(1, net.Dim(), nil)
 	v.Set(0, 3, 1)
-	single, reference := mat.NewDense(1, network.Dim(), nil), mat.NewDense(1, network.Dim(), nil)
-	require.NoError(t, network.Metric(tensors.FromValue(x), 1).Apply(single, v))
-	x64, err := solver.ConvertDType(tensors.FromValue(x), dtypes.Float64)
+	single, reference := mat.NewDense(1, net.Dim(), nil), mat.NewDense(1, net.Dim(), nil)
+	require.NoError(t, net.Metric(tensors.FromValue(x), 1).Apply(single, v))
+	x64, err := network.ConvertDType(tensors.FromValue(x), dtypes.Float64)
 	require.NoError(t, err)
 	require.NoError(t, double.Metric(x64, 1).Apply(reference, v))
 	require.InDeltaSlice(t, reference.RawRowView(0), single.RawRowView(0), 1e-6)
@@ -160,9 +160,9 @@ func TestNetworkInSinglePrecision(t *testing.T) {
 func TestLoadFollowsTheWeights(t *testing.T) {
 	b := backendtest.Go(t)
 	x := tensors.FromValue([][]float64{{0.2, -0.9}})
-	network, store := loaded(t, b, twoLayers, [][]float32{{0.2, -0.9}}, dtypes.Float64)
+	net, store := loaded(t, b, twoLayers, [][]float32{{0.2, -0.9}}, dtypes.Float64)
 	predict := func() []float64 {
-		output, err := network.Predict(x)
+		output, err := net.Predict(x)
 		require.NoError(t, err)
 		return tensors.MustCopyFlatData[float64](output)
 	}
@@ -170,12 +170,12 @@ func TestLoadFollowsTheWeights(t *testing.T) {
 	scaled := store.GetVariable("/frozen")
 	require.NoError(t, scaled.SetValue(tensors.FromValue([]float32{3})))
 	require.Equal(t, before, predict(), "the network has a copy")
-	require.NoError(t, network.Load(store))
+	require.NoError(t, net.Load(store))
 	floats.Scale(2, before)
 	require.InDeltaSlice(t, before, predict(), 1e-15)
 
 	store.GetVariable("/a").SetTrainable(false)
-	require.ErrorContains(t, network.Load(store), "had 3 trainable variables and now has 2")
+	require.ErrorContains(t, net.Load(store), "had 3 trainable variables and now has 2")
 }
 
 func TestNetworkRefuses(t *testing.T) {
@@ -186,17 +186,17 @@ func TestNetworkRefuses(t *testing.T) {
 	double, _ := loaded(t, b, fixed, [][]float32{{1, 2}}, dtypes.Float64)
 	_, err := double.Predict(tensors.FromValue([][]float64{{1, 2}}))
 	require.ErrorContains(t, err, "and the audit is in float64: audit it in float32 (WithDType)")
-	_, err = solver.NewNetwork(b, twoLayers, meanSquare, dtypes.BFloat16)
+	_, err = network.New(b, twoLayers, meanSquare, dtypes.BFloat16)
 	require.ErrorContains(t, err, "use float32 or float64")
-	network, err := solver.NewNetwork(b, twoLayers, meanSquare, dtypes.Float64)
+	net, err := network.New(b, twoLayers, meanSquare, dtypes.Float64)
 	require.NoError(t, err)
-	defer network.Close()
-	_, err = network.Predict(tensors.FromValue([][]float64{{1, 2}}))
+	defer net.Close()
+	_, err = net.Predict(tensors.FromValue([][]float64{{1, 2}}))
 	require.ErrorContains(t, err, "call Load first")
 }
 
 // strided halves the grid by a convolution with the given kernel, between two layers.
-func strided(kernel int) solver.ModelFn {
+func strided(kernel int) network.ModelFn {
 	return func(scope *model.Scope, x *graph.Node) *graph.Node {
 		y := layers.Convolution(scope.In("stem"), x).Channels(3).KernelSize(3).PadSame().Done()
 		y = layers.Convolution(scope.In("down"), graph.Tanh(y)).Channels(3).KernelSize(kernel).Strides(2).PadSame().Done()
@@ -214,7 +214,7 @@ func TestCheckGradientNamesTheLayer(t *testing.T) {
 			}
 		})
 		odd, _ := loaded(t, b, strided(3), x, dtypes.Float64)
-		single, err := solver.ConvertDType(x, dtypes.Float32)
+		single, err := network.ConvertDType(x, dtypes.Float32)
 		require.NoError(t, err)
 		report, err := odd.CheckGradient(single, false)
 		require.NoError(t, err)
@@ -242,16 +242,16 @@ func TestWeightsInHalfPrecision(t *testing.T) {
 		store := model.NewStore()
 		x := tensors.FromValue([][]float64{{1, 2}, {3, 4}})
 		store.RootScope().VariableWithValue("weight", shapes.CastAsDType([]float64{0.5, -1.25}, dtype))
-		network, err := solver.NewNetwork(b, half, meanSquare, dtypes.Float64)
+		net, err := network.New(b, half, meanSquare, dtypes.Float64)
 		require.NoError(t, err)
-		require.NoError(t, network.Load(store))
-		output, err := network.Predict(x)
+		require.NoError(t, net.Load(store))
+		output, err := net.Predict(x)
 		require.NoError(t, err)
 		require.Equal(t, [][]float64{{0.5, -2.5}, {1.5, -5}}, output.Value())
-		jacobian, err := network.Jacobian(x)
+		jacobian, err := net.Jacobian(x)
 		require.NoError(t, err)
 		require.Equal(t, []float64{1, 0, 0, 2, 3, 0, 0, 4}, jacobian.RawMatrix().Data)
-		network.Close()
+		net.Close()
 	}
 }
 
@@ -263,12 +263,12 @@ func TestNetworksWithFurtherInputsShareTheirWeights(t *testing.T) {
 	}
 	x := tensors.FromValue([][]float64{{1, 2}})
 	_, store := loaded(t, b, twoLayers, x, dtypes.Float64)
-	network, err := solver.NewNetwork(b, scaled, meanSquare, dtypes.Float64)
+	net, err := network.New(b, scaled, meanSquare, dtypes.Float64)
 	require.NoError(t, err)
-	defer network.Close()
-	once, twice := network.With(tensors.FromValue([][]float64{{1}})), network.With(tensors.FromValue([][]float64{{2}}))
+	defer net.Close()
+	once, twice := net.With(tensors.FromValue([][]float64{{1}})), net.With(tensors.FromValue([][]float64{{2}}))
 	require.NoError(t, twice.Load(store))
-	require.Equal(t, network.Dim(), once.Dim())
+	require.Equal(t, net.Dim(), once.Dim())
 	one, err := once.Jacobian(x)
 	require.NoError(t, err)
 	two, err := twice.Jacobian(x)

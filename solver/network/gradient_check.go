@@ -1,4 +1,4 @@
-package solver
+package network
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ import (
 	"gonum.org/v1/gonum/floats"
 
 	"github.com/symaudit/symaudit/internal/cause"
-	"github.com/symaudit/symaudit/solver/forward"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 // GradientReport says whether reverse mode is the adjoint of forward mode, <u, J v> = <J^T u, v>, for a model.

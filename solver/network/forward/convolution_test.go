@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/internal/backendtest"
-	"github.com/symaudit/symaudit/solver/forward"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 func jvp(y, x node) node {

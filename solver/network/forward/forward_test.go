@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/internal/backendtest"
-	"github.com/symaudit/symaudit/solver/forward"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 const f64 = dtypes.Float64

@@ -1,4 +1,4 @@
-package solver
+package network
 
 import (
 	"errors"
@@ -11,7 +11,8 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
-	"github.com/symaudit/symaudit/solver/forward"
+	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 // GaussNewton returns the generalised Gauss-Newton metric of a batch as an operator,
@@ -26,7 +27,7 @@ import (
 //
 // Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, Neural Computation 14 (2002).
 // Martens, New insights and perspectives on the natural gradient method, JMLR 21 (2020).
-func (n *Network) GaussNewton(x *tensors.Tensor, scale float64, labels ...*tensors.Tensor) Operator {
+func (n *Network) GaussNewton(x *tensors.Tensor, scale float64, labels ...*tensors.Tensor) solver.Operator {
 	return &metric{network: n, exec: n.curvature, x: x, labels: labels, scale: scale}
 }
 
@@ -63,12 +64,12 @@ func (n *Network) LossCurvature(x *tensors.Tensor, steps int, labels ...*tensors
 	defer output.FinalizeAll() //nolint:errcheck // frees a result
 	const seed = 1
 	h := &lossHessian{network: n, output: output, labels: labels, scale: 1}
-	if largest, _, err = LargestEigenvalue(h, steps, seed); err != nil {
+	if largest, _, err = solver.LargestEigenvalue(h, steps, seed); err != nil {
 		return 0, 0, err
 	}
 	// Beside the largest, eigenvalues near 0 are hard to tell apart: all are moved so that the smallest is the one that stands out.
 	h.scale, h.shift = -1, max(0, largest)
-	if smallest, _, err = LargestEigenvalue(h, steps, seed); err != nil {
+	if smallest, _, err = solver.LargestEigenvalue(h, steps, seed); err != nil {
 		return 0, 0, err
 	}
 	return h.shift - smallest, largest, nil

@@ -1,4 +1,12 @@
-package solver
+// Package network has the products of a GoMLX model that influence needs.
+//
+// A Network is a private copy of a model's weights, in evaluation mode. It yields the gradients of single samples, the metric of a
+// batch as a solver.Operator and its solver.Factor, the curvature of the loss and, for small models, the Jacobian itself. It also
+// checks that the model's gradient is the adjoint of its derivative, and names the operation at fault where it is not. Parameters are
+// numbered by the sorted paths of the trainable variables.
+//
+// What is done with the operators, in plain numbers, is in package solver.
+package network
 
 import (
 	"errors"
@@ -19,7 +27,8 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/internal/cause"
-	"github.com/symaudit/symaudit/solver/forward"
+	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 // Network is a private copy of a model's weights, in evaluation mode and in a precision of its own, with the products
@@ -53,10 +62,10 @@ type weights struct {
 	predict, cost, gradient, product, tangent, cotangent, curvature, hessian *model.Exec
 }
 
-// NewNetwork builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
+// New builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
 // output must not depend on the other samples, and it must follow the dtype of its first input where the network's precision is
 // not the model's own. A spec that the model takes is nil; give a function that binds another.
-func NewNetwork[F train.ModelFnCompatible](backend compute.Backend, modelFn F, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
+func New[F train.ModelFnCompatible](backend compute.Backend, modelFn F, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
 	if dtype != dtypes.Float32 && dtype != dtypes.Float64 {
 		return nil, fmt.Errorf("solver: a network in %s is not supported; use float32 or float64", dtype)
 	}
@@ -281,7 +290,7 @@ func (n *Network) Gradient(dst []float64, x *tensors.Tensor, labels ...*tensors.
 
 // Metric returns eta = scale * J^T J over the batch x as an operator, for the weights loaded at the time of each
 // product. It holds x, which must stay alive.
-func (n *Network) Metric(x *tensors.Tensor, scale float64) Operator {
+func (n *Network) Metric(x *tensors.Tensor, scale float64) solver.Operator {
 	return &metric{network: n, exec: n.product, x: x, scale: scale}
 }
 
@@ -345,7 +354,7 @@ func (m *metric) Apply(dst, v *mat.Dense) error {
 
 // Factor returns sqrt(scale) J over the batch x, the factor of Metric, by one program for J v and one for J^T u. It holds x, which must stay
 // alive.
-func (n *Network) Factor(x *tensors.Tensor, scale float64) (Factor, error) {
+func (n *Network) Factor(x *tensors.Tensor, scale float64) (solver.Factor, error) {
 	output, err := n.Predict(x)
 	if err != nil {
 		return nil, err

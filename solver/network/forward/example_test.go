@@ -8,7 +8,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
 
-	"github.com/symaudit/symaudit/solver/forward"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 // The area and the perimeter of a rectangle whose width grows by 0.1 and whose height shrinks by 0.2.

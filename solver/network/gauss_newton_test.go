@@ -1,4 +1,4 @@
-package solver_test
+package network_test
 
 import (
 	"math"
@@ -17,6 +17,7 @@ import (
 	"github.com/symaudit/symaudit/internal/backendtest"
 	"github.com/symaudit/symaudit/internal/oracle"
 	"github.com/symaudit/symaudit/solver"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 // scaledSquare is the mean of ((prediction - label) / (|label| + 1))^2, one value per sample as SMSE.
@@ -26,14 +27,14 @@ func scaledSquare(labels, predictions []*graph.Node) *graph.Node {
 }
 
 // withLoss is loaded for another loss than meanSquare.
-func withLoss(t testing.TB, b compute.Backend, fn solver.ModelFn, loss solver.LossFn, x *tensors.Tensor) *solver.Network {
+func withLoss(t testing.TB, b compute.Backend, fn network.ModelFn, loss network.LossFn, x *tensors.Tensor) *network.Network {
 	t.Helper()
 	_, store := loaded(t, b, fn, x, dtypes.Float64)
-	network, err := solver.NewNetwork(b, fn, loss, dtypes.Float64)
+	net, err := network.New(b, fn, loss, dtypes.Float64)
 	require.NoError(t, err)
-	t.Cleanup(network.Close)
-	require.NoError(t, network.Load(store))
-	return network
+	t.Cleanup(net.Close)
+	require.NoError(t, net.Load(store))
+	return net
 }
 
 // noise is a float64 tensor of standard normal values.
@@ -70,8 +71,8 @@ func TestGaussNewtonAgainstTheJacobian(t *testing.T) {
 	rows, grid := []int{batch, 2}, []int{batch, 4, 4, 2}
 	cases := []struct {
 		name    string
-		model   solver.ModelFn
-		loss    solver.LossFn
+		model   network.ModelFn
+		loss    network.LossFn
 		x, y    *tensors.Tensor
 		hessian func(output, label []float64) *mat.SymDense // of all samples, flattened
 	}{
@@ -111,16 +112,16 @@ func TestGaussNewtonAgainstTheJacobian(t *testing.T) {
 				require.NoError(t, err)
 				y, err := c.y.LocalClone()
 				require.NoError(t, err)
-				network := withLoss(t, b, c.model, c.loss, x)
-				jacobian, err := network.Jacobian(x)
+				net := withLoss(t, b, c.model, c.loss, x)
+				jacobian, err := net.Jacobian(x)
 				require.NoError(t, err)
-				output, err := network.Predict(x)
+				output, err := net.Predict(x)
 				require.NoError(t, err)
 				hessian := c.hessian(tensors.MustCopyFlatData[float64](output), tensors.MustCopyFlatData[float64](c.y))
 				var want mat.Dense
 				want.Product(jacobian.T(), hessian, jacobian)
 				want.Scale(scale, &want)
-				requireClose(t, &want, dense(t, network.GaussNewton(x, scale, y)))
+				requireClose(t, &want, dense(t, net.GaussNewton(x, scale, y)))
 			})
 		})
 	}
@@ -129,9 +130,9 @@ func TestGaussNewtonAgainstTheJacobian(t *testing.T) {
 func TestGaussNewtonSumsOverSamples(t *testing.T) {
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 		x, y := [][]float64{{0.2, -0.9}, {1.1, 0.4}}, [][]float64{{0.1, 2}, {-3, 0.5}}
-		network := withLoss(t, b, twoLayers, scaledSquare, tensors.FromValue(x))
+		net := withLoss(t, b, twoLayers, scaledSquare, tensors.FromValue(x))
 		of := func(from, to int, scale float64) *mat.SymDense {
-			return dense(t, network.GaussNewton(tensors.FromValue(x[from:to]), scale, tensors.FromValue(y[from:to])))
+			return dense(t, net.GaussNewton(tensors.FromValue(x[from:to]), scale, tensors.FromValue(y[from:to])))
 		}
 		var sum mat.SymDense
 		sum.AddSym(of(0, 1, 1), of(1, 2, 1))
@@ -149,8 +150,8 @@ func TestLossCurvatureTellsWhetherALossIsConvex(t *testing.T) {
 	}
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 		x, y := tensors.FromValue([][]float64{{0.2, -0.9}, {1.1, 0.4}}), tensors.FromValue([][]float64{{0.1, 2}, {-3, 0.5}})
-		network := withLoss(t, b, twoLayers, welsch, x)
-		output, err := network.Predict(x)
+		net := withLoss(t, b, twoLayers, welsch, x)
+		output, err := net.Predict(x)
 		require.NoError(t, err)
 		predicted := tensors.MustCopyFlatData[float64](output)
 		low, high := math.Inf(1), math.Inf(-1)
@@ -160,7 +161,7 @@ func TestLossCurvatureTellsWhetherALossIsConvex(t *testing.T) {
 			low, high = min(low, curvature), max(high, curvature)
 		}
 		require.Negative(t, low)
-		smallest, largest, err := network.LossCurvature(x, 20, y)
+		smallest, largest, err := net.LossCurvature(x, 20, y)
 		require.NoError(t, err)
 		require.InEpsilon(t, low, smallest, 1e-9)
 		require.InEpsilon(t, high, largest, 1e-9)
