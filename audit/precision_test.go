@@ -48,7 +48,7 @@ func auditError(t *testing.T, b *audit.Builder) error {
 	defer auditor.Close()
 	_, err = auditor.Audit(context.Background(), audit.Moment{})
 	require.Error(t, err)
-	require.Equal(t, 1, strings.Count(err.Error(), "audit: ")+strings.Count(err.Error(), "solver: "), "one package speaks: %v", err)
+	require.Equal(t, 1, strings.Count(err.Error(), "audit: ")+strings.Count(err.Error(), "solver: ")+strings.Count(err.Error(), "network: "), "one package speaks: %v", err)
 	return err
 }
 

@@ -16,9 +16,9 @@ func TestOnePackageSpeaks(t *testing.T) {
 		"no":                                     "no",
 		"audit: solver: forward: operation Sort": "operation Sort",
 		`trainer: model "unet": models: unet: 3`: `model "unet": unet: 3`,
-		"hooks: audit at step 2 failed: audit: group d4: solver: no": "audit at step 2 failed: group d4: no",
-		"audit: one\naudit: two":                                     "one\ntwo",
-		"the audit: it failed":                                       "the audit: it failed",
+		"hooks: audit at step 2 failed: audit: group d4: network: no": "audit at step 2 failed: group d4: no",
+		"audit: one\naudit: two": "one\ntwo",
+		"the audit: it failed":   "the audit: it failed",
 	} {
 		require.Equal(t, want, cause.Plain(errors.New(text)))
 	}

@@ -27,7 +27,7 @@ func ConvertDType(t *tensors.Tensor, to dtypes.DType) (*tensors.Tensor, error) {
 	case from == dtypes.Float16 || from == dtypes.BFloat16:
 		return widened(t, to)
 	default:
-		err = fmt.Errorf("solver: cannot convert %s to %s; only float32 and float64 are supported, and half precision as what is converted", from, to)
+		err = fmt.Errorf("network: cannot convert %s to %s; only float32 and float64 are supported, and half precision as what is converted", from, to)
 	}
 	return converted, err
 }
@@ -94,7 +94,7 @@ func Values(t *tensors.Tensor) ([]float64, error) {
 // a product takes half as long again.
 func drain(dst []float64, result *tensors.Tensor) error {
 	if result.Size() != len(dst) {
-		return fmt.Errorf("solver: a result has %d values where %d were expected", result.Size(), len(dst))
+		return fmt.Errorf("network: a result has %d values where %d were expected", result.Size(), len(dst))
 	}
 	var err error
 	switch result.DType() {
@@ -107,7 +107,7 @@ func drain(dst []float64, result *tensors.Tensor) error {
 			}
 		})
 	default:
-		err = fmt.Errorf("solver: a result is %s; expected float32 or float64", result.DType())
+		err = fmt.Errorf("network: a result is %s; expected float32 or float64", result.DType())
 	}
 	if err != nil {
 		return err

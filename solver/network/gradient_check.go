@@ -89,7 +89,7 @@ func (n *Network) CheckDerivative(x *tensors.Tensor) (apart float64, err error) 
 	for _, p := range n.params {
 		value, err := p.Value()
 		if err != nil {
-			return 0, fmt.Errorf("solver: %w", err)
+			return 0, fmt.Errorf("network: %w", err)
 		}
 		weights = append(weights, tensors.MustCopyFlatData[float64](value)...)
 	}
@@ -141,7 +141,7 @@ func (n *Network) setWeights(flat []float64) error {
 	for _, p := range n.params {
 		size := p.Shape().Size()
 		if err := p.SetValue(tensors.FromFlatDataAndDimensions(slices.Clone(flat[:size]), p.Shape().Dimensions...)); err != nil {
-			return fmt.Errorf("solver: %w", err)
+			return fmt.Errorf("network: %w", err)
 		}
 		flat = flat[size:]
 	}
@@ -188,7 +188,7 @@ func (n *Network) trace(x *tensors.Tensor, training bool, look func(output *grap
 		}
 		look(n.build(n.store.RootScope(), inputs))
 	})
-	return cause.In("solver", cause.Of(err))
+	return cause.In("network", cause.Of(err))
 }
 
 // number builds the model on a batch of float32 or float64, and a program of its output whose result is a scalar, nil for 0, and runs

@@ -67,11 +67,11 @@ type weights struct {
 // not the model's own. A spec that the model takes is nil; give a function that binds another.
 func New[F train.ModelFnCompatible](backend compute.Backend, modelFn F, lossFn LossFn, dtype dtypes.DType) (*Network, error) {
 	if dtype != dtypes.Float32 && dtype != dtypes.Float64 {
-		return nil, fmt.Errorf("solver: a network in %s is not supported; use float32 or float64", dtype)
+		return nil, fmt.Errorf("network: a network in %s is not supported; use float32 or float64", dtype)
 	}
 	canonical, _, err := Canonical(modelFn)
 	if err != nil {
-		return nil, fmt.Errorf("solver: %w", err)
+		return nil, fmt.Errorf("network: %w", err)
 	}
 	n := &Network{weights: &weights{backend: backend, model: canonical, loss: lossFn, dtype: dtype, store: model.NewStore(), output: -1}}
 	err = exceptions.TryCatch[error](func() {
@@ -108,7 +108,7 @@ func New[F train.ModelFnCompatible](backend compute.Backend, modelFn F, lossFn L
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("solver: %w", err)
+		return nil, fmt.Errorf("network: %w", err)
 	}
 	return n, nil
 }
@@ -213,7 +213,7 @@ func (n *Network) Load(from *model.Store) error {
 		n.copied[variable.Path()] = true
 		value, err := variable.Value()
 		if err != nil {
-			return fmt.Errorf("solver: variable %s has no value yet; audit after the first training step: %w", variable.Path(), err)
+			return fmt.Errorf("network: variable %s has no value yet; audit after the first training step: %w", variable.Path(), err)
 		}
 		trainable := variable.Trainable && value.DType().IsFloat()
 		dtype := value.DType()
@@ -222,7 +222,7 @@ func (n *Network) Load(from *model.Store) error {
 		}
 		copied, err := ConvertDType(value, dtype)
 		if err != nil {
-			return fmt.Errorf("solver: variable %s: %w", variable.Path(), err)
+			return fmt.Errorf("network: variable %s: %w", variable.Path(), err)
 		}
 		own := n.store.GetVariable(variable.Path())
 		if own == nil {
@@ -231,7 +231,7 @@ func (n *Network) Load(from *model.Store) error {
 			err = own.SetValue(copied)
 		}
 		if err != nil {
-			return fmt.Errorf("solver: variable %s: %w", variable.Path(), err)
+			return fmt.Errorf("network: variable %s: %w", variable.Path(), err)
 		}
 		own.Trainable = trainable
 		if trainable {
@@ -240,7 +240,7 @@ func (n *Network) Load(from *model.Store) error {
 	}
 	slices.SortFunc(params, func(a, b *model.Variable) int { return strings.Compare(a.Path(), b.Path()) })
 	if n.loaded && !slices.Equal(n.params, params) {
-		return fmt.Errorf("solver: the model had %d trainable variables and now has %d or others; make a new network when parameters are frozen or added", len(n.params), len(params))
+		return fmt.Errorf("network: the model had %d trainable variables and now has %d or others; make a new network when parameters are frozen or added", len(n.params), len(params))
 	}
 	n.params, n.dim, n.loaded = params, 0, true
 	for _, p := range params {
@@ -314,7 +314,7 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 		}
 	}
 	if columns == nil {
-		return nil, fmt.Errorf("solver: the model has no trainable parameter")
+		return nil, fmt.Errorf("network: the model has no trainable parameter")
 	}
 	return mat.DenseCopyOf(columns.T()), nil
 }
@@ -449,7 +449,7 @@ func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...*tensors.Te
 		n.inputs = inputs
 	}
 	if n.inputs != inputs {
-		return nil, fmt.Errorf("solver: the model was given %d inputs before and now %d", n.inputs, inputs)
+		return nil, fmt.Errorf("network: the model was given %d inputs before and now %d", n.inputs, inputs)
 	}
 	return n.call(exec, slices.Concat([]*tensors.Tensor{x}, n.further, others)...)
 }
@@ -457,10 +457,10 @@ func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...*tensors.Te
 // call executes a program, whose graph may be built now and panic for it.
 func (n *Network) call(exec *model.Exec, tensors ...*tensors.Tensor) (outputs []*tensors.Tensor, err error) {
 	if !n.loaded {
-		return nil, fmt.Errorf("solver: no weights are loaded; call Load first")
+		return nil, fmt.Errorf("network: no weights are loaded; call Load first")
 	}
 	if err := n.resetRandomState(); err != nil {
-		return nil, fmt.Errorf("solver: %w", err)
+		return nil, fmt.Errorf("network: %w", err)
 	}
 	args := make([]any, len(tensors))
 	for i, t := range tensors {
@@ -475,7 +475,7 @@ func (n *Network) call(exec *model.Exec, tensors ...*tensors.Tensor) (outputs []
 		err = cause.Say(n.ofAnotherPrecision(made[1]), err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("solver: %w", n.mixed(err))
+		return nil, fmt.Errorf("network: %w", n.mixed(err))
 	}
 	return outputs, nil
 }
