@@ -343,16 +343,22 @@ func (d Dimensions) LeastBytes(k, rows int) int64 {
 // bytes is the memory for the vectors of a block of k right-hand sides with a space of so many. Without a factor: the space, the products
 // under way, and two to measure a residual.
 //
-// With one, the space of the shorter side and the products under way, there twice, for solutions that are multiplied have dual ones and images;
-// of the other side three blocks, which are V_1, the latest and the products under way, and two vectors.
+// With one, the space of images and two blocks, for solutions that are multiplied have dual ones and images; of the parameters' space as much,
+// or three blocks, which are V_1, the latest and the products under way.
 func (d Dimensions) bytes(k, space int) int64 {
 	const double = 8
 	if d.Rows == 0 {
 		return double * int64(d.Dim) * int64(space+k+2)
 	}
-	short, long := min(d.Dim, d.Rows), max(d.Dim, d.Rows)
-	return double * (int64(short)*int64(space+2*k+2) + int64(long)*int64(3*k+2))
+	right := 3 * k
+	if d.keepsRight() {
+		right = space + 2*k
+	}
+	return double * (int64(d.Rows)*int64(space+2*k) + int64(d.Dim)*int64(right))
 }
+
+// keepsRight reports whether the space of parameters is kept beside that of images, of which it takes a few times the memory at most.
+func (d Dimensions) keepsRight() bool { return d.Dim <= 4*d.Rows }
 
 // split deals the right-hand sides out to blocks that leave room for leastSteps in the limit, each with all wanted rows;
 // a block has at least one other.

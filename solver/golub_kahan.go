@@ -24,8 +24,8 @@ import (
 //
 // no shift, and nothing is subtracted. They are evaluated by the orthogonal factorisation of [B; sqrt(lambda) I], never from B^T B.
 //
-// Only the side whose vectors are shorter is kept, and what is new in it is orthogonalised against all of it; of the other there is the
-// latest block. What that one loses of orthogonality shows in the projections on the side that is kept, where it is measured (docs/solver.md).
+// U is kept, and what is new in it is orthogonalised against all of it. So is V where its vectors are not much longer than those of U. Of a longer
+// one there are V_1 and the latest block, and what it loses of orthogonality shows in U^T A V, where it is measured (docs/solver.md).
 //
 // Golub and Kahan 1965; Golub, Luk and Overton 1981 (blocks); Simon and Zha 2000 (one-sided reorthogonalisation).
 type golubKahan struct {
@@ -44,8 +44,8 @@ type golubKahan struct {
 
 	error   float64   // of a product of a vector of norm 1, relative to scale
 	scale   float64   // ||A||, from above
-	images  []float64 // by vector of V: norm of what should vanish in U^T A v, and was left out of A v
-	backs   []float64 // by vector of U: norm of what should vanish in V^T A^T u, and was left out of A^T u
+	images  []float64 // by vector of V: norm of what should vanish of its image in U, and was left out of it
+	backs   []float64 // by vector of U: norm of what should vanish of its image in what there is of V, and was left out of it
 	drifts  []float64 // by vector of V but those of V_1: norm of V_1^T v; empty where V is kept
 	defect  float64   // largest norm of what Image and Adjoint disagree by
 	expects []float64 // images of the vectors of V that are to be multiplied, as expected
@@ -100,8 +100,7 @@ func (s *side) forget(keep [][]float64) {
 // newGolubKahan starts from the rows of g, of norm 1 and from the arena, which it keeps.
 func newGolubKahan(factor Factor, g [][]float64, memory *arena, options FormOptions, scale float64) *golubKahan {
 	f := &golubKahan{factor: factor, lambdas: options.Lambdas, error: options.ProductError, scale: math.Sqrt(scale), settled: map[int]*bounds{}}
-	keepLeft := keepsLeft(factor)
-	f.left.kept, f.right.kept = keepLeft, !keepLeft
+	f.left.kept, f.right.kept = true, DimensionsOf(factor).keepsRight()
 	f.left.arena, f.right.arena = &arena{n: factor.Rows()}, memory
 	transposed, _, lost := f.right.extend(g, nil, dependent)
 	f.lost, f.start = lost, mat.DenseCopyOf(transposed.T())
@@ -112,15 +111,12 @@ func newGolubKahan(factor Factor, g [][]float64, memory *arena, options FormOpti
 	return f
 }
 
-// keepsLeft reports whether images are the shorter vectors.
-func keepsLeft(factor Factor) bool { return factor.Rows() <= factor.Dim() }
-
 func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 	if f.ended {
 		return 0, nil
 	}
 	v := f.right.block()
-	b, before := len(v), f.right.count-len(v)
+	b := len(v)
 	w := f.left.arena.take(b)
 	if err := f.apply(ctx, f.factor.Image, w, v); err != nil {
 		return 0, err
@@ -146,7 +142,6 @@ func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 		f.diagonals, f.aboves = append(f.diagonals, mat.NewDense(1, b, nil)), append(f.aboves, nil)
 		return int64(b), nil
 	}
-	f.left.forget(nil)
 	diagonal := mat.DenseCopyOf(fresh.T()) // A_j, [b', b]
 	u := f.left.block()
 	z := f.right.arena.take(len(u))
@@ -154,12 +149,17 @@ func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 		return 0, err
 	}
 	fresh, beyond, left = f.right.extend(z, diagonal, f.product())
-	f.notice(beyond, left, before, b)
+	for i := range u {
+		f.backs = append(f.backs, math.Hypot(rowNorm(beyond, i), left[i]))
+	}
+	// Image and Adjoint agree on U_j^T A V_j.
+	_, end := beyond.Dims()
+	f.defect = max(f.defect, mat.Norm(beyond.Slice(0, len(u), end-b, end), 2))
 	var above *mat.Dense // S_j^T, [rows of U_j, b_{j+1}]
 	if fresh != nil {
 		above = fresh
 		f.right.forget(f.first)
-		f.expect(diagonal, above)
+		f.expect(above)
 	} else {
 		f.ended = true
 	}
@@ -170,40 +170,18 @@ func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 	return int64(b), nil
 }
 
-// notice takes what the images of U_j have beyond what was expected along the vectors of V there, of which the latest block, of b, begins at
-// the number before, and the norms of what was left out of them.
-func (f *golubKahan) notice(beyond *mat.Dense, left []float64, before, b int) {
-	rows, columns := beyond.Dims()
-	for i := range rows {
-		f.backs = append(f.backs, math.Hypot(rowNorm(beyond, i), left[i]))
-	}
-	// Image and Adjoint agree on U_j^T A V_j, and on U_j^T A V if U is orthogonal.
-	f.defect = max(f.defect, mat.Norm(beyond.Slice(0, rows, columns-b, columns), 2))
-	for c := range columns {
-		at := before + b - columns + c
-		f.images[at] = math.Hypot(f.images[at], mat.Norm(beyond.ColView(c), 2))
-	}
-}
-
 // expect says what the images of V_{j+1} are likely to have beyond what is expected, and measures what it has along V_1.
-func (f *golubKahan) expect(diagonal, above *mat.Dense) {
-	if !f.right.kept {
-		along := inner(f.right.block(), f.first)
-		for i := range f.right.last {
-			f.drifts = append(f.drifts, floats.Norm(along.RawRowView(i), 2))
-		}
-	}
-	largest := f.product() + floats.Max(f.images)
-	shortest := math.Inf(1)
+func (f *golubKahan) expect(above *mat.Dense) {
 	if f.right.kept {
-		for i := range diagonal.RawMatrix().Rows {
-			shortest = min(shortest, mat.Norm(diagonal.RowView(i), math.Inf(1)))
-		}
+		f.expects = slices.Repeat([]float64{2 * (f.product() + floats.Max(f.images))}, f.right.last)
+		return
 	}
+	along := inner(f.right.block(), f.first)
+	largest := f.product() + floats.Max(f.images)
 	for i := range f.right.last {
+		f.drifts = append(f.drifts, floats.Norm(along.RawRowView(i), 2))
 		// Of a direction that is short, errors are a larger share.
-		length := min(shortest, mat.Norm(above.ColView(i), math.Inf(1)))
-		f.expects = append(f.expects, math.Hypot(2*largest, f.scale*min(1, 2*largest/length)))
+		f.expects = append(f.expects, math.Hypot(2*largest, f.scale*min(1, 2*largest/mat.Norm(above.ColView(i), math.Inf(1)))))
 	}
 }
 
@@ -252,8 +230,7 @@ func (f *golubKahan) coordinates(x []float64) []float64 {
 	return w[:f.left.count]
 }
 
-// solutions are the dual and primal solutions u = U w and x = (g - A^T u) / lambda of some right-hand sides as long vectors, and A x. U is
-// kept.
+// solutions are the dual and primal solutions u = U w and x = (g - A^T u) / lambda of some right-hand sides as long vectors, and A x.
 type solutions struct{ u, x, images [][]float64 }
 
 // multiply forms the solutions of right-hand sides that have these coordinates in V_+. The caller releases them.
@@ -291,11 +268,7 @@ func (f *golubKahan) given(sides []int) *mat.Dense {
 }
 
 func (f *golubKahan) bytes(more int) int64 {
-	kept := f.left.count
-	if f.right.kept {
-		kept = f.right.count
-	}
-	return DimensionsOf(f.factor).bytes(len(f.lost), kept+more)
+	return DimensionsOf(f.factor).bytes(len(f.lost), f.left.count+more)
 }
 
 func (f *golubKahan) held() int64 { return f.left.arena.bytes() + f.right.arena.bytes() }

@@ -93,6 +93,10 @@ func TestGolubKahanIntervalsHold(t *testing.T) {
 				statuses := map[solver.Status]int{}
 				for found.entries < entries {
 					rows, dim, k := 4+random.IntN(40), 4+random.IntN(40), 1+random.IntN(5) // either side is the shorter one
+					if random.IntN(3) == 0 {
+						rows = 4 + random.IntN(8)
+						dim = 5 * rows // V is not kept
+					}
 					values := make([]float64, min(rows, dim))
 					for i := range values {
 						values[i] = math.Pow(lambda/100, random.Float64()/2)
@@ -118,7 +122,7 @@ func TestGolubKahanIntervalsHold(t *testing.T) {
 				t.Log(found.String(), statuses)
 				require.Zero(t, found.missed, found.String())
 				if !single {
-					require.GreaterOrEqual(t, 20*found.converged, 19*found.solves, "where U is not kept, some at 1e-9 are not")
+					require.Equal(t, found.solves, found.converged)
 				}
 			})
 		}

@@ -157,7 +157,7 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 // the space are not.
 func (p *part) multiplySolutions(ctx context.Context) error {
 	f, ok := p.process.(*golubKahan)
-	if !ok || !f.left.kept {
+	if !ok {
 		return nil
 	}
 	k := int64(len(p.off))
