@@ -3,6 +3,7 @@
 # make bench  performance figures, as ratios within one run
 # make bench-solver  a million intervals against extended precision, products to certified intervals against conjugate gradients, and
 #             arrays for scripts/check-solver
+# make bench-paper   the paper's networks of 13 and 5 million parameters on 128x128, audited on XLA
 # make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of
 # make queries  the documented queries, and every reader, on a small run that was resumed; needs Python and the network
 # make build  bin/symaudit
@@ -23,7 +24,7 @@ endif
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ARGS ?=
 
-.PHONY: demo test lint bench bench-solver soak queries build
+.PHONY: demo test lint bench bench-solver bench-paper soak queries build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -39,7 +40,7 @@ lint:
 	go run $(STATICCHECK) ./...
 
 bench:
-	go test -run "^$$" -bench 'Oracles|Product|Gap|Budget|Host|Factor' -benchtime 1x -timeout 60m ./bench
+	go test -run "^$$" -bench 'Oracles|Product|Gap|Budget|Host' -benchtime 1x -timeout 60m ./bench
 	go test -run "^$$" -bench . -benchtime 1x -timeout 60m ./trainer/euler ./models
 
 soak:
@@ -55,3 +56,8 @@ queries:
 bench-solver:
 	SYMAUDIT_ENTRIES=80000 go test ./solver -count 1 -run Interval -v -rapid.checks=1000 -timeout 30m
 	SYMAUDIT_BENCH_DIR=$(CURDIR)/runs/bench-solver go test -run "^$$" -bench Solver -benchtime 1x -timeout 120m ./bench
+
+# One process for each, whose peak of memory is its own.
+bench-paper:
+	go test -run "^$$" -bench Paper/unet -benchtime 1x -timeout 120m ./bench
+	go test -run "^$$" -bench Paper/vit -benchtime 1x -timeout 120m ./bench

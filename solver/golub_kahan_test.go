@@ -188,3 +188,73 @@ func TestAFactorWhoseHalvesDisagreeIsNamed(t *testing.T) {
 	require.Equal(t, solver.Asymmetric, forms.Statistics(0).Status)
 	require.Nil(t, forms.Statistics(0).MaxHalfWidth)
 }
+
+// weighted is a factor with the weights H, as pairs.
+type weighted struct {
+	jacobian
+	h *mat.SymDense
+}
+
+func (weighted) Weighted() {}
+
+func (w *weighted) Rows() int { return 2 * w.jacobian.Rows() }
+
+func (w *weighted) Image(dst, v *mat.Dense) error {
+	k, m := dst.RawMatrix().Rows, w.jacobian.Rows()
+	image := dst.Slice(0, k, 0, m).(*mat.Dense)
+	if err := w.jacobian.Image(image, v); err != nil {
+		return err
+	}
+	weighing := jacobian{of: mat.DenseCopyOf(w.h), single: w.single}
+	return weighing.Image(dst.Slice(0, k, m, 2*m).(*mat.Dense), image)
+}
+
+func (w *weighted) Adjoint(dst, u *mat.Dense) error {
+	k, m := u.RawMatrix().Rows, w.jacobian.Rows()
+	return w.jacobian.Adjoint(dst, mat.DenseCopyOf(u.Slice(0, k, m, 2*m)))
+}
+
+// The weights may be of any condition, and singular.
+func TestIntervalsHoldOfAWeightedFactor(t *testing.T) {
+	for _, single := range []bool{false, true} {
+		random := rand.New(rand.NewPCG(4, 19))
+		var found tally
+		for range 60 {
+			rows, dim, k := 4+random.IntN(20), 4+random.IntN(20), 1+random.IntN(4)
+			lambda := math.Pow(10, -6*random.Float64())
+			if single {
+				lambda = math.Sqrt(lambda)
+			}
+			root, values := oracle.Gaussian(random, rows, rows), make([]float64, rows)
+			for i := range values {
+				values[i] = math.Pow(10, -3*random.Float64())
+				if random.IntN(5) == 0 {
+					values[i] = 0
+				}
+				for c := range rows {
+					root.Set(i, c, values[i]*root.At(i, c))
+				}
+			}
+			h := mat.NewSymDense(rows, nil)
+			h.SymOuterK(1, root.T())
+			a := oracle.Gaussian(random, rows, dim)
+			var whole mat.Dense
+			whole.Mul(root, a)
+			size := mat.Norm(&whole, 2)
+			a.Scale(1/size, a)
+			whole.Scale(1/size, &whole)
+			rhs := oracle.Gaussian(random, k, dim)
+			options := solver.FormOptions{Lambdas: []float64{lambda}}
+			if single {
+				// Weights of norm 10 to 100 make errors of images a larger share of what is left of these.
+				options.Roundoff, options.ProductError = 0x1p-24, 200*0x1p-24
+			}
+			forms, err := solver.BilinearForms(context.Background(), &weighted{jacobian{of: a, single: single}, h}, rhs, options)
+			require.NoError(t, err)
+			found.count(forms, 0, extendedFactorForms(t, &whole, lambda, rhs))
+		}
+		t.Log(found.String())
+		require.Zero(t, found.missed, found.String())
+		require.Greater(t, 10*found.converged, 8*found.solves, found.String())
+	}
+}
