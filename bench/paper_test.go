@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/train"
 
@@ -19,68 +20,115 @@ import (
 // within 0.02. It prints the time, in training steps of the paper's 64 transitions, and the memory, of which the preflight has told
 // beforehand. One network in a process, for the peak is the process's: -bench Paper/unet.
 func BenchmarkPaper(b *testing.B) {
-	const (
-		resolution, samples = 128, 3
-		relative            = 1e-2
-		most                = 12 << 30
-		// The paper trains with batches of 64. A step of so many would not fit here: it is taken as many of fewer.
-		batch, part = 64, 2
-		transitions = 3 * 5000 * 15 // of an epoch: three families, of 5,000 trajectories of 16 states each
-	)
-	for _, network := range []struct {
-		name  string
-		build func(models.Normalization) models.Fn
-	}{{"unet", unet(models.PaperUNet())}, {"vit", vit(models.PaperViT(4))}} {
-		b.Run(network.name, func(b *testing.B) {
+	const most = 12 << 30
+	for _, name := range []string{"unet", "vit"} {
+		b.Run(name, func(b *testing.B) {
 			on := backends(b)["xla:cpu"]
 			if on == nil {
 				b.Skip("needs XLA: on the Go backend this takes hours")
 			}
 			b.ReportMetric(0, "ns/op")
-			before, after := flow(b, on, resolution, 1)
-			size := resolution * resolution * 4
-			perFamily := len(before) / samples
-			pick := func(values []float32) (picked []float32) {
-				for family := range samples {
-					picked = append(picked, values[family*perFamily:family*perFamily+size]...)
-				}
-				return picked
+			found := paperAudit(b, on, name, 2)
+			fmt.Println(found)
+			if found.Status != solver.Converged || found.PeakMiB<<20 > most {
+				b.Errorf("%s, %d MiB of %d", found.Status, found.PeakMiB, most>>20)
 			}
-			before, after = pick(before), pick(after)
-			trainer, fn := trained(b, on, network.build, before[:part*size], after[:part*size], resolution, 3)
-			step := time.Hour
-			for range 3 {
-				start := time.Now()
-				_, err := trainer.TrainStep(train.Batch{Inputs: []*tensors.Tensor{states(before[:part*size], resolution)}, Labels: []*tensors.Tensor{states(after[:part*size], resolution)}})
-				must(b, err)
-				step = min(step, time.Since(start)*batch/part)
-			}
-			auditor, err := audit.New(trainer, fn, audit.Loss).WithField(orbits.EulerField()).WithRelativeLambda(relative).
-				WithGroup(orbits.D4(), audit.Probes{Inputs: states(before, resolution), Targets: states(after, resolution)}).Done()
-			must(b, err)
-			defer auditor.Close()
-			start := time.Now()
-			forecast, err := auditor.Preflight(context.Background())
-			must(b, err)
-			preflight := time.Since(start)
-			idle := peakBytes(b)
-			start = time.Now()
-			records, err := auditor.Audit(context.Background(), audit.Moment{})
-			must(b, err)
-			took, peak := time.Since(start), peakBytes(b)
-			solve := records.Solves[0]
-			products := solve.Products + solve.SetupProducts
-			share := took.Seconds() / (took.Seconds() + step.Seconds()*transitions/batch)
-			fmt.Printf("%s, %s: %s, %d right-hand sides, blocks of %d, %d products, widest interval of a cosine ±%.2g\n", network.name, solve.DType, solve.Status, solve.RHS, solve.BlockSize, products, *solve.MaxHalfWidth)
-			fmt.Printf("  preflight %v, audit %v of which the solve %v; a training step of %d %v: an audit is %.1f steps, and one after each epoch %.2f %% of the training\n",
-				preflight.Round(time.Second), took.Round(time.Second), (time.Duration(solve.Seconds * 1e9)).Round(time.Second), batch, step.Round(100*time.Millisecond), took.Seconds()/step.Seconds(), 100*share)
-			fmt.Printf("  memory: %d MiB before, %d MiB forecast, %d MiB at most\n", idle>>20, forecast.Bytes>>20, peak>>20)
-			if solve.Status != solver.Converged || peak > most {
-				b.Errorf("%s, %d MiB of %d", solve.Status, peak>>20, int64(most)>>20)
-			}
-			b.ReportMetric(float64(products), "products")
-			b.ReportMetric(took.Seconds()/step.Seconds(), "steps/audit")
-			b.ReportMetric(float64(peak>>20), "MiB")
+			b.ReportMetric(float64(found.Products), "products")
+			b.ReportMetric(found.AuditSeconds/found.StepSeconds, "steps/audit")
+			b.ReportMetric(float64(found.PeakMiB), "MiB")
 		})
 	}
+}
+
+// paperResult is what an audit of one of the paper's networks takes.
+type paperResult struct {
+	Network          string        `json:"network"`
+	Parameters       int           `json:"parameters"`
+	DType            string        `json:"dtype"`
+	Status           solver.Status `json:"status"`
+	RightHandSides   int32         `json:"right_hand_sides"`
+	Block            int32         `json:"block"`
+	Products         int64         `json:"products"`
+	HalfWidth        float64       `json:"half_width"`
+	PreflightSeconds float64       `json:"preflight_seconds"`
+	AuditSeconds     float64       `json:"audit_seconds"`
+	SolveSeconds     float64       `json:"solve_seconds"`
+	StepSeconds      float64       `json:"training_step_seconds"` // of 64 transitions
+	Share            float64       `json:"share_of_training"`     // of an audit after each epoch
+	BeforeMiB        int64         `json:"mib_before"`            // most of the process, with the preflight
+	ForecastMiB      int64         `json:"mib_forecast"`          // of vectors
+	PeakMiB          int64         `json:"mib_peak"`
+}
+
+func (r paperResult) String() string {
+	return fmt.Sprintf(`%s, %d parameters, %s: %s, %d right-hand sides in blocks of %d, %d products, widest interval of a cosine ±%.2g
+  preflight %.0f s, audit %.0f s, of which the solve %.0f; a training step of %d %.1f s: an audit is %.1f steps, and one after each epoch %.2f %% of the training
+  memory: %d MiB before the audit, %d forecast of vectors, %d at most`,
+		r.Network, r.Parameters, r.DType, r.Status, r.RightHandSides, r.Block, r.Products, r.HalfWidth,
+		r.PreflightSeconds, r.AuditSeconds, r.SolveSeconds, paperBatch, r.StepSeconds, r.AuditSeconds/r.StepSeconds, 100*r.Share,
+		r.BeforeMiB, r.ForecastMiB, r.PeakMiB)
+}
+
+// The paper trains in batches of 64, on three families of 5,000 trajectories of 16 states each.
+const (
+	paperBatch       = 64
+	paperTransitions = 3 * 5000 * 15 // of an epoch
+)
+
+// paperAudit trains one of the paper's networks for three steps and audits it. A step of a batch of 64 is taken as many of fewer transitions,
+// at most, where so many do not fit.
+func paperAudit(b *testing.B, on compute.Backend, name string, at int) (r paperResult) {
+	const resolution, samples, relative = 128, 3, 1e-2
+	build := map[string]func(models.Normalization) models.Fn{"unet": unet(models.PaperUNet()), "vit": vit(models.PaperViT(4))}[name]
+	before, after := flow(b, on, resolution, 1)
+	size := resolution * resolution * 4
+	perFamily := len(before) / samples
+	pick := func(values []float32) (picked []float32) {
+		for family := range samples {
+			picked = append(picked, values[family*perFamily:family*perFamily+size]...)
+		}
+		return picked
+	}
+	before, after = pick(before), pick(after)
+	batch := func(values []float32) *tensors.Tensor {
+		var all []float32
+		for i := range at {
+			from := i % samples * size
+			all = append(all, values[from:from+size]...)
+		}
+		return states(all, resolution)
+	}
+	trainer, fn := trained(b, on, build, before, after, resolution, 0)
+	step := time.Hour
+	for range 4 {
+		start := time.Now()
+		_, err := trainer.TrainStep(train.Batch{Inputs: []*tensors.Tensor{batch(before)}, Labels: []*tensors.Tensor{batch(after)}})
+		must(b, err)
+		step = min(step, time.Since(start)*paperBatch/time.Duration(at))
+	}
+	auditor, err := audit.New(trainer, fn, audit.Loss).WithField(orbits.EulerField()).WithRelativeLambda(relative).
+		WithGroup(orbits.D4(), audit.Probes{Inputs: states(before, resolution), Targets: states(after, resolution)}).Done()
+	must(b, err)
+	defer auditor.Close()
+	start := time.Now()
+	forecast, err := auditor.Preflight(context.Background())
+	must(b, err)
+	r = paperResult{Network: name, PreflightSeconds: time.Since(start).Seconds(), StepSeconds: step.Seconds(), BeforeMiB: peakBytes(b) >> 20, ForecastMiB: forecast.Bytes >> 20}
+	for variable := range trainer.Store().IterVariables() {
+		if variable.Trainable {
+			r.Parameters += variable.Shape().Size()
+		}
+	}
+	start = time.Now()
+	records, err := auditor.Audit(context.Background(), audit.Moment{})
+	must(b, err)
+	r.AuditSeconds, r.PeakMiB = time.Since(start).Seconds(), peakBytes(b)>>20
+	s := records.Solves[0]
+	r.DType, r.Status, r.RightHandSides, r.Block, r.Products, r.SolveSeconds = s.DType, s.Status, s.RHS, s.BlockSize, s.Products+s.SetupProducts, s.Seconds
+	if r.HalfWidth = 1; s.MaxHalfWidth != nil {
+		r.HalfWidth = *s.MaxHalfWidth
+	}
+	training := r.StepSeconds * paperTransitions / paperBatch
+	r.Share = r.AuditSeconds / (r.AuditSeconds + training)
+	return r
 }

@@ -4,9 +4,19 @@
 //
 // where J_x is the Jacobian of the model's output at x with respect to all trainable parameters.
 //
-// The metric is an Operator; package network makes those of GoMLX models, and this package knows no model, only operators.
-// ConjugateGradient solves for many right-hand sides without ever forming eta. BilinearForms bounds what is wanted of the
-// solutions. The dense references that both are tested against are in internal/oracle.
+// The metric is an Operator, and where it can be a Factor; package network makes those of GoMLX models, and this package knows no model.
+// BilinearForms bounds the forms of right-hand sides. The way from these to intervals:
+//
+//   - forms.go deals the right-hand sides out to parts that fit into the memory, and keeps what the parts find;
+//   - part.go lets a process take one step after the other until the intervals of its part are narrow enough, or a limit is reached;
+//   - golub_kahan.go is the process on a Factor: a step multiplies a block, orthogonalises the images (orthonormal.go) and leaves two small matrices;
+//   - bidiagonal.go makes of these the bounds below and above of all forms at one lambda;
+//   - golub_kahan_bounds.go says what rounding may have changed in them, and process.go makes intervals of both.
+//
+// lanczos.go and lanczos_forms.go are the process on an Operator that is no Factor, with quadrature.go and rounding.go.
+//
+// ConjugateGradient and SubspaceForms are what others do, for comparison. The dense references that all are tested against are in
+// internal/oracle.
 //
 // A block of vectors is a gonum matrix with one vector per row, in float64 whatever the precision of the products.
 package solver
