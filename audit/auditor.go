@@ -20,6 +20,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -78,6 +79,7 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	if a.config.forward {
 		dampings = 0
 	}
+	solved := map[member]*pairs{}
 	for _, o := range a.orbits {
 		if err := context.Cause(ctx); err != nil {
 			return nil, cause.In("audit", err)
@@ -90,10 +92,15 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 		records.Errors = append(records.Errors, rows...)
 		influence := make([][]InfluenceRow, dampings)
 		for batch := 0; dampings > 0 && batch < o.batches(); batch++ {
-			found, err := a.influence(ctx, o, batch, outputs, at)
-			if err != nil {
-				return nil, err
+			m := member{o, batch}
+			if solved[m] == nil {
+				found, err := a.influence(ctx, a.shareOf(m), outputs, at)
+				if err != nil {
+					return nil, err
+				}
+				maps.Copy(solved, found)
 			}
+			found := solved[m]
 			progress()
 			records.Solves = append(records.Solves, found.solves...)
 			for l, pairs := range found.influence {

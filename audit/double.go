@@ -67,11 +67,10 @@ func (d *double) of(batch states, use func(*network.Network, states) error) (err
 	return use(d.network.With(converted.further...), converted)
 }
 
-// gradients are those of a batch's orbit: element by element, sample by sample within an element.
+// gradients are the right-hand sides of a share.
 type gradients struct {
 	auditor *Auditor
-	orbit   *orbit
-	batch   int
+	share   share
 	double  bool    // in float64
 	largest float64 // norm so far
 }
@@ -99,7 +98,7 @@ func (g *gradients) error() float64 {
 // measure finds the largest at x, before any error is told: one whose terms cancel may come first.
 func (g *gradients) measure(ctx context.Context) error {
 	row := make([]float64, g.auditor.network.Dim())
-	for i := range g.orbit.batchSize {
+	for i := range g.share.samples() {
 		if _, err := g.at(ctx, row, i); err != nil {
 			return err
 		}
@@ -116,33 +115,62 @@ func (g *gradients) at(ctx context.Context, dst []float64, i int) (off float64, 
 	return g.error() * g.largest, nil
 }
 
+// write writes dC_{g.x_n}, the i-th gradient, to dst.
 func (g *gradients) write(ctx context.Context, dst []float64, i int) (err error) {
-	a, o := g.auditor, g.orbit
-	if !g.double {
-		return a.gradient(ctx, dst, o, g.batch, i)
-	}
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	e, sample := i/o.batchSize, g.batch*o.batchSize+i%o.batchSize
+	m, i := g.share.member(i)
+	o := m.orbit
+	e, sample := i/o.batchSize, m.first()+i%o.batchSize
 	one, err := o.states(e, sample, sample+1)
 	if err != nil {
 		return err
 	}
 	defer one.freeAfter(&err)
-	err = a.double.of(one, func(net *network.Network, s states) error {
+	return g.auditor.gradient(ctx, dst, one, g.double, fmt.Sprintf("sample %d moved by %s", sample, o.elements[e].Name()))
+}
+
+// metric writes the gradient at the i-th of the states that the metric is over to dst.
+func (g *gradients) metric(ctx context.Context, dst []float64, i int) (err error) {
+	if !g.share.named() {
+		return g.write(ctx, dst, i)
+	}
+	all := g.share.metric()
+	one, err := all.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return rows(t, i, i+1) })
+	if err != nil {
+		return err
+	}
+	defer one.freeAfter(&err)
+	return g.auditor.gradient(ctx, dst, one, g.double, fmt.Sprintf("state %d of the metric", i))
+}
+
+// gradient writes the gradient of the loss of one state to dst, in float64 if double; at says for errors which state it is.
+func (a *Auditor) gradient(ctx context.Context, dst []float64, one states, double bool, at string) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	descend := func(net *network.Network, s states) error {
 		_, err := net.Gradient(dst, s.x, s.labels...)
 		return err
-	})
-	if norm := floats.Norm(dst, 2); err == nil && (math.IsNaN(norm) || math.IsInf(norm, 0)) {
-		err = fmt.Errorf("the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
 	}
-	return err
+	err := error(nil)
+	if double {
+		err = a.double.of(one, descend)
+	} else {
+		err = descend(a.network.With(one.further...), one)
+	}
+	if norm := floats.Norm(dst, 2); err != nil || !math.IsNaN(norm) && !math.IsInf(norm, 0) {
+		return err
+	}
+	if !double {
+		if held, err := a.doubleHolds(one, descends); err != nil || held {
+			return orBetter(err, fmt.Sprintf("the loss at %s, or its gradient, overflows in float32", at))
+		}
+	}
+	return fmt.Errorf("the gradient at %s is not finite; has training diverged, or is that or its target not finite?", at)
 }
 
 // productErrors are what products with eta of vectors of norm 1 may be off by, relative to its largest eigenvalue: as the certificate is to
 // take it, 0 where only their precision is known, and as measured, nil where it was not; and the products spent on that.
-func (a *Auditor) productErrors(batch states, outputs int, largest float64, gradients *gradients, gradient func(dst []float64, i int) (float64, error)) (allowed float64, measured *float64, products int64, err error) {
+func (a *Auditor) productErrors(ctx context.Context, batch states, outputs int, largest float64, gradients *gradients) (allowed float64, measured *float64, products int64, err error) {
 	const margin = 2 // over what is measured
 	switch {
 	case !(largest > 0) || !a.config.estimator.Certifies():
@@ -150,17 +178,18 @@ func (a *Auditor) productErrors(batch states, outputs int, largest float64, grad
 		// eta is made of gradients, and off where they are.
 		row := make([]float64, a.network.Dim())
 		for i := range batch.x.Shape().Dimensions[0] {
-			off, err := gradient(row, i)
-			if err != nil {
+			if err := gradients.metric(ctx, row, i); err != nil {
 				return 0, nil, 0, err
 			}
+			gradients.largest = max(gradients.largest, floats.Norm(row, 2))
+			off := gradients.error() * gradients.largest
 			allowed += a.perSample(batch) * off * (2*floats.Norm(row, 2) + off) / largest
 		}
 	case a.multipliesNetwork() && a.network.DType() == dtypes.Float64:
 		return doubleProductError, nil, 0, nil
 	case a.multipliesNetwork() && gradients.double:
 		first := make([]float64, a.network.Dim())
-		if _, err := gradient(first, 0); err != nil {
+		if err := gradients.write(ctx, first, 0); err != nil {
 			return 0, nil, 0, err
 		}
 		found, products, err := a.measureProducts(batch, outputs, largest, first)

@@ -210,13 +210,18 @@ func (a *Auditor) perSample(b states) float64 {
 	return 1 / float64(b.x.Shape().Dimensions[0])
 }
 
-// dimensions are those of the vectors of a solve for a batch of an orbit.
-func (a *Auditor) dimensions(o *orbit, outputs int) solver.Dimensions {
-	d := solver.Dimensions{Dim: a.network.Dim()}
-	if a.config.metric == MetricNTK {
-		d.Rows = o.batchSize * outputs
+// dimensions are those of the vectors of a share's solve.
+func (a *Auditor) dimensions(s share, outputs int) (d solver.Dimensions, err error) {
+	metric, err := s.states()
+	if err != nil {
+		return d, err
 	}
-	return d
+	defer metric.freeAfter(&err)
+	d.Dim = a.network.Dim()
+	if a.config.metric == MetricNTK {
+		d.Rows = metric.x.Shape().Dimensions[0] * outputs
+	}
+	return d, nil
 }
 
 // metric is NTK, with its factor, or GGN of a batch in a network's precision.

@@ -7,7 +7,6 @@ import (
 	"math"
 	"time"
 
-	"gonum.org/v1/gonum/floats"
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
@@ -19,111 +18,99 @@ type pairs struct {
 	solves    []SolveRow
 }
 
-// influence estimates all pairs of x with g.x in a batch, at every damping. outputs is the number that the model has for a
+// influence estimates all pairs of x with g.x in each batch of a share, at every damping. outputs is the number that the model has for a
 // sample.
-func (a *Auditor) influence(ctx context.Context, o *orbit, batch, outputs int, at Moment) (found pairs, err error) {
+func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment) (found map[member]*pairs, err error) {
 	start := time.Now()
-	batched, err := o.states(0, batch*o.batchSize, (batch+1)*o.batchSize)
+	metric, err := s.states()
 	if err != nil {
-		return found, err
+		return nil, err
 	}
-	defer batched.freeAfter(&err)
+	defer metric.freeAfter(&err)
 	defer func() {
 		if err != nil {
-			err = a.explained(err, batched)
-			err = cause.Say(fmt.Sprintf("audit: group %s, batch %d: %s", o.group.Name, batch, cause.Plain(err)), err)
+			err = a.explained(err, metric)
+			err = cause.Say(fmt.Sprintf("audit: %s: %s", s.name(), cause.Plain(err)), err)
 		}
 	}()
-	if err := a.checkConvex(batched); err != nil {
-		return found, err
+	if err := a.checkConvex(metric); err != nil {
+		return nil, err
 	}
-	ready, err := a.double.load(a, batched)
+	ready, err := a.double.load(a, metric)
 	if err != nil {
-		return found, err
+		return nil, err
 	}
-	gradients := &gradients{auditor: a, orbit: o, batch: batch, double: ready}
+	gradients := &gradients{auditor: a, share: s, double: ready}
 	if a.config.estimator.Certifies() {
 		if err := gradients.measure(ctx); err != nil {
-			return found, err
+			return nil, err
 		}
 	}
-	gradient := func(dst []float64, i int) (float64, error) { return gradients.at(ctx, dst, i) }
-	eta, err := a.eta(batched, outputs, func(dst []float64, i int) error { return gradients.write(ctx, dst, i) })
+	eta, err := a.eta(metric, outputs, func(dst []float64, i int) error { return gradients.metric(ctx, dst, i) })
 	if err != nil {
-		return found, err
+		return nil, err
 	}
 	largest, setup, err := a.largestEigenvalue(eta)
 	if err != nil {
-		return found, err
+		return nil, err
 	}
 	lambdas, err := a.config.damping.lambdas(largest)
 	if err != nil {
-		if held, failed := a.doubleHolds(batched, multiplies); failed != nil || held {
+		if held, failed := a.doubleHolds(metric, multiplies); failed != nil || held {
 			err = orBetter(failed, "products with the metric vanish in float32")
 		}
-		return found, err
+		return nil, err
 	}
-	count := len(o.elements) * o.batchSize
-	productError, measured, spent, err := a.productErrors(batched, outputs, largest, gradients, gradient)
+	productError, measured, spent, err := a.productErrors(ctx, metric, outputs, largest, gradients)
 	if err != nil {
-		return found, err
+		return nil, err
 	}
 	setup += spent
-	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, count, o.batchSize, gradient, productError})
+	load := func(dst []float64, i int) (float64, error) { return gradients.at(ctx, dst, i) }
+	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, s.gradients(), s.samples(), load, productError})
 	if err != nil {
-		return found, err
+		return nil, err
 	}
-	for l, s := range statistics {
-		row := SolveRow{
-			Moment: at, GroupName: o.group.Name, Batch: int32(batch), BatchSize: int32(o.batchSize),
-			Metric: string(a.config.metric), MetricScale: string(a.config.scale), RelativeLambda: a.config.damping.multiple(l),
-			DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(count),
+	found = map[member]*pairs{}
+	for place, m := range s {
+		found[m] = &pairs{}
+		for l, statistics := range statistics {
+			row := SolveRow{
+				Moment: at, GroupName: m.orbit.group.Name, Batch: int32(m.batch), BatchSize: int32(m.samples()),
+				Metric: string(a.config.metric), MetricScale: string(a.config.scale), RelativeLambda: a.config.damping.multiple(l),
+				DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(s.gradients()),
+			}
+			row.set(statistics)
+			row.LambdaMax = largest
+			if a.config.estimator.Certifies() {
+				gradientError := gradients.error()
+				row.ProductErrorMeasured, row.GradientError = measured, &gradientError
+			}
+			if statistics.Status == solver.Indefinite {
+				why := *statistics.Explanation + ": " + a.indefinite()
+				row.Explanation = &why
+			}
+			switch { // what several lambdas and batches share is counted once
+			case place > 0:
+				row.Products, row.SetupProducts = 0, 0
+			case l == 0:
+				row.SetupProducts, row.Seconds = setup+statistics.SetupProducts, time.Since(start).Seconds()
+			}
+			found[m].solves = append(found[m].solves, row)
+			form := func(i, j int) (solver.Interval, solver.Interval, bool) {
+				i, j = s.side(place, i), s.side(place, j)
+				cosine, ok := estimated.Cosine(l, i, j)
+				return estimated.Form(l, i, j), cosine, ok
+			}
+			found[m].influence = append(found[m].influence, a.pairs(m, l, lambdas[l], at, form))
 		}
-		row.set(s)
-		row.LambdaMax = largest
-		if a.config.estimator.Certifies() {
-			gradientError := gradients.error()
-			row.ProductErrorMeasured, row.GradientError = measured, &gradientError
-		}
-		if s.Status == solver.Indefinite {
-			why := *s.Explanation + ": " + a.indefinite()
-			row.Explanation = &why
-		}
-		if l == 0 { // the others are by-products
-			row.SetupProducts, row.Seconds = setup+s.SetupProducts, time.Since(start).Seconds()
-		}
-		found.solves = append(found.solves, row)
-		found.influence = append(found.influence, a.pairs(o, batch, l, lambdas[l], at, estimated))
 	}
 	return found, nil
 }
 
-// gradient writes dC_{g.x_n}, the i-th of a batch's orbit, to dst: element by element, sample by sample within an element.
-func (a *Auditor) gradient(ctx context.Context, dst []float64, o *orbit, batch, i int) (err error) {
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	e, sample := i/o.batchSize, batch*o.batchSize+i%o.batchSize
-	one, err := o.states(e, sample, sample+1)
-	if err != nil {
-		return err
-	}
-	defer one.freeAfter(&err)
-	if _, err := a.network.With(one.further...).Gradient(dst, one.x, one.labels...); err != nil {
-		return err
-	}
-	if norm := floats.Norm(dst, 2); math.IsNaN(norm) || math.IsInf(norm, 0) {
-		if held, err := a.doubleHolds(one, descends); err != nil || held {
-			return orBetter(err, fmt.Sprintf("the loss at sample %d moved by %s, or its gradient, overflows in float32", sample, o.elements[e].Name()))
-		}
-		return fmt.Errorf("the gradient at sample %d moved by %s is not finite; has training diverged, or is the sample or its target not finite?", sample, o.elements[e].Name())
-	}
-	return nil
-}
-
 // pairs lays out one row for each element and ordered pair of samples, at one damping.
-func (a *Auditor) pairs(o *orbit, batch, l int, lambda float64, at Moment, found estimate) []InfluenceRow {
-	n := o.batchSize
+func (a *Auditor) pairs(m member, l int, lambda float64, at Moment, of func(i, j int) (form, cosine solver.Interval, ok bool)) []InfluenceRow {
+	o, batch, n := m.orbit, m.batch, m.samples()
 	pairs := make([]InfluenceRow, 0, len(o.elements)*n*n)
 	for e, element := range o.elements {
 		dy, dx := element.Shift()
@@ -131,7 +118,7 @@ func (a *Auditor) pairs(o *orbit, batch, l int, lambda float64, at Moment, found
 		forms := make([]solver.Interval, 0, n*n)
 		for row := range n {
 			for col := range n {
-				form := found.Form(l, row, e*n+col)
+				form, cosine, ok := of(row, e*n+col)
 				forms = append(forms, form)
 				from, to := batch*n+row, batch*n+col
 				x, gx := o.samples[from], o.samples[to]
@@ -142,7 +129,7 @@ func (a *Auditor) pairs(o *orbit, batch, l int, lambda float64, at Moment, found
 					RelativeLambda: a.config.damping.multiple(l), Lambda: lambda, Influence: form.Value, Estimator: string(a.config.estimator),
 				}
 				pair.InfluenceLow, pair.InfluenceHigh = ends(form)
-				if cosine, ok := found.Cosine(l, row, e*n+col); ok {
+				if ok {
 					pair.Cosine = &cosine.Value
 					pair.CosineLow, pair.CosineHigh = ends(cosine)
 				}

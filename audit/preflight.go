@@ -223,9 +223,9 @@ func (a *Auditor) checkLoss(ctx context.Context, o *orbit) error {
 	if a.config.forward {
 		return nil
 	}
-	gradient := make([]float64, a.network.Dim())
+	first, gradient := &gradients{auditor: a, share: share{{o, 0}}}, make([]float64, a.network.Dim())
 	for i := range o.batchSize {
-		if err := a.gradient(ctx, gradient, o, 0, i); err != nil {
+		if err := first.write(ctx, gradient, i); err != nil {
 			return cause.In("audit", err)
 		}
 		if floats.Norm(gradient, 2) > 0 {
@@ -240,7 +240,7 @@ func (a *Auditor) checkFirstConvex(o *orbit) (err error) {
 	if a.config.forward {
 		return nil
 	}
-	batch, err := o.states(0, 0, o.batchSize)
+	batch, err := share{{o, 0}}.states()
 	if err != nil {
 		return err
 	}
@@ -287,15 +287,19 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 	if a.config.forward {
 		return c, nil
 	}
-	for _, o := range a.orbits {
-		block := len(o.elements) * o.batchSize
-		c.Gradients += int64(block * o.batches())
+	shares := a.shares()
+	for _, s := range shares {
+		block := s.gradients()
+		c.Gradients += int64(block)
 		if a.config.metric != MetricIdentity {
-			c.Products += int64(lambdaSteps * o.batches())
+			c.Products += lambdaSteps
 		}
-		sizes := a.dimensions(o, outputs)
-		if need := sizes.LeastBytes(block, o.batchSize); a.config.estimator == Block && need > a.config.solve.MaxBytes {
-			return c, &SettingError{"max_bytes", fmt.Sprintf("is %d, and one product of the smallest part of a batch of group %s takes %d bytes of vectors; raise it, or use smaller batches", a.config.solve.MaxBytes, o.group.Name, need)}
+		sizes, err := a.dimensions(s, outputs)
+		if err != nil {
+			return c, err
+		}
+		if need := sizes.LeastBytes(block, s.samples()); a.config.estimator == Block && need > a.config.solve.MaxBytes {
+			return c, &SettingError{"max_bytes", fmt.Sprintf("is %d, and one product of the smallest part of %s takes %d bytes of vectors; raise it, or use smaller batches", a.config.solve.MaxBytes, s.name(), need)}
 		}
 		c.Bytes = max(c.Bytes, min(a.config.solve.MaxBytes, sizes.Bytes(block, 8)))
 	}
@@ -303,8 +307,7 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 	if !a.multipliesNetwork() {
 		return c, nil
 	}
-	o := a.orbits[0]
-	batched, err := o.states(0, 0, o.batchSize)
+	batched, err := shares[0].states()
 	if err != nil {
 		return c, err
 	}
@@ -314,13 +317,13 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 	if err != nil {
 		return c, err
 	}
-	first := &gradients{auditor: a, orbit: o, double: ready}
-	if _, _, _, err := a.productErrors(batched, outputs, 1, first, func(dst []float64, i int) (float64, error) { return first.at(ctx, dst, i) }); err != nil {
+	first := &gradients{auditor: a, share: shares[0], double: ready}
+	if _, _, _, err := a.productErrors(ctx, batched, outputs, 1, first); err != nil {
 		return c, cause.In("audit", err)
 	}
 	v, image := mat.NewDense(1, a.network.Dim(), nil), mat.NewDense(1, a.network.Dim(), nil)
 	v.Set(0, 0, 1)
-	eta, err := a.eta(batched, outputs, func(dst []float64, i int) error { return a.gradient(ctx, dst, o, 0, i) })
+	eta, err := a.eta(batched, outputs, func(dst []float64, i int) error { return first.metric(ctx, dst, i) })
 	if err != nil {
 		return c, err
 	}

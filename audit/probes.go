@@ -45,6 +45,10 @@ type Probes struct {
 	// BatchSize samples, in order, share one metric eta; influence is measured between samples of a batch. It divides
 	// n. Zero means one batch of all.
 	BatchSize int
+	// Metrics are the states that the metric of each batch is over, one entry for each or one for all, such as all transitions of the trajectories
+	// that the probes are of. Batches whose metric is over the same *MetricStates, of any group, are solved together. Without, the metric of a
+	// batch is over the batch itself, unmoved.
+	Metrics []*MetricStates
 }
 
 func (p Probes) validate(field, output orbits.Field, invariant bool) error {
@@ -106,7 +110,7 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 	if p.BatchSize < 0 || p.BatchSize > dimensions[0] || p.BatchSize > 0 && dimensions[0]%p.BatchSize != 0 {
 		return fmt.Errorf("audit: a batch size of %d does not divide %d probes", p.BatchSize, dimensions[0])
 	}
-	return nil
+	return p.checkMetrics(func(states Probes) error { return states.validate(field, output, invariant) })
 }
 
 // companion is a tensor beside inputs and targets, by its name in Probes.
@@ -152,7 +156,11 @@ func (g groupProbes) hash() (string, error) {
 }
 
 func (g groupProbes) hashValues(digest io.Writer) error {
-	for _, t := range slices.Concat([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further, g.probes.Labels) {
+	all := slices.Concat([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further, g.probes.Labels)
+	for _, m := range g.probes.Metrics {
+		all = slices.Concat(all, []*tensors.Tensor{m.Inputs, m.Targets}, m.Further, m.Labels)
+	}
+	for _, t := range all {
 		fmt.Fprintln(digest, g.group.Name, t.Shape())
 		if err := t.ConstBytes(func(data []byte) { _, _ = digest.Write(data) }); err != nil {
 			return cause.In("audit", fmt.Errorf("reading the probes: %w", err))
@@ -178,6 +186,8 @@ type orbit struct {
 	elements  []orbits.Element // identity first
 	samples   []Sample
 	batchSize int
+	named     []*MetricStates          // those that metrics are over, by batch or one for all; none where these are the batches themselves
+	metrics   map[*MetricStates]states // in the auditor's dtype
 
 	inputs, targets []*tensors.Tensor   // by element, in the auditor's dtype
 	invariant       bool                // the targets are all the same one
@@ -245,6 +255,9 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	targets, err := follow(probes.Targets, dtype)
 	if err != nil {
 		return o, cause.In("audit", fmt.Errorf("targets: %w", err))
+	}
+	if err := o.convertMetrics(probes.Metrics, func(t *tensors.Tensor) (*tensors.Tensor, error) { return follow(t, dtype) }); err != nil {
+		return o, err
 	}
 	o.further, o.labels = make([][]*tensors.Tensor, len(elements)), make([][]*tensors.Tensor, len(elements))
 	for _, c := range probes.companions() {
@@ -375,6 +388,9 @@ func (o *orbit) close() {
 	_ = freeAll(slices.Concat(o.inputs, targets, []*tensors.Tensor{o.units})...) // nothing can be done about it
 	for e := range o.further {
 		_ = freeAll(slices.Concat(o.further[e], o.labels[e])...) // of what no element changes, again
+	}
+	for _, metric := range o.metrics {
+		_ = metric.free()
 	}
 	if o.act != nil {
 		o.act.Finalize()

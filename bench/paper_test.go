@@ -106,6 +106,7 @@ func paperAudit(b *testing.B, on compute.Backend, name string, at int) (r paperR
 		must(b, err)
 		step = min(step, time.Since(start)*paperBatch/time.Duration(at))
 	}
+	fmt.Printf("%s: a training step of %d takes %v\n", name, paperBatch, step.Round(100*time.Millisecond))
 	auditor, err := audit.New(trainer, fn, audit.Loss).WithField(orbits.EulerField()).WithRelativeLambda(relative).
 		WithGroup(orbits.D4(), audit.Probes{Inputs: states(before, resolution), Targets: states(after, resolution)}).Done()
 	must(b, err)
@@ -119,6 +120,7 @@ func paperAudit(b *testing.B, on compute.Backend, name string, at int) (r paperR
 			r.Parameters += variable.Shape().Size()
 		}
 	}
+	fmt.Printf("%s: the preflight took %.0f s, and the process %d MiB at most; %d MiB of vectors forecast\n", name, r.PreflightSeconds, r.BeforeMiB, r.ForecastMiB)
 	start = time.Now()
 	records, err := auditor.Audit(context.Background(), audit.Moment{})
 	must(b, err)

@@ -118,16 +118,17 @@ type Training struct {
 type Audit struct {
 	EveryEpochs     int        `yaml:"every_epochs"`
 	Groups          []Group    `yaml:"groups"`
-	RelativeLambdas []float64  `yaml:"relative_lambdas"`  // lambda / lambda_max of the metric; several cost as much as the smallest
-	Metric          string     `yaml:"metric"`            // "ntk", "ggn", "fisher" or "identity"
-	MetricScale     string     `yaml:"metric_scale"`      // "mean" or "sum"
-	Estimator       string     `yaml:"estimator"`         // "block", which certifies intervals; "cg-residual" and "subspace" for comparison
-	Tolerance       float64    `yaml:"tolerance"`         // half-width of a cosine's interval; of cg-residual the relative residual; 0: the estimator's default
-	MaxProducts     int64      `yaml:"max_products"`      // metric products of one solve; 0: no limit
-	MaxSeconds      float64    `yaml:"max_seconds"`       // of one solve; 0: no limit
-	MaxMiB          int64      `yaml:"max_mib"`           // memory of one solve for parameter vectors; 0: 4096
-	DType           string     `yaml:"dtype"`             // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
-	Recycle         bool       `yaml:"recycle,omitempty"` // of earlier versions, whose runs say "recycle: false"; nothing is recycled any more
+	RelativeLambdas []float64  `yaml:"relative_lambdas"`      // lambda / lambda_max of the metric; several cost as much as the smallest
+	Metric          string     `yaml:"metric"`                // "ntk", "ggn", "fisher" or "identity"
+	MetricScale     string     `yaml:"metric_scale"`          // "mean" or "sum"
+	MetricOver      string     `yaml:"metric_over,omitempty"` // what the metric is over: "probes", those of a batch, or "trajectories", all their transitions, as in the paper; "": probes
+	Estimator       string     `yaml:"estimator"`             // "block", which certifies intervals; "cg-residual" and "subspace" for comparison
+	Tolerance       float64    `yaml:"tolerance"`             // half-width of a cosine's interval; of cg-residual the relative residual; 0: the estimator's default
+	MaxProducts     int64      `yaml:"max_products"`          // metric products of one solve; 0: no limit
+	MaxSeconds      float64    `yaml:"max_seconds"`           // of one solve; 0: no limit
+	MaxMiB          int64      `yaml:"max_mib"`               // memory of one solve for parameter vectors; 0: 4096
+	DType           string     `yaml:"dtype"`                 // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
+	Recycle         bool       `yaml:"recycle,omitempty"`     // of earlier versions, whose runs say "recycle: false"; nothing is recycled any more
 	Stop            []StopRule `yaml:"stop"`
 	RestoreBest     bool       `yaml:"restore_best"` // a model that a rule stops is taken back to the audit that is best by the first rule
 }
@@ -292,6 +293,12 @@ func (a Audit) configure(b *audit.Builder) *audit.Builder {
 	return b.WithMetricScale(audit.MetricScale(a.MetricScale))
 }
 
+// Values of Audit.MetricOver.
+const (
+	overProbes       = "probes"
+	overTrajectories = "trajectories"
+)
+
 // byKey says what an audit says of its settings of the keys that they have here.
 func byKey(err error) error {
 	var fault *audit.SettingError
@@ -321,6 +328,9 @@ func (a Audit) validate(data euler.Config) error {
 	}
 	if _, err := a.dtype(); err != nil {
 		return err
+	}
+	if over := a.MetricOver; over != "" && over != overProbes && over != overTrajectories {
+		return keyError("audit.metric_over", "is %q; use %s or %s", over, overProbes, overTrajectories)
 	}
 	for i, g := range a.Groups {
 		if slices.ContainsFunc(a.Groups[:i], func(other Group) bool { return other.Name == g.Name }) {

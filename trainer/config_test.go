@@ -83,6 +83,7 @@ func TestParseConfigRefuses(t *testing.T) {
 
 func TestValidateRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ source, want string }{
+		"metric over":   {"audit: {metric_over: all}", `audit.metric_over is "all"; use probes or trajectories`},
 		"recycle":       {"audit: {recycle: true}", "audit.recycle is true, and audits start from what earlier ones have shown no longer: leave the key out"},
 		"family":        {"data: {families: [riemann, sod]}", `data.families has the unknown "sod"; use some of [riemann curved-riemann perturbed-riemann]`},
 		"family twice":  {"data: {families: [riemann, riemann]}", `data.families lists "riemann" twice`},

@@ -99,7 +99,7 @@ func TestProbesAreHeldOut(t *testing.T) {
 	s, err := newStates(config, numbered(config, 2))
 	require.NoError(t, err)
 	for name, time := range map[string]float32{orbits.D4Name: 0, orbits.D4GridOnlyName: 0, orbits.TranslationsName: 2} {
-		p := s.probesFor(orbits.Group{Name: name})
+		p := s.probesFor(orbits.Group{Name: name}, nil)
 		require.Equal(t, 3, p.BatchSize)
 		x := tensors.MustCopyFlatData[float32](p.Inputs)
 		var got []float32
@@ -112,6 +112,13 @@ func TestProbesAreHeldOut(t *testing.T) {
 		require.EqualValues(t, 4, p.Samples[5].Trajectory)
 		require.EqualValues(t, time, p.Samples[5].TimeIndex)
 	}
+	// The metric of a batch is over all steps of its trajectories.
+	metrics := s.metricStates()
+	require.Len(t, metrics, 2)
+	require.Equal(t, []int{3 * (s.snapshots - 1), 2, 2, euler.Channels}, metrics[1].Inputs.Shape().Dimensions)
+	x, y := tensors.MustCopyFlatData[float32](metrics[1].Inputs), tensors.MustCopyFlatData[float32](metrics[1].Targets)
+	last := len(x) - 2*2*euler.Channels
+	require.Equal(t, []float32{400, 401, 20400 + float32(s.snapshots) - 2, 20400 + float32(s.snapshots) - 1}, []float32{x[0], y[0], x[last], y[last]})
 }
 
 func TestDataDirectory(t *testing.T) {

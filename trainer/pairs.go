@@ -77,7 +77,9 @@ func (s *states) trainingTransitions() []transition {
 
 // probesFor selects the held-out steps a group is audited on: of each probe trajectory the first, and for translations the
 // last that does not touch the end of the time domain. A batch has one trajectory of each family.
-func (s *states) probesFor(group orbits.Group) audit.Probes {
+//
+// metrics are what the metric of each batch is over, if not the batch: one of metricStates for each.
+func (s *states) probesFor(group orbits.Group, metrics []*audit.MetricStates) audit.Probes {
 	time := 0
 	if group.Name == orbits.TranslationsName {
 		time = max(0, s.snapshots-3)
@@ -94,7 +96,22 @@ func (s *states) probesFor(group orbits.Group) audit.Probes {
 		}
 	}
 	x, y := s.batch(transitions)
-	return audit.Probes{Inputs: x, Targets: y, Samples: samples, BatchSize: len(s.all)}
+	return audit.Probes{Inputs: x, Targets: y, Samples: samples, BatchSize: len(s.all), Metrics: metrics}
+}
+
+// metricStates are all steps of the probe trajectories, by batch: one trajectory of each family.
+func (s *states) metricStates() (all []*audit.MetricStates) {
+	for probe := range s.probes {
+		var transitions []transition
+		for family := range s.all {
+			for time := range s.snapshots - 1 {
+				transitions = append(transitions, transition{family, s.trajectories + probe, time})
+			}
+		}
+		x, y := s.batch(transitions)
+		all = append(all, &audit.MetricStates{Inputs: x, Targets: y})
+	}
+	return all
 }
 
 // normalization is fitted to the training states.

@@ -88,12 +88,16 @@ func (s *session) newAuditor() (*audit.Auditor, error) {
 				report(s.model.Name, done, total)
 			}
 		})
+	var metrics []*audit.MetricStates
+	if settings.MetricOver == overTrajectories {
+		metrics = s.data.metricStates()
+	}
 	for _, g := range settings.Groups {
 		group, err := g.group(s.config.Data.Euler)
 		if err != nil {
 			return nil, cause.In("trainer", err)
 		}
-		builder.WithGroup(group, s.data.probesFor(group))
+		builder.WithGroup(group, s.data.probesFor(group, metrics))
 	}
 	return builder.Done()
 }
