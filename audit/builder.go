@@ -171,9 +171,9 @@ func (b *Builder) WithGroup(group orbits.Group, probes Probes) *Builder {
 }
 
 // WithDType sets the precision of the audit's copy of the weights and of its products, whatever the model trains in.
-// Float64 needs a model that follows its input's dtype, and a product costs about twice as much; Float32 cannot certify a
-// lambda below about 1e-4 lambda_max. Without it the audit takes Float32 where every lambda is a multiple of at least
-// 1e-3 of lambda_max, and Float64 otherwise and for outputs alone; table solves says which.
+// Float64 needs a model that follows its input's dtype, and a product costs about twice as much; Float32 certifies little below
+// 1e-6 lambda_max. Without it the audit takes Float32 where every lambda is a multiple of at least
+// 1e-5 of lambda_max, and Float64 otherwise and for outputs alone; table solves says which.
 func (b *Builder) WithDType(dtype dtypes.DType) *Builder { b.dtype = dtype; return b }
 
 // WithRelativeLambda sets lambda as a multiple of lambda_max, the largest eigenvalue of eta: of each batch's own, at each audit
@@ -451,9 +451,9 @@ const leastRelative = 0x1p-53
 // mostRelative is far above where lambda drowns the metric, and cosines are those of the gradients.
 const mostRelative = 1e9
 
-// leastSingle is the lambda / lambda_max down to which float32 is taken: rounding in its products, a few 1e-6 of lambda_max
-// as the certificate counts it, then widens an interval by less than a tenth of the usual tolerance.
-const leastSingle = 1e-3
+// leastSingle is the lambda / lambda_max down to which float32 is taken: rounding in its products of a vector, 5e-7 of an ordinary network, then
+// changes a form by 3e-4 of itself, and by less than the usual tolerance of networks that round thirty times as much.
+const leastSingle = 1e-5
 
 // defaultDType takes the cheaper precision where it is enough.
 func (b *Builder) defaultDType() dtypes.DType {

@@ -60,7 +60,8 @@ func TestDTypeFollowsLambda(t *testing.T) {
 		want      string
 	}{
 		{func(b *audit.Builder) { b.WithRelativeLambda(1e-3) }, "Float32"},
-		{func(b *audit.Builder) { b.WithRelativeLambda(1e-1, 1e-4) }, "Float64"},
+		{func(b *audit.Builder) { b.WithRelativeLambda(1e-1, 1e-4) }, "Float32"},
+		{func(b *audit.Builder) { b.WithRelativeLambda(1e-1, 1e-6) }, "Float64"},
 		{func(b *audit.Builder) { b.WithLambda(10) }, "Float64"},
 	} {
 		require.Equal(t, test.want, audited(t, test.configure).Solves[0].DType)

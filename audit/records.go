@@ -99,7 +99,7 @@ type SolveRow struct {
 	SetupProducts        int64         `parquet:"setup_products"`
 	MaxTrueResidual      *float64      `parquet:"max_true_residual,optional"`      // relative, recomputed after the solve; nil where it was not
 	MaxHalfWidth         *float64      `parquet:"max_half_width,optional"`         // of a cosine's interval; nil where nothing is certified
-	ProductError         *float64      `parquet:"product_error,optional"`          // of a vector of norm 1 that intervals allow for, relative to LambdaMax; nil where nothing can be certified
+	ProductError         *float64      `parquet:"product_error,optional"`          // of a vector of norm 1 that intervals allow for, relative to LambdaMax, of a factor to its root; nil where nothing can be certified
 	ProductErrorMeasured *float64      `parquet:"product_error_measured,optional"` // largest measured against float64; nil where none was
 	GradientError        *float64      `parquet:"gradient_error,optional"`         // that intervals allow for, relative to the largest gradient
 	Status               solver.Status `parquet:"status"`
