@@ -1,6 +1,7 @@
 package network_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -104,7 +105,7 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 		product.Mul(jacobian, mat.NewDense(net.Dim(), 1, direction))
 		require.InDeltaSlice(t, derivative, mat.Col(nil, 0, &product), 1e-8)
 
-		factor, err := net.Factor(x, 0.25)
+		factor, err := net.Factor(x, 0.25, math.MaxInt64)
 		require.NoError(t, err)
 		require.Equal(t, 4, factor.Rows())
 		half, back := mat.NewDense(1, 4, nil), mat.NewDense(1, net.Dim(), nil)
