@@ -98,6 +98,9 @@ func BenchmarkProduct(b *testing.B) {
 				b.ReportMetric(gradients("recomputed"), "gradients/step-recomputed")
 				b.ReportMetric(gradients("linearised"), "gradients/step-linearised")
 				b.ReportMetric(float64(linearised.Bytes())/(1<<20), "residual-MiB")
+				if gradients("linearised") > gradients("recomputed") {
+					b.Errorf("a linearised step costs %.2f gradients, more than the %.2f of one recomputed", gradients("linearised"), gradients("recomputed"))
+				}
 				b.ReportMetric(0, "ns/op") // of no meaning on a shared machine
 				if name == "xla:cpu" && ratio > mostGradients {
 					b.Errorf("a product costs %.2f gradients, more than %.1f", ratio, mostGradients)

@@ -187,17 +187,21 @@ func TestFactorOfLimitedMemory(t *testing.T) {
 		require.ErrorContains(t, none.Recomputes(), "no residuals are allowed")
 		require.Zero(t, none.Bytes())
 
-		const tanhAndMore = 3 * 3 * 8 // tanh(x A), [3, 3], and nothing more: the slope follows from it
-		small := allowing(tanhAndMore - 1)
+		const need = 3 * 3 * 8 // tanh(x A), [3, 3], from which its slope follows
+		small := allowing(need - 1)
 		require.False(t, small.Linearised())
 		require.ErrorContains(t, small.Recomputes(), "the residuals take 72 bytes, more than 71")
-		require.EqualValues(t, tanhAndMore, small.Bytes())
-		factor := allowing(tanhAndMore)
+		require.EqualValues(t, need, small.Bytes())
+		factor := allowing(need)
 		require.NoError(t, factor.Recomputes())
-		require.EqualValues(t, tanhAndMore, factor.Bytes())
-		require.False(t, allowing(tanhAndMore-1).Linearised(), "the programs are there, the memory is not")
-		second := allowing(tanhAndMore)
+		require.EqualValues(t, need, factor.Bytes())
+		require.False(t, allowing(need-1).Linearised(), "the programs are there, the memory is not")
+		before := backendtest.LiveBuffers()
+		second := allowing(need)
 		require.True(t, second.Linearised())
+		if b != backendtest.Go(t) {
+			require.EqualValues(t, 1, backendtest.LiveBuffers()-before)
+		}
 
 		v, image := wavyMatrix(net.Dim()), mat.NewDense(2, factor.Rows(), nil)
 		require.NoError(t, factor.Close())
@@ -207,7 +211,8 @@ func TestFactorOfLimitedMemory(t *testing.T) {
 		require.NoError(t, net.Load(store))
 		require.ErrorContains(t, second.Image(image, v), "weights were loaded after the factor was made")
 		require.NoError(t, second.Close())
-		require.True(t, allowing(tanhAndMore).Linearised())
+		require.LessOrEqual(t, backendtest.LiveBuffers(), before)
+		require.True(t, allowing(need).Linearised())
 	})
 }
 

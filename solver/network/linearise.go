@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/support/exceptions"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver/network/forward"
 	"github.com/symaudit/symaudit/solver/network/partial"
 )
@@ -77,40 +78,50 @@ func (n *Network) linearisation(inputs []*tensors.Tensor) *linearisation {
 	return l
 }
 
-// prepare compiles the programs if they are not, and the residuals take at most so many bytes. It returns what they take, and why there
-// are no programs.
+// prepare compiles the programs, unless they are or the residuals take more than so many bytes. It returns how many they take, 0 where that
+// is not known, and why there are no programs.
 func (l *linearisation) prepare(most int64) (bytes int64, failed error) {
 	if most <= 0 {
 		return l.bytes, errors.New("network: no residuals are allowed")
 	}
-	l.most = most
 	if !l.ready && l.failed == nil && l.bytes <= most {
-		failed := exceptions.TryCatch[error](func() { l.failed = l.compile() })
-		l.failed = errors.Join(l.failed, failed)
-		l.ready = l.failed == nil
+		l.most = most
+		err := l.compile()
+		switch l.ready = err == nil; {
+		case l.bytes > most: // they can be compiled when more is allowed
+		case err != nil:
+			l.failed = fmt.Errorf("network: %w", cause.Of(err))
+		}
 	}
 	if l.bytes > most {
-		l.failed = nil // to build, which it is with more
 		return l.bytes, fmt.Errorf("network: the residuals take %d bytes, more than %d", l.bytes, most)
 	}
 	return l.bytes, l.failed
 }
 
-func (l *linearisation) compile() error {
-	if _, err := l.primal.Compile(l.shapes...); err != nil {
-		return err
-	}
-	rows := l.adjoint.unknown[0].Shape().Size()
-	for stage, size := range map[*stage]int{l.image: l.network.dim, l.adjoint: rows} {
-		args := slices.Clone(l.shapes)
-		for _, residual := range stage.residuals {
-			args = append(args, residual.Shape())
+func (l *linearisation) compile() (err error) {
+	panicked := exceptions.TryCatch[error](func() {
+		if _, err = l.primal.Compile(l.shapes...); err != nil {
+			return
 		}
-		if _, err := stage.exec.Compile(append(args, shapes.Make(l.network.dtype, size))...); err != nil {
-			return err
+		rows := l.adjoint.unknown[0].Shape().Size()
+		if err = l.compileStage(l.image, l.network.dim); err == nil {
+			err = l.compileStage(l.adjoint, rows)
 		}
+	})
+	if panicked != nil {
+		return panicked
 	}
-	return nil
+	return err
+}
+
+func (l *linearisation) compileStage(s *stage, size int) error {
+	args := slices.Clone(l.shapes)
+	for _, residual := range s.residuals {
+		args = append(args, residual.Shape())
+	}
+	_, err := s.exec.Compile(append(args, shapes.Make(l.network.dtype, size))...)
+	return err
 }
 
 // build is the first stage: the output, so that it is never without a result, and the residuals.
