@@ -233,7 +233,7 @@ func (a *Auditor) metric(net *network.Network, b states, outputs int) (solver.Op
 	if a.config.scale == MetricMean {
 		scale /= float64(outputs)
 	}
-	return net.Factor(b.x, scale)
+	return net.Factor(b.x, scale, 0)
 }
 
 // checkConvex refuses the metric GGN of a loss that is not convex in the model's outputs at a batch: eta is then not positive, and

@@ -74,7 +74,7 @@ func BenchmarkSolverFactor(b *testing.B) {
 		}
 		scale := 1 / float64(len(x))
 		factorOf := func(dtype dtypes.DType) solver.Factor {
-			factor, err := networks[dtype].Factor(batchOf(dtype), scale)
+			factor, err := networks[dtype].Factor(batchOf(dtype), scale, 0)
 			must(b, err)
 			return factor
 		}

@@ -28,7 +28,7 @@ import (
 // Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, Neural Computation 14 (2002).
 // Martens, New insights and perspectives on the natural gradient method, JMLR 21 (2020).
 func (n *Network) GaussNewton(x *tensors.Tensor, scale float64, labels ...*tensors.Tensor) solver.Operator {
-	return &metric{network: n, exec: n.curvature, x: x, labels: labels, scale: scale}
+	return &metric{network: n, exec: n.curvature, x: x, others: labels, scale: scale}
 }
 
 // gaussNewtonVector is the sum over the batch of J^T H J v for a flat vector v.

@@ -11,7 +11,6 @@ package network
 import (
 	"errors"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -50,7 +49,7 @@ type weights struct {
 	store   *model.Store
 	params  []*model.Variable
 	dim     int
-	loaded  bool
+	loads   int // so far
 
 	output  int             // the one of the model that is predicted and differentiated; -1: its only one
 	outputs int             // of the model, known when it has been built
@@ -60,6 +59,7 @@ type weights struct {
 	seed    *int64          // of the model's random numbers, the same in each call; nil: they follow on each other
 
 	predict, cost, gradient, product, tangent, cotangent, curvature, hessian *model.Exec
+	linearisations                                                           []*linearisation
 }
 
 // New builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
@@ -239,10 +239,10 @@ func (n *Network) Load(from *model.Store) error {
 		}
 	}
 	slices.SortFunc(params, func(a, b *model.Variable) int { return strings.Compare(a.Path(), b.Path()) })
-	if n.loaded && !slices.Equal(n.params, params) {
+	if n.loads > 0 && !slices.Equal(n.params, params) {
 		return fmt.Errorf("network: the model had %d trainable variables and now has %d or others; make a new network when parameters are frozen or added", len(n.params), len(params))
 	}
-	n.params, n.dim, n.loaded = params, 0, true
+	n.params, n.dim, n.loads = params, 0, n.loads+1
 	for _, p := range params {
 		n.dim += p.Shape().Size()
 	}
@@ -324,14 +324,17 @@ func (n *Network) Close() {
 	for _, exec := range []*model.Exec{n.predict, n.cost, n.gradient, n.product, n.tangent, n.cotangent, n.curvature, n.hessian} {
 		exec.Finalize()
 	}
+	for _, l := range n.linearisations {
+		l.close()
+	}
 	n.store.Finalize()
 }
 
 type metric struct {
 	network *Network
-	exec    *model.Exec // of the batch and a direction
+	exec    *model.Exec // of the batch, the others and a direction
 	x       *tensors.Tensor
-	labels  []*tensors.Tensor // of the batch, where the program takes them
+	others  []*tensors.Tensor // that the program takes, labels for instance
 	scale   float64
 }
 
@@ -340,7 +343,7 @@ func (m *metric) Dim() int { return m.network.dim }
 func (m *metric) Apply(dst, v *mat.Dense) error {
 	rows, _ := v.Dims()
 	for i := range rows {
-		image, err := m.network.along(m.exec, v.RawRowView(i), m.x, m.labels...)
+		image, err := m.network.along(m.exec, v.RawRowView(i), m.x, m.others...)
 		if err != nil {
 			return err
 		}
@@ -352,45 +355,6 @@ func (m *metric) Apply(dst, v *mat.Dense) error {
 	return nil
 }
 
-// Factor returns sqrt(scale) J over the batch x, the factor of Metric, by one program for J v and one for J^T u. It holds x, which must stay
-// alive.
-func (n *Network) Factor(x *tensors.Tensor, scale float64) (solver.Factor, error) {
-	output, err := n.Predict(x)
-	if err != nil {
-		return nil, err
-	}
-	rows := output.Size()
-	if err := output.FinalizeAll(); err != nil {
-		return nil, err
-	}
-	half := func(exec *model.Exec) *metric {
-		return &metric{network: n, exec: exec, x: x, scale: math.Sqrt(scale)}
-	}
-	return &factor{half(n.tangent), half(n.cotangent), rows}, nil
-}
-
-type factor struct {
-	image, adjoint *metric // no metrics themselves
-	rows           int
-}
-
-func (f *factor) Dim() int { return f.image.Dim() }
-
-func (f *factor) Rows() int { return f.rows }
-
-func (f *factor) Image(dst, v *mat.Dense) error { return f.image.Apply(dst, v) }
-
-func (f *factor) Adjoint(dst, u *mat.Dense) error { return f.adjoint.Apply(dst, u) }
-
-func (f *factor) Apply(dst, v *mat.Dense) error {
-	k, _ := v.Dims()
-	images := mat.NewDense(k, f.rows, nil)
-	if err := f.Image(images, v); err != nil {
-		return err
-	}
-	return f.Adjoint(dst, images)
-}
-
 // jacobianVector is J v for the output's Jacobian with respect to the parameters and a flat vector v.
 func (n *Network) jacobianVector(output, v *graph.Node) *graph.Node {
 	return n.directional(forward.JVP, output, v)
@@ -398,40 +362,45 @@ func (n *Network) jacobianVector(output, v *graph.Node) *graph.Node {
 
 // directional is jacobianVector by a forward derivative of choice.
 func (n *Network) directional(jvp func(outputs, inputs, tangents []*graph.Node) []*graph.Node, output, v *graph.Node) *graph.Node {
-	var nodes, tangents []*graph.Node
+	g := output.Graph()
+	nodes := n.parametersIn(g)
+	if len(nodes) == 0 {
+		return graph.ZerosLike(output)
+	}
+	return jvp([]*graph.Node{output}, nodes, n.split(v, g))[0]
+}
+
+// split is a flat vector as tangents of the parameters that a graph uses, which may be another than that of v.
+func (n *Network) split(v *graph.Node, uses *graph.Graph) (tangents []*graph.Node) {
 	offset := 0
 	for _, p := range n.params {
 		size := p.Shape().Size()
-		if p.InUseByGraph(output.Graph()) {
+		if p.InUseByGraph(uses) {
 			slice := graph.Slice(v, graph.AxisRange(offset, offset+size))
-			nodes = append(nodes, p.NodeValue(output))
 			tangents = append(tangents, graph.Reshape(slice, p.Shape().Dimensions...))
 		}
 		offset += size
 	}
-	if len(nodes) == 0 {
-		return graph.ZerosLike(output)
-	}
-	return jvp([]*graph.Node{output}, nodes, tangents)[0]
+	return tangents
 }
 
 // flatGradient is the gradient of a scalar with respect to all parameters, zero where the model does not use one.
 func (n *Network) flatGradient(scalar *graph.Node) *graph.Node {
 	g := scalar.Graph()
-	var nodes []*graph.Node
-	for _, p := range n.params {
-		if p.InUseByGraph(g) {
-			nodes = append(nodes, p.NodeValue(g))
-		}
-	}
+	nodes := n.parametersIn(g)
 	if len(nodes) == 0 {
 		return graph.Zeros(g, shapes.Make(n.dtype, n.dim))
 	}
-	gradients := graph.Gradient(scalar, nodes...)
+	return n.join(graph.Gradient(scalar, nodes...), g)
+}
+
+// join is one flat vector of the gradients of the parameters that a graph uses, which may be another than theirs, zero for the others.
+func (n *Network) join(gradients []*graph.Node, uses *graph.Graph) *graph.Node {
+	g := gradients[0].Graph()
 	flat := make([]*graph.Node, 0, len(n.params))
 	for _, p := range n.params {
 		size := p.Shape().Size()
-		if p.InUseByGraph(g) {
+		if p.InUseByGraph(uses) {
 			flat = append(flat, graph.Reshape(gradients[0], size))
 			gradients = gradients[1:]
 		} else {
@@ -441,10 +410,10 @@ func (n *Network) flatGradient(scalar *graph.Node) *graph.Node {
 	return graph.Concatenate(flat, 0)
 }
 
-// along executes a program of a batch and a direction in parameter space.
-func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor, labels ...*tensors.Tensor) (*tensors.Tensor, error) {
+// along executes a program of a batch, what else it takes and a direction.
+func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor, others ...*tensors.Tensor) (*tensors.Tensor, error) {
 	v := n.vector(direction)
-	outputs, err := n.run(exec, x, append(slices.Clone(labels), v)...)
+	outputs, err := n.run(exec, x, append(slices.Clone(others), v)...)
 	if err = errors.Join(err, v.FinalizeAll()); err != nil {
 		return nil, err
 	}
@@ -453,23 +422,29 @@ func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor
 
 // run executes a program of the model's inputs and other arguments.
 func (n *Network) run(exec *model.Exec, x *tensors.Tensor, others ...*tensors.Tensor) ([]*tensors.Tensor, error) {
-	inputs := 1 + len(n.further)
+	inputs, err := n.batch(x)
+	if err != nil {
+		return nil, err
+	}
+	return n.call(exec, slices.Concat(inputs, others)...)
+}
+
+// batch lists the inputs of the model.
+func (n *Network) batch(x *tensors.Tensor) ([]*tensors.Tensor, error) {
+	inputs := slices.Concat([]*tensors.Tensor{x}, n.further)
 	if n.inputs == 0 {
-		n.inputs = inputs
+		n.inputs = len(inputs)
 	}
-	if n.inputs != inputs {
-		return nil, fmt.Errorf("network: the model was given %d inputs before and now %d", n.inputs, inputs)
+	if n.inputs != len(inputs) {
+		return nil, fmt.Errorf("network: the model was given %d inputs before and now %d", n.inputs, len(inputs))
 	}
-	return n.call(exec, slices.Concat([]*tensors.Tensor{x}, n.further, others)...)
+	return inputs, nil
 }
 
 // call executes a program, whose graph may be built now and panic for it.
 func (n *Network) call(exec *model.Exec, tensors ...*tensors.Tensor) (outputs []*tensors.Tensor, err error) {
-	if !n.loaded {
-		return nil, fmt.Errorf("network: no weights are loaded; call Load first")
-	}
-	if err := n.resetRandomState(); err != nil {
-		return nil, fmt.Errorf("network: %w", err)
+	if err := n.begin(); err != nil {
+		return nil, err
 	}
 	args := make([]any, len(tensors))
 	for i, t := range tensors {
@@ -487,6 +462,17 @@ func (n *Network) call(exec *model.Exec, tensors ...*tensors.Tensor) (outputs []
 		return nil, fmt.Errorf("network: %w", n.mixed(err))
 	}
 	return outputs, nil
+}
+
+// begin readies the store for a program to be built or run.
+func (n *Network) begin() error {
+	if n.loads == 0 {
+		return fmt.Errorf("network: no weights are loaded; call Load first")
+	}
+	if err := n.resetRandomState(); err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	return nil
 }
 
 // mixed adds what to do to an error that comes of numbers in the other precision, constants for instance.

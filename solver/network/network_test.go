@@ -1,7 +1,9 @@
 package network_test
 
 import (
+	"math"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -18,6 +20,16 @@ import (
 	"github.com/symaudit/symaudit/internal/backendtest"
 	"github.com/symaudit/symaudit/solver/network"
 )
+
+// TestMain has XLA compile without optimising, which takes half the time.
+func TestMain(m *testing.M) {
+	if os.Getenv("XLA_FLAGS") == "" {
+		if err := os.Setenv("XLA_FLAGS", "--xla_backend_optimization_level=0"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // twoLayers is tanh(x A) B with a bias that is not used in the output and a frozen scale, in the dtype of x.
 func twoLayers(scope *model.Scope, x *graph.Node) *graph.Node {
@@ -104,7 +116,7 @@ func TestNetworkAgainstFiniteDifferences(t *testing.T) {
 		product.Mul(jacobian, mat.NewDense(net.Dim(), 1, direction))
 		require.InDeltaSlice(t, derivative, mat.Col(nil, 0, &product), 1e-8)
 
-		factor, err := net.Factor(x, 0.25)
+		factor, err := net.Factor(x, 0.25, math.MaxInt64)
 		require.NoError(t, err)
 		require.Equal(t, 4, factor.Rows())
 		half, back := mat.NewDense(1, 4, nil), mat.NewDense(1, net.Dim(), nil)
