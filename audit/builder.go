@@ -173,7 +173,7 @@ func (b *Builder) WithGroup(group orbits.Group, probes Probes) *Builder {
 // WithDType sets the precision of the audit's copy of the weights and of its products, whatever the model trains in.
 // Float64 needs a model that follows its input's dtype, and a product costs about twice as much; Float32 certifies little below
 // 1e-6 lambda_max. Without it the audit takes Float32 where every lambda is a multiple of at least
-// 1e-5 of lambda_max, and Float64 otherwise and for outputs alone; table solves says which.
+// 1e-5 of lambda_max, of MetricGGN 1e-3, and Float64 otherwise and for outputs alone; table solves says which.
 func (b *Builder) WithDType(dtype dtypes.DType) *Builder { b.dtype = dtype; return b }
 
 // WithRelativeLambda sets lambda as a multiple of lambda_max, the largest eigenvalue of eta: of each batch's own, at each audit
@@ -209,7 +209,8 @@ func (b *Builder) WithMaxProducts(products int64) *Builder { b.solve.MaxProducts
 // WithMaxTime limits the wall-clock time of one solve; the intervals are then as wide as they are. Zero means no limit.
 func (b *Builder) WithMaxTime(limit time.Duration) *Builder { b.solve.MaxTime = limit; return b }
 
-// WithMaxBytes limits the memory for parameter vectors of one solve; it is then done in parts. Zero means 4 GiB.
+// WithMaxBytes limits the memory of one solve for vectors, which is then done in parts, and for primal values that its products need again and
+// again, which are then computed each time. Zero means 4 GiB.
 func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit; return b }
 
 // WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver. By default
@@ -455,9 +456,16 @@ const mostRelative = 1e9
 // changes a form by 3e-4 of itself, and by less than the usual tolerance of networks that round thirty times as much.
 const leastSingle = 1e-5
 
+// leastSingleMetric is that of ggn, whose products are with the metric itself: 5e-7 of lambda_max then change a form by 5e-4 of itself.
+const leastSingleMetric = 1e-3
+
 // defaultDType takes the cheaper precision where it is enough.
 func (b *Builder) defaultDType() dtypes.DType {
-	if !b.forward && b.damping.relative && b.damping.values[0] >= leastSingle {
+	least := leastSingle
+	if b.metric == MetricGGN {
+		least = leastSingleMetric
+	}
+	if !b.forward && b.damping.relative && b.damping.values[0] >= least {
 		return dtypes.Float32
 	}
 	return dtypes.Float64

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -170,7 +171,7 @@ func (a *Auditor) gradient(ctx context.Context, dst []float64, one states, doubl
 
 // productErrors are what products with eta of vectors of norm 1 may be off by, relative to its largest eigenvalue: as the certificate is to
 // take it, 0 where only their precision is known, and as measured, nil where it was not; and the products spent on that.
-func (a *Auditor) productErrors(ctx context.Context, batch states, outputs int, largest float64, gradients *gradients) (allowed float64, measured *float64, products int64, err error) {
+func (a *Auditor) productErrors(ctx context.Context, eta solver.Operator, batch states, outputs int, largest float64, gradients *gradients) (allowed float64, measured *float64, products int64, err error) {
 	const margin = 2 // over what is measured
 	switch {
 	case !(largest > 0) || !a.config.estimator.Certifies():
@@ -192,7 +193,7 @@ func (a *Auditor) productErrors(ctx context.Context, batch states, outputs int, 
 		if err := gradients.write(ctx, first, 0); err != nil {
 			return 0, nil, 0, err
 		}
-		found, products, err := a.measureProducts(batch, outputs, largest, first)
+		found, products, err := a.measureProducts(eta, batch, outputs, largest, first)
 		if err != nil {
 			return 0, nil, 0, err
 		}
@@ -201,19 +202,16 @@ func (a *Auditor) productErrors(ctx context.Context, batch states, outputs int, 
 	return allowed, nil, 0, nil
 }
 
-// measureProducts returns the largest error of products of vectors of norm 1 against float64, relative to the largest eigenvalue, or with the
-// factor of the metric, where it has one, relative to the root of that; and the products spent. Rounding shows most along the leading
-// eigenvectors, of random vectors 2 to 140 times less: the vectors are a gradient and its image, which is nearly such a one.
-func (a *Auditor) measureProducts(batch states, outputs int, largest float64, gradient []float64) (measured float64, products int64, err error) {
-	eta, err := a.metric(a.network.With(batch.further...), batch, outputs)
-	if err != nil {
-		return 0, 0, err
-	}
-	err = a.double.of(batch, func(net *network.Network, s states) error {
-		exact, err := a.metric(net, s, outputs)
+// measureProducts returns the largest error of products of vectors of norm 1 with eta against float64, relative to the largest eigenvalue, or with
+// its factor and the adjoint of that relative to the root; and the products spent. Rounding shows most along the leading eigenvectors, of random
+// vectors 2 to 140 times less: the vectors are a gradient and its image, which is nearly such a one, and their images.
+func (a *Auditor) measureProducts(eta solver.Operator, batch states, outputs int, largest float64, gradient []float64) (measured float64, products int64, err error) {
+	err = a.double.of(batch, func(net *network.Network, s states) (err error) {
+		exact, err := a.metric(net, s, outputs, 0)
 		if err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, exact.Close()) }()
 		round := []comparison{{eta.Apply, exact.Apply, eta.Dim(), largest}}
 		if factor, ok := eta.(solver.Factor); ok {
 			exact, norm := exact.(solver.Factor), math.Sqrt(largest)
@@ -243,18 +241,19 @@ func (a *Auditor) measureProducts(batch states, outputs int, largest float64, gr
 // comparison is of a product with its exact one.
 type comparison struct {
 	found, want func(dst, v *mat.Dense) error
-	length      int     // of images
+	columns     int     // of images
 	norm        float64 // of the operator
 }
 
 // of returns the error of the product of v, relative to the operator, and its exact image.
 func (c comparison) of(v *mat.Dense) (relative float64, image *mat.Dense, err error) {
-	found, want := mat.NewDense(1, c.length, nil), mat.NewDense(1, c.length, nil)
+	found, want := mat.NewDense(1, c.columns, nil), mat.NewDense(1, c.columns, nil)
 	if err := c.found(found, v); err != nil {
 		return 0, nil, err
 	}
 	if err := c.want(want, v); err != nil {
 		return 0, nil, err
 	}
-	return floats.Distance(found.RawRowView(0), want.RawRowView(0), 2) / c.norm, want, nil
+	found.Sub(found, want)
+	return mat.Norm(found, 2) / c.norm, want, nil
 }

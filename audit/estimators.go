@@ -118,6 +118,7 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 		options.Roundoff = roundoff(a.network.DType())
 	}
 	options.ProductError = p.productError
+	options.MaxBytes -= keptBytes(p.eta)
 	forms, err := solver.BilinearFormsOf(ctx, p.eta, p.count, p.gradient, options)
 	if err != nil {
 		return nil, nil, err
@@ -126,7 +127,7 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 	for l := range p.lambdas {
 		statistics = append(statistics, forms.Statistics(l))
 	}
-	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Float64("mib", mib(forms.Bytes)).
+	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Float64("mib", mib(forms.Bytes)).Float64("primal_mib", mib(keptBytes(p.eta))).
 		Float64("half_width", forms.HalfWidth(0)).Str("status", string(statistics[0].Status)).Msg("solved")
 	return forms, statistics, nil
 }
@@ -183,23 +184,28 @@ func (f plainForms) Cosine(l, i, j int) (solver.Interval, bool) {
 	return solver.Interval{Value: min(1, max(-1, value)), Low: math.Inf(-1), High: math.Inf(1)}, true
 }
 
-// eta returns the metric of a batch, of a model with so many outputs for a sample; gradient is one of the orbit's, the batch's
-// own first.
-func (a *Auditor) eta(b states, outputs int, gradient func(dst []float64, i int) error) (solver.Operator, error) {
+// eta returns the metric over some states, of a model with so many outputs for a sample; gradient is the one at each of them. Primal values that
+// products need again and again are kept where they take at most so many bytes. free is to be called when it is no longer needed.
+func (a *Auditor) eta(b states, outputs int, most int64, gradient func(dst []float64, i int) error) (eta solver.Operator, free func() error, err error) {
 	if a.multipliesNetwork() {
-		return a.metric(a.network.With(b.further...), b, outputs)
+		metric, err := a.metric(a.network.With(b.further...), b, outputs, most)
+		if err != nil {
+			return nil, nil, err
+		}
+		return metric, metric.Close, nil
 	}
+	free = func() error { return nil }
 	if a.config.metric == MetricIdentity {
-		return solver.Zero(a.network.Dim()), nil
+		return solver.Zero(a.network.Dim()), free, nil
 	}
 	samples := b.x.Shape().Dimensions[0]
 	gradients := mat.NewDense(samples, a.network.Dim(), nil)
 	for i := range samples {
 		if err := gradient(gradients.RawRowView(i), i); err != nil {
-			return nil, cause.In("audit", err)
+			return nil, nil, cause.In("audit", err)
 		}
 	}
-	return solver.OuterProducts(gradients, a.perSample(b)), nil
+	return solver.OuterProducts(gradients, a.perSample(b)), free, nil
 }
 
 // perSample is the weight of a sample in eta.
@@ -224,16 +230,39 @@ func (a *Auditor) dimensions(s share, outputs int) (d solver.Dimensions, err err
 	return d, nil
 }
 
-// metric is NTK, with its factor, or GGN of a batch in a network's precision.
-func (a *Auditor) metric(net *network.Network, b states, outputs int) (solver.Operator, error) {
+// products are those with a metric that multiplies the network: a solver.Factor, too, where it is ntk.
+type products interface {
+	solver.Operator
+	Linearised() bool // its primal values are kept
+	Bytes() int64     // which takes so many
+	Close() error
+}
+
+// metric is NTK or GGN of a batch in a network's precision.
+func (a *Auditor) metric(net *network.Network, b states, outputs int, most int64) (products, error) {
 	scale := a.perSample(b)
 	if a.config.metric == MetricGGN {
-		return net.GaussNewton(b.x, scale, b.labels...), nil
+		return net.GaussNewton(b.x, scale, most, b.labels...)
 	}
 	if a.config.scale == MetricMean {
 		scale /= float64(outputs)
 	}
-	return net.Factor(b.x, scale, 0)
+	return net.Factor(b.x, scale, most)
+}
+
+// residualBytes are what the memory limit leaves for primal values that are kept, beside the vectors of a solve for k right-hand sides: half of
+// it at least, for these can be dealt out to parts.
+func (a *Auditor) residualBytes(d solver.Dimensions, k int) int64 {
+	limit := a.config.solve.MaxBytes
+	return limit - min(limit/2, d.Bytes(k, 8))
+}
+
+// keptBytes is the memory of primal values that a metric keeps.
+func keptBytes(eta solver.Operator) int64 {
+	if kept, ok := eta.(products); ok && kept.Linearised() {
+		return kept.Bytes()
+	}
+	return 0
 }
 
 // checkConvex refuses the metric GGN of a loss that is not convex in the model's outputs at a batch: eta is then not positive, and

@@ -62,6 +62,7 @@ func TestDTypeFollowsLambda(t *testing.T) {
 		{func(b *audit.Builder) { b.WithRelativeLambda(1e-3) }, "Float32"},
 		{func(b *audit.Builder) { b.WithRelativeLambda(1e-1, 1e-4) }, "Float32"},
 		{func(b *audit.Builder) { b.WithRelativeLambda(1e-1, 1e-6) }, "Float64"},
+		{func(b *audit.Builder) { b.WithRelativeLambda(1e-1, 1e-4).WithMetric(audit.MetricGGN) }, "Float64"},
 		{func(b *audit.Builder) { b.WithLambda(10) }, "Float64"},
 	} {
 		require.Equal(t, test.want, audited(t, test.configure).Solves[0].DType)
@@ -125,7 +126,9 @@ func TestMetricsAgainstDenseOracles(t *testing.T) {
 	}
 	jacobian, err := net.Jacobian(x)
 	require.NoError(t, err)
-	gaussNewton, _, err := oracle.Dense(net.GaussNewton(x, 0.5, y))
+	curvature, err := net.GaussNewton(x, 0.5, 0, y)
+	require.NoError(t, err)
+	gaussNewton, _, err := oracle.Dense(curvature)
 	require.NoError(t, err)
 	fisher := mat.NewSymDense(net.Dim(), nil)
 	fisher.SymOuterK(0.5, gradients.T())

@@ -21,7 +21,7 @@ import (
 // Lambda as multiples of the metric's largest eigenvalue. The products that the smallest takes are enough for the others. Below 1e-3
 // an audit takes float64, unless WithDType says otherwise.
 func ExampleBuilder_WithRelativeLambda() {
-	for _, multiples := range [][]float64{{1e-1, 1e-2}, {1e-5}} {
+	for _, multiples := range [][]float64{{1e-1, 1e-2}, {1e-6}} {
 		records := recordsOf(audit.New(newModel(spreads, waves(1)), spreads, nil).WithField(temperature).
 			WithGroup(orbits.C4(), waves(2)).WithRelativeLambda(multiples...))
 		for _, solve := range records.Solves {
@@ -32,7 +32,7 @@ func ExampleBuilder_WithRelativeLambda() {
 	// Output:
 	// Float32: lambda is 1e-02 of the largest eigenvalue, products: true, converged
 	// Float32: lambda is 1e-01 of the largest eigenvalue, products: false, converged
-	// Float64: lambda is 1e-05 of the largest eigenvalue, products: true, converged
+	// Float64: lambda is 1e-06 of the largest eigenvalue, products: true, converged
 }
 
 // Float32 cannot certify so small a lambda. That is no failure: the solve's status says so, and the intervals are as wide as they are.
@@ -151,7 +151,7 @@ func ExampleBuilder_WithMaxProducts() {
 // At debug level the log tells how each solve went. Here without what differs from machine to machine.
 func ExampleBuilder_WithLogger() {
 	log := zerolog.New(zerolog.ConsoleWriter{
-		Out: os.Stdout, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}, FieldsExclude: []string{"seconds", "half_width", "mib"},
+		Out: os.Stdout, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}, FieldsExclude: []string{"seconds", "half_width", "mib", "primal_mib"},
 	})
 	recordsOf(audit.New(newModel(slopes, waves(1)), slopes, nil).WithField(temperature).WithGroup(orbits.C4(), waves(1)).WithLogger(log))
 	// Output:

@@ -7,7 +7,6 @@ import (
 	"math"
 	"time"
 
-
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
 )
@@ -46,10 +45,15 @@ func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment
 			return nil, err
 		}
 	}
-	eta, err := a.eta(metric, outputs, func(dst []float64, i int) error { return gradients.metric(ctx, dst, i) })
+	dimensions, err := a.dimensions(s, outputs)
 	if err != nil {
 		return nil, err
 	}
+	eta, free, err := a.eta(metric, outputs, a.residualBytes(dimensions, s.gradients()), func(dst []float64, i int) error { return gradients.metric(ctx, dst, i) })
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, free()) }()
 	largest, setup, err := a.largestEigenvalue(eta)
 	if err != nil {
 		return nil, err
@@ -61,7 +65,7 @@ func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment
 		}
 		return nil, err
 	}
-	productError, measured, spent, err := a.productErrors(ctx, metric, outputs, largest, gradients)
+	productError, measured, spent, err := a.productErrors(ctx, eta, metric, outputs, largest, gradients)
 	if err != nil {
 		return nil, err
 	}

@@ -209,7 +209,7 @@ func TestProbesThatAreNotWhatTheModelTakes(t *testing.T) {
 	constant := func(scope *model.Scope, x *graph.Node) *graph.Node {
 		return graph.Mul(fn(scope, x), graph.Const(x.Graph(), float32(2)))
 	}
-	double, err := audit.New(trained(t, backendtest.Go(t), fn), constant, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithRelativeLambda(1e-4).Done()
+	double, err := audit.New(trained(t, backendtest.Go(t), fn), constant, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0)).WithRelativeLambda(1e-6).Done()
 	require.NoError(t, err)
 	defer double.Close()
 	_, err = double.Preflight(context.Background())

@@ -15,6 +15,7 @@ import (
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/internal/cause"
+	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/solver/network"
 )
 
@@ -24,7 +25,7 @@ type Forecast struct {
 	Gradients   int64         // of single samples' losses
 	Products    int64         // with a metric: two for each gradient, and those for lambda_max
 	ProductTime time.Duration // of one, when it was tried; 0 where products do not run the network
-	Bytes       int64         // of vectors in the largest solve, gradients included, after eight products of each; or the limit if that is less
+	Bytes       int64         // of the largest solve, after eight products of each gradient: vectors, and primal values that are kept; or the limit if that is less
 }
 
 // Preflight checks, with the weights there are now, what would make audits fail or mean nothing, and says what an audit will
@@ -288,53 +289,61 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 		return c, nil
 	}
 	shares := a.shares()
-	for _, s := range shares {
-		block := s.gradients()
-		c.Gradients += int64(block)
+	sizes := make([]solver.Dimensions, len(shares))
+	for i, s := range shares {
+		c.Gradients += int64(s.gradients())
 		if a.config.metric != MetricIdentity {
 			c.Products += lambdaSteps
 		}
-		sizes, err := a.dimensions(s, outputs)
-		if err != nil {
+		if sizes[i], err = a.dimensions(s, outputs); err != nil {
 			return c, err
 		}
-		if need := sizes.LeastBytes(block, s.samples()); a.config.estimator == Block && need > a.config.solve.MaxBytes {
+		if need := sizes[i].LeastBytes(s.gradients(), s.samples()); a.config.estimator == Block && need > a.config.solve.MaxBytes {
 			return c, &SettingError{"max_bytes", fmt.Sprintf("is %d, and one product of the smallest part of %s takes %d bytes of vectors; raise it, or use smaller batches", a.config.solve.MaxBytes, s.name(), need)}
 		}
-		c.Bytes = max(c.Bytes, min(a.config.solve.MaxBytes, sizes.Bytes(block, 8)))
 	}
 	c.Products += 2 * c.Gradients
-	if !a.multipliesNetwork() {
-		return c, nil
+	kept := int64(0)
+	if a.multipliesNetwork() {
+		if c.ProductTime, kept, err = a.tryProducts(ctx, shares[0], sizes[0], outputs); err != nil {
+			return c, err
+		}
 	}
-	batched, err := shares[0].states()
+	for i, s := range shares {
+		c.Bytes = max(c.Bytes, kept+min(a.config.solve.MaxBytes-kept, sizes[i].Bytes(s.gradients(), 8)))
+	}
+	return c, nil
+}
+
+// tryProducts makes the products of a share's solve, which compiles them, and those in float64 that they are compared with, and times one. kept is
+// the memory of the primal values that they keep.
+func (a *Auditor) tryProducts(ctx context.Context, s share, sizes solver.Dimensions, outputs int) (took time.Duration, kept int64, err error) {
+	metric, err := s.states()
 	if err != nil {
-		return c, err
+		return 0, 0, err
 	}
-	defer batched.freeAfter(&err)
-	// The programs in float64 are compiled here, too, not within the first audit.
-	ready, err := a.double.load(a, batched)
+	defer metric.freeAfter(&err)
+	ready, err := a.double.load(a, metric)
 	if err != nil {
-		return c, err
+		return 0, 0, err
 	}
-	first := &gradients{auditor: a, share: shares[0], double: ready}
-	if _, _, _, err := a.productErrors(ctx, batched, outputs, 1, first); err != nil {
-		return c, cause.In("audit", err)
+	first := &gradients{auditor: a, share: s, double: ready}
+	eta, free, err := a.eta(metric, outputs, a.residualBytes(sizes, s.gradients()), func(dst []float64, i int) error { return first.metric(ctx, dst, i) })
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, free()) }()
+	if _, _, _, err := a.productErrors(ctx, eta, metric, outputs, 1, first); err != nil {
+		return 0, 0, cause.In("audit", err)
 	}
 	v, image := mat.NewDense(1, a.network.Dim(), nil), mat.NewDense(1, a.network.Dim(), nil)
 	v.Set(0, 0, 1)
-	eta, err := a.eta(batched, outputs, func(dst []float64, i int) error { return first.metric(ctx, dst, i) })
-	if err != nil {
-		return c, err
-	}
-	var took time.Duration
 	for range 2 { // compiling is not counted
 		start := time.Now()
 		if err := eta.Apply(image, v); err != nil {
-			return c, cause.In("audit", err)
+			return 0, 0, cause.In("audit", err)
 		}
 		took = time.Since(start)
 	}
-	c.ProductTime = took
-	return c, nil
+	return took, keptBytes(eta), nil
 }

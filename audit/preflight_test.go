@@ -186,7 +186,7 @@ func TestPreflightTriesTheMetric(t *testing.T) {
 	require.NoError(t, err)
 	defer auditor.Close()
 	_, err = auditor.Preflight(context.Background())
-	require.ErrorContains(t, err, "audit: WithMaxBytes is 10, and one product of the smallest part of a batch of group d4 takes ")
+	require.ErrorContains(t, err, "audit: WithMaxBytes is 10, and one product of the smallest part of group d4, batch 0 takes ")
 }
 
 func TestPreflightFindsAFaultBehindAClosedLayer(t *testing.T) {

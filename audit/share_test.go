@@ -59,7 +59,9 @@ func TestMetricsOverFurtherStates(t *testing.T) {
 	}
 	ntk, _, err := oracle.Dense(net.Metric(x, 1/float64(x.Size())))
 	require.NoError(t, err)
-	ggn, _, err := oracle.Dense(net.GaussNewton(x, 1./3, y))
+	curvature, err := net.GaussNewton(x, 1./3, 0, y)
+	require.NoError(t, err)
+	ggn, _, err := oracle.Dense(curvature)
 	require.NoError(t, err)
 	for metric, eta := range map[audit.Metric]*mat.SymDense{audit.MetricNTK: ntk, audit.MetricGGN: ggn, audit.MetricFisher: fisher} {
 		t.Run(string(metric), func(t *testing.T) {

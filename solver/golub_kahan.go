@@ -72,7 +72,7 @@ func (s *side) block() [][]float64 { return s.vectors[s.size()-s.last:] }
 func (s *side) extend(w [][]float64, expected mat.Matrix, tolerance float64) (fresh, beyond *mat.Dense, left []float64) {
 	before := s.size()
 	if before > 0 {
-		beyond = s.arena.project(w, s.vectors)
+		beyond = project(w, s.vectors)
 	}
 	again, fresh, left := s.basis.extend(w, tolerance)
 	if before > 0 {
@@ -101,7 +101,7 @@ func (s *side) forget(keep [][]float64) {
 func newGolubKahan(factor Factor, g [][]float64, memory *arena, options FormOptions, scale float64) *golubKahan {
 	f := &golubKahan{factor: factor, lambdas: options.Lambdas, error: options.ProductError, scale: math.Sqrt(scale), settled: map[int]*bounds{}}
 	f.left.kept, f.right.kept = true, DimensionsOf(factor).keepsRight()
-	f.left.arena, f.right.arena = &arena{n: factor.Rows(), pairs: isWeighted(factor)}, memory
+	f.left.arena, f.right.arena = &arena{n: factor.Rows()}, memory
 	transposed, _, lost := f.right.extend(g, nil, dependent)
 	f.lost, f.start = lost, mat.DenseCopyOf(transposed.T())
 	f.first = slices.Clone(f.right.vectors)
@@ -121,7 +121,7 @@ func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 	if err := f.apply(ctx, f.factor.Image, w, v); err != nil {
 		return 0, err
 	}
-	for _, size := range f.left.arena.norms(w) {
+	for _, size := range norms(w) {
 		f.scale = max(f.scale, size)
 	}
 	var expected mat.Matrix

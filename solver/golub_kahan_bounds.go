@@ -105,7 +105,7 @@ func (f *golubKahan) allow(b *bounds, sizes, images []float64) {
 // multiplied bounds the forms at the l-th lambda by multiplying the solutions: the bounds from below and above that hold for any x and u owe
 // nothing to the small matrices, nor to what V has lost of orthogonality. It takes a product for each right-hand side.
 func (f *golubKahan) multiplied(ctx context.Context, l int) (products int64, err error) {
-	q, left := f.quadratures[l], f.left.arena
+	q := f.quadratures[l]
 	k := len(f.lost)
 	_, _, coordinates := q.radau()
 	s, err := f.multiply(ctx, coordinates, all(k), q.lambda)
@@ -118,17 +118,17 @@ func (f *golubKahan) multiplied(ctx context.Context, l int) (products int64, err
 	mixed, lengths := mat.NewDense(k, k, nil), gram(s.x)
 	mixed.Mul(f.start.T(), inner(f.first, s.x))
 	addSymmetric(b.low, 2, mixed)
-	addSymmetric(b.low, -1, left.gram(s.images))
+	addSymmetric(b.low, -1, gram(s.images))
 	addSymmetric(b.low, -q.lambda, lengths)
-	addSymmetric(b.gap, 1, left.gram(s.u))
+	addSymmetric(b.gap, 1, gram(s.u))
 	addSymmetric(b.gap, q.lambda, lengths)
 	for i := range k {
 		for j := i; j < k; j++ {
 			b.gap.SetSym(i, j, b.gap.At(i, j)-b.low.At(i, j))
 		}
 	}
-	images := left.norms(s.images)
-	for i, length := range left.norms(s.u) {
+	images := norms(s.images)
+	for i, length := range norms(s.u) {
 		images[i] = max(images[i], length)
 	}
 	f.allow(b, norms(s.x), images)
@@ -143,7 +143,7 @@ func (f *golubKahan) multiplied(ctx context.Context, l int) (products int64, err
 // missing bounds the largest ||g - (A^T A + lambda) x|| = ||A^T (u - A x)|| of solutions, of which it makes u - A x.
 func (f *golubKahan) missing(s solutions) float64 {
 	add(s.u, negated(identity(len(s.u))), s.images)
-	return f.scale * floats.Max(f.left.arena.norms(s.u))
+	return f.scale * floats.Max(norms(s.u))
 }
 
 // check multiplies the solution whose gap is largest, at the smallest lambda, and compares its bound from above with that of the small matrices.
@@ -165,7 +165,7 @@ func (f *golubKahan) check(b *bounds) (residual, more float64, products int64, e
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	upper := square(f.left.arena.norms(s.u)[0]) + q.lambda*square(norms(s.x)[0])
+	upper := square(norms(s.u)[0]) + q.lambda*square(norms(s.x)[0])
 	found := math.Abs(upper - low.At(column, column) - gap.At(column, column))
 	explained := 2*b.sizes[column]*b.lost[column] + square(b.lost[column])/q.lambda + hostRoundoffs*unitRoundoff*upper
 	for _, pair := range b.pairs {

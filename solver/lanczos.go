@@ -63,7 +63,7 @@ func (l *blockLanczos) step(ctx context.Context) (diagonal *mat.SymDense, below 
 	if last > 0 {
 		add(w, negated(l.below), l.vectors[l.starts[last-1]:at])
 	}
-	own := l.arena.project(w, v)
+	own := project(w, v)
 	h, fresh, left := l.extend(w, dependent*l.scale)
 	addTo(h, at, own)
 

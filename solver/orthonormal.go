@@ -16,8 +16,8 @@ type basis struct {
 func (o *basis) size() int { return len(o.vectors) }
 
 // project subtracts from the rows of w their parts along some orthonormal vectors and returns the coefficients.
-func (a *arena) project(w, vectors [][]float64) (coefficients *mat.Dense) {
-	coefficients = a.inner(w, vectors)
+func project(w, vectors [][]float64) (coefficients *mat.Dense) {
+	coefficients = inner(w, vectors)
 	add(w, negated(coefficients), vectors)
 	return coefficients
 }
@@ -37,16 +37,16 @@ func (o *basis) extend(w [][]float64, tolerance float64) (along, fresh *mat.Dens
 	if o.size() > 0 {
 		along = mat.NewDense(len(w), o.size(), nil)
 	}
-	fresh, left = o.arena.orthonormalise(w, tolerance)
+	fresh, left = orthonormalise(w, tolerance)
 	rank := width(fresh)
 	for least := dependent; rank > 0; least = noise {
 		if o.size() > 0 {
-			h := o.arena.project(w[:rank], o.vectors)
+			h := project(w[:rank], o.vectors)
 			var part mat.Dense
 			part.Mul(fresh, h)
 			along.Add(along, &part)
 		}
-		change, lost := o.arena.orthonormalise(w[:rank], least)
+		change, lost := orthonormalise(w[:rank], least)
 		for i, length := range lost {
 			for r := range left {
 				left[r] += length * math.Abs(fresh.At(r, i))
@@ -88,7 +88,7 @@ func width(m *mat.Dense) int {
 // matrix, which the squares of the norms lose digits to, leaves half of them; so that what is short against its row waits
 // for a round of its own. Vectors come out orthogonal to about ten digits, and to all by doing it twice (Yamamoto,
 // Nakatsukasa, Yanagisawa and Fukaya 2015), which extend does.
-func (a *arena) orthonormalise(w [][]float64, tolerance float64) (c *mat.Dense, left []float64) {
+func orthonormalise(w [][]float64, tolerance float64) (c *mat.Dense, left []float64) {
 	const reach = 1e-3 // of a row's norm
 	b := len(w)
 	order, rank := all(b), 0
@@ -97,12 +97,12 @@ func (a *arena) orthonormalise(w [][]float64, tolerance float64) (c *mat.Dense, 
 	for rank < b {
 		open := w[rank:]
 		if rank > 0 {
-			h := a.project(open, w[:rank])
+			h := project(open, w[:rank])
 			for i := range open {
 				floats.Add(c.RawRowView(order[rank+i])[:rank], h.RawRowView(i))
 			}
 		}
-		products := a.gram(open)
+		products := gram(open)
 		taken := 0
 		l := mat.NewDense(len(open), len(open), nil)
 		lengths := make([]float64, len(open)) // squared, of what is left of each row

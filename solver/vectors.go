@@ -224,48 +224,9 @@ func views(m *mat.Dense) [][]float64 {
 
 // arena lends vectors of length n and takes them back, so that a solve in parts and steps asks the system for each only once:
 // left to the garbage collector, those of the part before would stay while the next one's are made.
-//
-// Inner products are those of its space: where vectors are pairs of w and H w, H symmetric and positive semidefinite, they are w^T H w'.
 type arena struct {
 	n         int
-	pairs     bool
 	all, free [][]float64
-}
-
-// inner holds the inner products of the rows of a with those of b.
-func (a *arena) inner(x, y [][]float64) *mat.Dense {
-	if a.pairs {
-		return inner(halves(x, 0, a.n/2), halves(y, a.n/2, a.n))
-	}
-	return inner(x, y)
-}
-
-// gram is inner of rows with themselves.
-func (a *arena) gram(x [][]float64) *mat.Dense {
-	if a.pairs {
-		return a.inner(x, x)
-	}
-	return gram(x)
-}
-
-// norms are the roots of the inner products of rows with themselves; 0 where rounding leaves less than none.
-func (a *arena) norms(x [][]float64) []float64 {
-	if !a.pairs {
-		return norms(x)
-	}
-	lengths := make([]float64, len(x))
-	for i := range x {
-		lengths[i] = math.Sqrt(max(0, a.inner(x[i:i+1], x[i:i+1]).At(0, 0)))
-	}
-	return lengths
-}
-
-func halves(rows [][]float64, from, to int) [][]float64 {
-	parts := make([][]float64, len(rows))
-	for i, row := range rows {
-		parts[i] = row[from:to]
-	}
-	return parts
 }
 
 // take lends vectors, of any content.

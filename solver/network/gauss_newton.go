@@ -6,7 +6,6 @@ import (
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/support/exceptions"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
@@ -15,28 +14,61 @@ import (
 	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
-// GaussNewton returns the generalised Gauss-Newton metric of a batch as an operator,
+// GaussNewton is the generalised Gauss-Newton metric of a batch, a solver.Operator,
 //
 //	eta = scale * sum over samples of J_x^T H_x J_x,
 //
-// H_x the Hessian of a sample's loss with respect to its output, for the weights loaded at the time of each product. It
-// holds x and the labels, which must stay alive; these are in the network's precision where they are of a float type.
+// H_x the Hessian of a sample's loss with respect to its output.
+type GaussNewton struct {
+	factor  *Factor // sqrt(scale) J
+	hessian *lossHessian
+}
+
+// GaussNewton returns the metric of the batch x with its labels, of weights loaded before; most is that of Factor. It holds x and the labels, which must
+// stay alive; these are in the network's precision where they are of a float type.
 //
 // The loss must be the mean of losses of single samples. eta is positive semidefinite only if these are convex in the
 // output, as SMSE and cross-entropy are: LossCurvature tells. Where the loss has a kink, the curvature is that beside it.
 //
 // Schraudolph, Fast curvature matrix-vector products for second-order gradient descent, Neural Computation 14 (2002).
 // Martens, New insights and perspectives on the natural gradient method, JMLR 21 (2020).
-func (n *Network) GaussNewton(x *tensors.Tensor, scale float64, labels ...*tensors.Tensor) solver.Operator {
-	return &metric{network: n, exec: n.curvature, x: x, others: labels, scale: scale}
+func (n *Network) GaussNewton(x *tensors.Tensor, scale float64, most int64, labels ...*tensors.Tensor) (*GaussNewton, error) {
+	output, err := n.Predict(x)
+	if err != nil {
+		return nil, err
+	}
+	factor, err := n.Factor(x, scale, most)
+	if err != nil {
+		return nil, errors.Join(err, output.FinalizeAll())
+	}
+	return &GaussNewton{factor, &lossHessian{network: n, output: output, labels: labels, scale: 1}}, nil
 }
 
-// gaussNewtonVector is the sum over the batch of J^T H J v for a flat vector v.
-func (n *Network) gaussNewtonVector(scope *model.Scope, args []*graph.Node) *graph.Node {
-	args, v := last(args)
-	output := n.build(scope, args[:n.inputs])
-	curved := n.hessianVector(output, args[n.inputs:], n.jacobianVector(output, v))
-	return n.flatGradient(graph.ReduceAllSum(graph.Mul(output, graph.StopGradient(curved))))
+// Dim is the number of parameters.
+func (g *GaussNewton) Dim() int { return g.factor.Dim() }
+
+// Apply writes the images of the rows of v, [k, Dim], to those of dst, [k, Dim].
+func (g *GaussNewton) Apply(dst, v *mat.Dense) error {
+	k, _ := v.Dims()
+	images, curved := mat.NewDense(k, g.factor.Rows(), nil), mat.NewDense(k, g.factor.Rows(), nil)
+	if err := g.factor.Image(images, v); err != nil {
+		return err
+	}
+	if err := g.hessian.Apply(curved, images); err != nil {
+		return err
+	}
+	return g.factor.Adjoint(dst, curved)
+}
+
+// Linearised reports whether the residuals are kept.
+func (g *GaussNewton) Linearised() bool { return g.factor.Linearised() }
+
+// Bytes is the memory that the residuals take.
+func (g *GaussNewton) Bytes() int64 { return g.factor.Bytes() }
+
+// Close frees the residuals and the output.
+func (g *GaussNewton) Close() error {
+	return errors.Join(g.factor.Close(), g.hessian.output.FinalizeAll())
 }
 
 // hessianVector is the image of a direction in output space, shaped as the output of a batch, under the Hessian of the sum of its

@@ -121,7 +121,13 @@ func TestGaussNewtonAgainstTheJacobian(t *testing.T) {
 				var want mat.Dense
 				want.Product(jacobian.T(), hessian, jacobian)
 				want.Scale(scale, &want)
-				requireClose(t, &want, dense(t, net.GaussNewton(x, scale, y)))
+				for _, most := range []int64{0, math.MaxInt64} {
+					metric, err := net.GaussNewton(x, scale, most, y)
+					require.NoError(t, err)
+					require.Equal(t, most > 0, metric.Linearised())
+					requireClose(t, &want, dense(t, metric))
+					require.NoError(t, metric.Close())
+				}
 			})
 		})
 	}
@@ -132,7 +138,9 @@ func TestGaussNewtonSumsOverSamples(t *testing.T) {
 		x, y := [][]float64{{0.2, -0.9}, {1.1, 0.4}}, [][]float64{{0.1, 2}, {-3, 0.5}}
 		net := withLoss(t, b, twoLayers, scaledSquare, tensors.FromValue(x))
 		of := func(from, to int, scale float64) *mat.SymDense {
-			return dense(t, net.GaussNewton(tensors.FromValue(x[from:to]), scale, tensors.FromValue(y[from:to])))
+			metric, err := net.GaussNewton(tensors.FromValue(x[from:to]), scale, 0, tensors.FromValue(y[from:to]))
+			require.NoError(t, err)
+			return dense(t, metric)
 		}
 		var sum mat.SymDense
 		sum.AddSym(of(0, 1, 1), of(1, 2, 1))

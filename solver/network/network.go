@@ -58,8 +58,8 @@ type weights struct {
 	copied  map[string]bool // paths of the variables that were loaded
 	seed    *int64          // of the model's random numbers, the same in each call; nil: they follow on each other
 
-	predict, cost, gradient, product, tangent, cotangent, curvature, hessian *model.Exec
-	linearisations                                                           []*linearisation
+	predict, cost, gradient, product, tangent, cotangent, hessian *model.Exec
+	linearisations                                                []*linearisation
 }
 
 // New builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
@@ -101,7 +101,6 @@ func New[F train.ModelFnCompatible](backend compute.Backend, modelFn F, lossFn L
 			output := n.build(scope, inputs)
 			return n.flatGradient(graph.ReduceAllSum(graph.Mul(output, graph.Reshape(u, output.Shape().Dimensions...))))
 		})
-		n.curvature = program(n, n.gaussNewtonVector)
 		n.hessian = program(n, func(_ *model.Scope, args []*graph.Node) *graph.Node {
 			labels, v := last(args[1:])
 			return graph.Reshape(n.hessianVector(args[0], labels, graph.Reshape(v, args[0].Shape().Dimensions...)), -1)
@@ -321,7 +320,7 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 
 // Close frees the weights and the compiled programs.
 func (n *Network) Close() {
-	for _, exec := range []*model.Exec{n.predict, n.cost, n.gradient, n.product, n.tangent, n.cotangent, n.curvature, n.hessian} {
+	for _, exec := range []*model.Exec{n.predict, n.cost, n.gradient, n.product, n.tangent, n.cotangent, n.hessian} {
 		exec.Finalize()
 	}
 	for _, l := range n.linearisations {
