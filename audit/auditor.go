@@ -33,18 +33,19 @@ import (
 
 // Auditor audits one model at any number of moments. It is not safe for concurrent use. Close frees it.
 type Auditor struct {
-	config      Builder
-	backend     compute.Backend
-	free        func() // the backend
-	orbits      []*orbit
-	network     *network.Network
-	double      double
-	distance    *graph.Exec // target, prediction, units where they are states -> [n]
-	probeHash   string
-	probeHashes []string // by group
-	trainable   []string // paths of the variables that the network has programs for; nil before the first audit
-	checked     bool     // the model's gradient, in the first audit
-	closed      bool
+	config       Builder
+	backend      compute.Backend
+	free         func() // the backend
+	orbits       []*orbit
+	network      *network.Network
+	double       double
+	distance     *graph.Exec // target, prediction, units where they are states -> [n]
+	probeHash    string
+	probeHashes  []string // by group
+	metricHashes []string // by group, of the states that metrics are over; "" where these are the probes
+	trainable    []string // paths of the variables that the network has programs for; nil before the first audit
+	checked      bool     // the model's gradient, in the first audit
+	closed       bool
 }
 
 // Groups are the names of the groups that are audited.

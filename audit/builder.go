@@ -323,7 +323,11 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		if err != nil {
 			return nil, err
 		}
-		a.probeHashes = append(a.probeHashes, hash)
+		metric, err := g.metricHash()
+		if err != nil {
+			return nil, err
+		}
+		a.probeHashes, a.metricHashes = append(a.probeHashes, hash), append(a.metricHashes, metric)
 	}
 	if a.network, err = a.newNetwork(b.dtype); err != nil {
 		return nil, err

@@ -156,12 +156,26 @@ func (g groupProbes) hash() (string, error) {
 }
 
 func (g groupProbes) hashValues(digest io.Writer) error {
-	all := slices.Concat([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further, g.probes.Labels)
+	return hashTensors(digest, g.group.Name, slices.Concat([]*tensors.Tensor{g.probes.Inputs, g.probes.Targets}, g.probes.Further, g.probes.Labels))
+}
+
+// metricHash identifies the states that a group's metrics are over; "" where these are the probes.
+func (g groupProbes) metricHash() (string, error) {
+	digest := sha256.New()
 	for _, m := range g.probes.Metrics {
-		all = slices.Concat(all, []*tensors.Tensor{m.Inputs, m.Targets}, m.Further, m.Labels)
+		if err := hashTensors(digest, "", slices.Concat([]*tensors.Tensor{m.Inputs, m.Targets}, m.Further, m.Labels)); err != nil {
+			return "", err
+		}
 	}
+	if len(g.probes.Metrics) == 0 {
+		return "", nil
+	}
+	return hex.EncodeToString(digest.Sum(nil)), nil
+}
+
+func hashTensors(digest io.Writer, name string, all []*tensors.Tensor) error {
 	for _, t := range all {
-		fmt.Fprintln(digest, g.group.Name, t.Shape())
+		fmt.Fprintln(digest, name, t.Shape())
 		if err := t.ConstBytes(func(data []byte) { _, _ = digest.Write(data) }); err != nil {
 			return cause.In("audit", fmt.Errorf("reading the probes: %w", err))
 		}

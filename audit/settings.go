@@ -58,6 +58,11 @@ func (a *Auditor) Settings() map[string]string {
 	all[name] = strings.Join(values, ", ")
 	all["metric"], all["estimator"] = string(b.metric), string(b.estimator)
 	all["metric_scale"] = string(b.scale)
+	for i, o := range a.orbits {
+		if hash := a.metricHashes[i]; hash != "" {
+			all["metric states of "+o.group.Name] = hash
+		}
+	}
 	tolerance := b.solve.Tolerance
 	switch {
 	case b.estimator == Subspace: // has none

@@ -72,6 +72,17 @@ func TestMetricsOverFurtherStates(t *testing.T) {
 			together := auditOnce(t, builder().WithGroup(orbits.D4(), over(m)).WithGroup(orbits.Translations(4), over(m, m)))
 			apart := auditOnce(t, builder().WithGroup(orbits.D4(), over(states(), states())).WithGroup(orbits.Translations(4), over(states(), states())))
 			require.Len(t, together.Solves, 4, "two batches of each group")
+			settings := func(p audit.Probes) map[string]string {
+				auditor, err := builder().WithGroup(orbits.D4(), p).Done()
+				require.NoError(t, err)
+				defer auditor.Close()
+				return auditor.Settings()
+			}
+			plain, named, other := settings(over()), settings(over(m)), settings(over(&audit.MetricStates{Inputs: m.Targets, Targets: m.Inputs}))
+			require.Equal(t, plain[audit.SettingProbes+"d4"], named[audit.SettingProbes+"d4"], "the probes are the same")
+			require.Empty(t, plain["metric states of d4"])
+			require.Len(t, named["metric states of d4"], 64)
+			require.NotEqual(t, named["metric states of d4"], other["metric states of d4"])
 			for i, solve := range together.Solves {
 				require.Equal(t, audit.Converged, solve.Status)
 				require.Equal(t, i == 0, solve.Products > 0, "counted once")

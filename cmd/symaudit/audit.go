@@ -14,7 +14,7 @@ import (
 )
 
 func newAudit(s *settings) *cobra.Command {
-	var name, out, dtype, metric, scale, estimator string
+	var name, out, dtype, metric, scale, over, estimator string
 	var relativeLambdas []float64
 	var tolerance float64
 	cmd := &cobra.Command{
@@ -38,6 +38,7 @@ estimator and precision.`,
 				"dtype":            func() { config.Audit.DType = dtype },
 				"metric":           func() { config.Audit.Metric = metric },
 				"metric-scale":     func() { config.Audit.MetricScale = scale },
+				"metric-over":      func() { config.Audit.MetricOver = over },
 				"estimator": func() {
 					config.Audit.Estimator = estimator
 					if !cmd.Flags().Changed("tolerance") {
@@ -81,6 +82,7 @@ estimator and precision.`,
 	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers: auto, float64 or float32 (default the run's)")
 	cmd.Flags().StringVar(&metric, "metric", "", "`name` of the metric: ntk, ggn, fisher or identity (default the run's)")
 	cmd.Flags().StringVar(&scale, "metric-scale", "", "`scale` of the metric: mean or sum (default the run's)")
+	cmd.Flags().StringVar(&over, "metric-over", "", "`what` the metric is over: probes, or trajectories, all transitions of the probes' (default the run's)")
 	cmd.Flags().StringVar(&estimator, "estimator", "", "`name` of the estimator: block, or cg-residual or subspace for comparison (default the run's)")
 	return cmd
 }
