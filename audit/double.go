@@ -166,7 +166,7 @@ func (a *Auditor) gradient(ctx context.Context, dst []float64, one states, doubl
 			return orBetter(err, fmt.Sprintf("the loss at %s, or its gradient, overflows in float32", at))
 		}
 	}
-	return fmt.Errorf("the gradient at %s is not finite; has training diverged, or is that or its target not finite?", at)
+	return fmt.Errorf("the gradient at %s is not finite; has training diverged, or is the sample or its target not finite?", at)
 }
 
 // productErrors are what products with eta of vectors of norm 1 may be off by, relative to its largest eigenvalue: as the certificate is to

@@ -74,8 +74,9 @@ func BenchmarkSolverFactor(b *testing.B) {
 		}
 		scale := 1 / float64(len(x))
 		factorOf := func(dtype dtypes.DType) solver.Factor {
-			factor, err := networks[dtype].Factor(batchOf(dtype), scale, 0)
+			factor, err := networks[dtype].Factor(batchOf(dtype), scale, math.MaxInt64)
 			must(b, err)
+			b.Cleanup(func() { must(b, factor.Close()) })
 			return factor
 		}
 		exactFactor := factorOf(dtypes.Float64)
