@@ -32,7 +32,7 @@ build:
 	go build -o bin/symaudit ./cmd/symaudit
 
 test: lint
-	go test -timeout 20m ./...
+	go test -timeout 40m ./...
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
