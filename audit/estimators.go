@@ -251,8 +251,11 @@ func (a *Auditor) metric(net *network.Network, b states, outputs int, most int64
 }
 
 // residualBytes are what the memory limit leaves for primal values that are kept, beside the vectors of a solve for k right-hand sides: half of
-// it at least, for these can be dealt out to parts.
+// it at least, for these can be dealt out to parts; nothing where an estimator cannot do that.
 func (a *Auditor) residualBytes(d solver.Dimensions, k int) int64 {
+	if a.config.estimator != Block {
+		return 0
+	}
 	limit := a.config.solve.MaxBytes
 	return limit - min(limit/2, d.Bytes(k, 8))
 }

@@ -73,18 +73,16 @@ func BenchmarkSolverFactor(b *testing.B) {
 			return batch
 		}
 		scale := 1 / float64(len(x))
-		factorOf := func(dtype dtypes.DType) solver.Factor {
-			factor, err := networks[dtype].Factor(batchOf(dtype), scale, math.MaxInt64)
-			must(b, err)
-			b.Cleanup(func() { must(b, factor.Close()) })
-			return factor
-		}
-		exactFactor := factorOf(dtypes.Float64)
-		eta, _, err := oracle.Dense(exactFactor)
+		double, err := networks[dtypes.Float64].Factor(batchOf(dtypes.Float64), scale, math.MaxInt64)
 		must(b, err)
-		largest, _, err := solver.LargestEigenvalue(exactFactor, 60, 1)
+		defer func() { must(b, double.Close()) }()
+		single, err := networks[dtypes.Float32].Factor(batchOf(dtypes.Float32), scale, math.MaxInt64)
 		must(b, err)
-		double, single := factorOf(dtypes.Float64), factorOf(dtypes.Float32)
+		defer func() { must(b, single.Close()) }()
+		eta, _, err := oracle.Dense(double)
+		must(b, err)
+		largest, _, err := solver.LargestEigenvalue(double, 60, 1)
+		must(b, err)
 		metric := net.Metric(batchOf(dtypes.Float64), scale)
 		for exponent := -2; exponent >= -8; exponent-- {
 			lambda := largest * math.Pow(10, float64(exponent))

@@ -33,6 +33,7 @@ type golubKahan struct {
 	lambdas []float64
 
 	left, right side        // U in R^Rows, and V_+ in R^Dim
+	keepsRight  bool        // V, beside U; else of V_+ there is the latest block alone
 	first       [][]float64 // V_1
 	start       *mat.Dense  // C, [b_1, k]
 	lost        []float64   // norm of what V_1 C leaves of each right-hand side
@@ -56,11 +57,10 @@ type golubKahan struct {
 	tried       int             // vectors of U when that was last done
 }
 
-// side is a growing set of orthonormal vectors, of which only the latest block is there unless it is kept.
+// side is a growing set of orthonormal vectors, of which those before the latest block may have been given back.
 type side struct {
 	basis
-	kept  bool
-	count int // vectors so far, kept or not
+	count int // vectors so far, there or not
 	last  int // those of the latest block
 }
 
@@ -85,13 +85,9 @@ func (s *side) extend(w [][]float64, expected mat.Matrix, tolerance float64) (fr
 	return fresh, beyond, left
 }
 
-// forget gives what came before the latest block back, but for the vectors of keep, unless the side is kept.
+// forget gives what came before the latest block back, but for the vectors of keep.
 func (s *side) forget(keep [][]float64) {
-	if s.kept {
-		return
-	}
-	old := s.vectors[:s.size()-s.last]
-	if len(old) > 0 && (len(keep) == 0 || &old[0][0] != &keep[0][0]) {
+	if old := s.vectors[:s.size()-s.last]; &old[0][0] != &keep[0][0] {
 		s.arena.give(old)
 	}
 	s.vectors = slices.Clone(s.block())
@@ -100,7 +96,7 @@ func (s *side) forget(keep [][]float64) {
 // newGolubKahan starts from the rows of g, of norm 1 and from the arena, which it keeps.
 func newGolubKahan(factor Factor, g [][]float64, memory *arena, options FormOptions, scale float64) *golubKahan {
 	f := &golubKahan{factor: factor, lambdas: options.Lambdas, error: options.ProductError, scale: math.Sqrt(scale), settled: map[int]*bounds{}}
-	f.left.kept, f.right.kept = true, DimensionsOf(factor).keepsRight()
+	f.keepsRight = DimensionsOf(factor).keepsRight()
 	f.left.arena, f.right.arena = &arena{n: factor.Rows()}, memory
 	transposed, _, lost := f.right.extend(g, nil, dependent)
 	f.lost, f.start = lost, mat.DenseCopyOf(transposed.T())
@@ -158,7 +154,9 @@ func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 	var above *mat.Dense // S_j^T, [rows of U_j, b_{j+1}]
 	if fresh != nil {
 		above = fresh
-		f.right.forget(f.first)
+		if !f.keepsRight {
+			f.right.forget(f.first)
+		}
 		f.expect(above)
 	} else {
 		f.ended = true
@@ -172,7 +170,7 @@ func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 
 // expect says what the images of V_{j+1} are likely to have beyond what is expected, and measures what it has along V_1.
 func (f *golubKahan) expect(above *mat.Dense) {
-	if f.right.kept {
+	if f.keepsRight {
 		f.expects = slices.Repeat([]float64{2 * (f.product() + floats.Max(f.images))}, f.right.last)
 		return
 	}

@@ -57,7 +57,7 @@ func (f *golubKahan) complete(b *bounds, solutions ...*mat.Dense) {
 				value = math.Abs(value)
 				front += (f.product() + host*root + f.image(j)) * value
 				slanted += (f.product() + f.image(j)) * value
-				if at := j - len(f.first); at >= 0 && !f.right.kept {
+				if at := j - len(f.first); at >= 0 && !f.keepsRight {
 					drifted += f.drifts[at] * value
 				}
 			}

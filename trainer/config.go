@@ -313,7 +313,7 @@ func byKey(err error) error {
 func (a Audit) validate(data euler.Config) error {
 	switch {
 	case a.Recycle:
-		return keyError("audit.recycle", "is true, and audits start from what earlier ones have shown no longer: leave the key out (docs/solver.md says why)")
+		return keyError("audit.recycle", "is true, and audits start from what earlier ones have shown no longer: leave the key out (docs/design/0004-recycling.md says why)")
 	case a.EveryEpochs < 1:
 		return keyError("audit.every_epochs", "is %d; it must be at least 1", a.EveryEpochs)
 	case len(a.Groups) == 0:

@@ -129,10 +129,10 @@ func TestLinearisedFactorMakesTheSameProducts(t *testing.T) {
 	}
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 		for name, c := range cases {
+			if c.onXLA && b == backendtest.Go(t) {
+				continue // it has no such operation
+			}
 			t.Run(name, func(t *testing.T) {
-				if c.onXLA && b == backendtest.Go(t) {
-					t.Skip("the Go backend has no such operation")
-				}
 				var inputs []*tensors.Tensor
 				for _, dimensions := range c.inputs {
 					inputs = append(inputs, wavy(dimensions...))
