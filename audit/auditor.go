@@ -36,6 +36,7 @@ type Auditor struct {
 	config       Builder
 	backend      compute.Backend
 	free         func() // the backend
+	resident     bool   // the long vectors of solves stay on the backend
 	orbits       []*orbit
 	network      *network.Network
 	double       double

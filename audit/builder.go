@@ -298,7 +298,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.backend, a.free = backend, free
+	a.backend, a.free, a.resident = backend, free, isAccelerator(backend)
 	defer func() {
 		if err != nil {
 			a.Close()

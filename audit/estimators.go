@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/gomlx/compute"
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
@@ -119,7 +120,14 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 	}
 	options.ProductError = p.productError
 	options.MaxBytes -= keptBytes(p.eta)
-	forms, err := solver.BilinearFormsOf(ctx, p.eta, p.count, p.gradient, options)
+	eta := p.eta
+	if factor, ok := eta.(*network.Factor); ok && a.resident {
+		var err error
+		if eta, err = factor.Resident(); err != nil {
+			return nil, nil, cause.In("audit", err)
+		}
+	}
+	forms, err := solver.BilinearFormsOf(ctx, eta, p.count, p.gradient, options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -225,9 +233,15 @@ func (a *Auditor) dimensions(s share, outputs int) (d solver.Dimensions, err err
 	defer metric.freeAfter(&err)
 	d.Dim = a.network.Dim()
 	if a.config.metric == MetricNTK {
-		d.Rows = metric.x.Shape().Dimensions[0] * outputs
+		d.Rows, d.Roundoff = metric.x.Shape().Dimensions[0]*outputs, roundoff(a.network.DType())
 	}
 	return d, nil
+}
+
+// isAccelerator reports whether a backend has memory of its own, from which long vectors are better not fetched.
+func isAccelerator(backend compute.Backend) bool {
+	xla, ok := backend.(interface{ PluginName() string })
+	return ok && xla.PluginName() != "cpu"
 }
 
 // products are those with a metric that multiplies the network: a solver.Factor, too, where it is ntk.

@@ -79,7 +79,7 @@ const (
 // at most, where so many do not fit.
 func paperAudit(b *testing.B, on compute.Backend, name string, at int) (r paperResult) {
 	const resolution, samples, relative = 128, 3, 1e-2
-	build := map[string]func(models.Normalization) models.Fn{"unet": unet(models.PaperUNet()), "vit": vit(models.PaperViT(4))}[name]
+	build := map[string]func(models.Normalization) models.Fn{"unet": unet(models.PaperUNet()), "vit": vit(models.PaperViT(8))}[name]
 	before, after := flow(b, on, resolution, 1)
 	size := resolution * resolution * 4
 	perFamily := len(before) / samples

@@ -16,7 +16,7 @@ type bidiagonal struct {
 // addBlock takes A_j, [b', b], and S_j^T, [b', b_{j+1}], nil where the space is invariant.
 func (q *bidiagonal) addBlock(diagonal, above *mat.Dense) {
 	_, b := diagonal.Dims()
-	rows := stackAll(diagonal, q.damping(b), q.carry)
+	rows := stackAll(diagonal, mat.DenseCopyOf(scaled(math.Sqrt(q.lambda), b)), q.carry)
 	columns := 0
 	if above != nil {
 		_, columns = above.Dims()
@@ -47,7 +47,7 @@ func (q *bidiagonal) addBlock(diagonal, above *mat.Dense) {
 // addLast takes a last block of V whose image lies in U.
 func (q *bidiagonal) addLast() {
 	b, _ := q.c.Dims()
-	q.append(orthogonalFactor(stackAll(q.damping(b), q.carry)).Slice(0, b, 0, b))
+	q.append(orthogonalFactor(stackAll(mat.DenseCopyOf(scaled(math.Sqrt(q.lambda), b)), q.carry)).Slice(0, b, 0, b))
 	q.carry, q.c = nil, mat.NewDense(1, q.low.SymmetricDim(), nil)
 }
 
@@ -59,15 +59,6 @@ func (q *bidiagonal) append(upper mat.Matrix) factorRow {
 	return row
 }
 
-// damping is sqrt(lambda) I.
-func (q *bidiagonal) damping(n int) *mat.Dense {
-	d := mat.NewDense(n, n, nil)
-	for i := range n {
-		d.Set(i, i, math.Sqrt(q.lambda))
-	}
-	return d
-}
-
 // radau returns both rules and the coordinates in V_+ of x = (B_+^T B_+ + lambda)^-1 E C, as rows.
 func (q *bidiagonal) radau() (low, gap *mat.SymDense, x *mat.Dense) {
 	k := q.low.SymmetricDim()
@@ -75,7 +66,7 @@ func (q *bidiagonal) radau() (low, gap *mat.SymDense, x *mat.Dense) {
 	extended := *q.quadrature
 	if last := q.rows[len(q.rows)-1]; last.x != nil {
 		_, b := last.x.Dims()
-		l := upperTriangle(orthogonalFactor(stackAll(q.damping(b), q.carry)).Slice(0, b, 0, b))
+		l := upperTriangle(orthogonalFactor(stackAll(mat.DenseCopyOf(scaled(math.Sqrt(q.lambda), b)), q.carry)).Slice(0, b, 0, b))
 		row := factorRow{l: l, z: l.forward(q.c)}
 		addGram(gap, row.z)
 		extended.rows = append(slices.Clone(q.rows), row)

@@ -30,7 +30,8 @@ type FormOptions struct {
 	// the block, they are solved in parts, each with the first Rows of them; a part that fills it stops with wider
 	// intervals. Zero means 4 GiB.
 	MaxBytes int64
-	// Roundoff is the unit roundoff of the products. Zero means float64's, 2^-53.
+	// Roundoff is the unit roundoff of the products. Zero means float64's, 2^-53. With float32's, 2^-24, parameter vectors that are not all kept are
+	// stored in float32.
 	Roundoff float64
 	// ProductError is how far a product of a vector of norm 1 may be off, in whatever direction: relative to the largest eigenvalue, and products
 	// with a Factor and its adjoint relative to the factor's norm, the root of that. Less than eight of Roundoff, and zero, means these.
@@ -118,8 +119,8 @@ func BilinearForms(ctx context.Context, op Operator, rhs *mat.Dense, options For
 //
 // load also returns how far the right-hand side may be off, in the Euclidean norm: intervals are those of the exact ones. One that is no
 // longer than that is noise, and has no cosine.
-func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []float64, i int) (off float64, err error), options FormOptions) (*Forms, error) {
-	n := op.Dim()
+func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []float64, i int) (off float64, err error), options FormOptions) (forms *Forms, err error) {
+	defer failed(&err)
 	if err := options.complete(k); err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []fl
 	if err != nil {
 		return nil, err
 	}
-	sizes := DimensionsOf(op)
+	sizes := DimensionsOf(op, options.Roundoff)
 	if need := sizes.LeastBytes(k, options.Rows); need > options.MaxBytes {
 		return nil, fmt.Errorf("solver: a product of %d right-hand sides takes %.3g MiB of vectors, and the limit is %.3g MiB; raise it, or take fewer samples in a batch", min(k, options.Rows+1), float64(need)/(1<<20), float64(options.MaxBytes)/(1<<20))
 	}
@@ -143,32 +144,32 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []fl
 	if limit := options.MaxProducts; limit > 0 && f.Setup+reserved > limit {
 		return nil, fmt.Errorf("solver: the limit of %d products is below the %d that one product of every right-hand side takes; raise it", limit, f.Setup+reserved)
 	}
-	memory := &arena{n: n}
+	scratch := make([]float64, op.Dim())
+	method := methodOf(op, options, scratch)
 	deadline := time.Time{}
 	if options.MaxTime > 0 {
 		deadline = time.Now().Add(options.MaxTime)
 	}
 	for _, members := range blocks {
 		reserved -= int64(len(members)) + 1
-		p := &part{options: options, memory: memory, deadline: deadline, spent: f.Products}
+		p := &part{options: options, process: method.begin(scale), deadline: deadline, spent: f.Products}
 		if options.MaxProducts > 0 {
 			p.limit = options.MaxProducts - f.Setup - f.Products - reserved
 		}
-		memory.reset()
 		for _, i := range members {
-			if err := f.add(p, i, load); err != nil {
+			if err := f.add(p, i, load, scratch); err != nil {
 				return nil, err
 			}
 		}
-		if len(p.sides) == 0 {
+		if len(p.off) == 0 {
 			continue // all are zero or noise
 		}
 		f.parts = append(f.parts, p)
-		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(p.sides))
-		err := p.solve(ctx, op, scale, func() {
+		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(p.off))
+		err := p.solve(ctx, func() {
 			f.Products = p.spent + p.products
 			f.Iterations = max(f.Iterations, p.iterations)
-			f.Bytes = max(f.Bytes, p.bytes)
+			f.Bytes = max(f.Bytes, p.bytes+sizes.scratch())
 			if options.Progress != nil {
 				options.Progress(f)
 			}
@@ -177,8 +178,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []fl
 			return nil, err
 		}
 		f.Products = p.spent + p.products // with the one that measures the residual
-		f.Bytes = max(f.Bytes, p.bytes)
-		p.memory = nil
+		f.Bytes = max(f.Bytes, p.bytes+sizes.scratch())
 		f.LambdaMax = max(f.LambdaMax, p.lambdaMax)
 		f.Residual = max(f.Residual, p.residual)
 	}
@@ -187,13 +187,12 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []fl
 }
 
 // add loads a right-hand side into a part, unless it is zero or noise.
-func (f *Forms) add(p *part, i int, load func(dst []float64, i int) (float64, error)) error {
-	side := p.memory.take(1)
-	off, err := load(side[0], i)
+func (f *Forms) add(p *part, i int, load func(dst []float64, i int) (float64, error), side []float64) error {
+	off, err := load(side, i)
 	if err != nil {
 		return err
 	}
-	norm := floats.Norm(side[0], 2)
+	norm := floats.Norm(side, 2)
 	switch {
 	case math.IsNaN(norm) || math.IsInf(norm, 0):
 		return fmt.Errorf("solver: right-hand side %d is not finite", i)
@@ -204,17 +203,17 @@ func (f *Forms) add(p *part, i int, load func(dst []float64, i int) (float64, er
 	}
 	f.norms[i], f.off[i], f.loaded[i] = norm, off, true
 	if f.negligible(i) {
-		p.memory.give(side)
 		return nil
 	}
 	if f.places[i].part < 0 {
-		f.places[i] = place{len(f.parts), len(p.sides)}
+		f.places[i] = place{len(f.parts), len(p.off)}
 	}
 	if i < f.rows {
 		p.rows++
 	}
-	scaleAll(side, 1/norm)
-	p.sides, p.off = append(p.sides, side[0]), append(p.off, off/norm)
+	floats.Scale(1/norm, side)
+	p.process.take(side)
+	p.off = append(p.off, off/norm)
 	return nil
 }
 
@@ -318,16 +317,17 @@ func (o *FormOptions) complete(k int) error {
 
 // Dimensions are the lengths of the vectors of a solve.
 type Dimensions struct {
-	Dim  int // of the operator
-	Rows int // of the images of its factor; 0 where it has none
+	Dim      int     // of the operator
+	Rows     int     // of the images of its factor; 0 where it has none
+	Roundoff float64 // of products: FormOptions.Roundoff
 }
 
-// DimensionsOf are those of the vectors of a solve with op.
-func DimensionsOf(op Operator) Dimensions {
+// DimensionsOf are those of a solve with op.
+func DimensionsOf(op Operator, roundoff float64) Dimensions {
 	if factor, ok := op.(Factor); ok {
-		return Dimensions{op.Dim(), factor.Rows()}
+		return Dimensions{op.Dim(), factor.Rows(), roundoff}
 	}
-	return Dimensions{op.Dim(), 0}
+	return Dimensions{Dim: op.Dim()}
 }
 
 // Bytes is the memory for the vectors of a solve for k right-hand sides after some products of the whole block.
@@ -346,19 +346,28 @@ func (d Dimensions) LeastBytes(k, rows int) int64 {
 // With one, the space of images and two blocks, for solutions that are multiplied have dual ones and images; of the parameters' space as much,
 // or three blocks, which are V_1, the latest and the products under way.
 func (d Dimensions) bytes(k, space int) int64 {
-	const double = 8
-	if d.Rows == 0 {
-		return double * int64(d.Dim) * int64(space+k+2)
+	const double, single = 8, 4
+	switch k, space, images := int64(k), int64(space), int64(d.Rows); {
+	case d.Rows == 0:
+		return double*int64(d.Dim)*(space+k+2) + d.scratch()
+	case d.keepsRight():
+		return double*(images+int64(d.Dim))*(space+2*k) + d.scratch()
+	case d.single():
+		return double*images*(space+2*k) + single*int64(d.Dim)*3*k + d.scratch()
+	default:
+		return double*(images*(space+2*k)+int64(d.Dim)*3*k) + d.scratch()
 	}
-	right := 3 * k
-	if d.keepsRight() {
-		right = space + 2*k
-	}
-	return double * (int64(d.Rows)*int64(space+2*k) + int64(d.Dim)*int64(right))
 }
+
+// scratch is the memory of the one vector of float64 beside the spaces, that right-hand sides are loaded into.
+func (d Dimensions) scratch() int64 { return 8 * int64(d.Dim) }
 
 // keepsRight reports whether the space of parameters is kept beside that of images, of which it takes a few times the memory at most.
 func (d Dimensions) keepsRight() bool { return d.Dim <= 4*d.Rows }
+
+// single reports whether those of parameters are stored in float32, at half the memory: where they are not kept, and products in float32 lose as
+// much of them.
+func (d Dimensions) single() bool { return !d.keepsRight() && d.Roundoff >= 0x1p-24 }
 
 // split deals the right-hand sides out to blocks that leave room for leastSteps in the limit, each with all wanted rows;
 // a block has at least one other.

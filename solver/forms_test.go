@@ -492,7 +492,7 @@ func TestPartsTakeTheMemoryThatIsCounted(t *testing.T) {
 		op.entries[i] = math.Pow(10, -4*float64(i)/n)
 	}
 	rhs := oracle.Gaussian(random, k, n)
-	options := solver.FormOptions{Lambdas: []float64{1e-1}, Rows: rows, MaxBytes: solver.DimensionsOf(op).Bytes(6, 8), LambdaMax: 1}
+	options := solver.FormOptions{Lambdas: []float64{1e-1}, Rows: rows, MaxBytes: solver.DimensionsOf(op, 0).Bytes(6, 8), LambdaMax: 1}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	forms, err := solver.BilinearForms(context.Background(), op, rhs, options)
@@ -503,7 +503,7 @@ func TestPartsTakeTheMemoryThatIsCounted(t *testing.T) {
 	require.Equal(t, 6, forms.BlockSize)
 	allocated := int64(after.TotalAlloc - before.TotalAlloc)
 	require.LessOrEqual(t, allocated, forms.Bytes+forms.Bytes/8, "with small matrices")
-	require.LessOrEqual(t, forms.Bytes, solver.DimensionsOf(op).Bytes(forms.BlockSize, forms.Iterations))
-	require.LessOrEqual(t, solver.DimensionsOf(op).Bytes(forms.BlockSize, forms.Iterations), forms.Bytes*5/4)
+	require.LessOrEqual(t, forms.Bytes, solver.DimensionsOf(op, 0).Bytes(forms.BlockSize, forms.Iterations))
+	require.LessOrEqual(t, solver.DimensionsOf(op, 0).Bytes(forms.BlockSize, forms.Iterations), forms.Bytes*5/4)
 	requireContained(t, forms, 0, rows, op.forms(1e-1, rhs))
 }

@@ -28,17 +28,21 @@ import (
 // one there are V_1 and the latest block, and what it loses of orthogonality shows in U^T A V, where it is measured (docs/solver.md).
 //
 // Golub and Kahan 1965; Golub, Luk and Overton 1981 (blocks); Simon and Zha 2000 (one-sided reorthogonalisation).
-type golubKahan struct {
-	factor  Factor
+type golubKahan[V any] struct {
+	factor  ResidentFactor[V]
 	lambdas []float64
+	sides   []V // right-hand sides, before the start
 
-	left, right side        // U in R^Rows, and V_+ in R^Dim
-	keepsRight  bool        // V, beside U; else of V_+ there is the latest block alone
-	first       [][]float64 // V_1
-	start       *mat.Dense  // C, [b_1, k]
-	lost        []float64   // norm of what V_1 C leaves of each right-hand side
-	above       *mat.Dense  // S_{j-1}^T, [rows of U_{j-1}, b_j]; nil for the first
-	ended       bool        // the space is invariant
+	left       side[[]float64] // U in R^Rows, on the host
+	right      side[V]         // V_+ in R^Dim
+	dimensions Dimensions
+	keepsRight bool       // V, beside U; else of V_+ there is the latest block alone
+	first      []V        // V_1
+	starts     *mat.Dense // C, [b_1, k]
+	stored     float64    // what arithmetic and storage lose of a vector of V, of norm 1
+	lost       []float64  // norm of what V_1 C leaves of each right-hand side
+	above      *mat.Dense // S_{j-1}^T, [rows of U_{j-1}, b_j]; nil for the first
+	ended      bool       // the space is invariant
 
 	diagonals []*mat.Dense // A_j
 	aboves    []*mat.Dense // S_j^T; nil for the last of an invariant space
@@ -54,25 +58,26 @@ type golubKahan struct {
 	quadratures []*bidiagonal
 	settled     map[int]*bounds // by lambda, from solutions that were multiplied themselves
 	residual    float64         // of the latest of those, the largest
-	tried       int             // vectors of U when that was last done
 }
 
 // side is a growing set of orthonormal vectors, of which those before the latest block may have been given back.
-type side struct {
-	basis
+type side[V any] struct {
+	basis[V]
 	count int // vectors so far, there or not
 	last  int // those of the latest block
 }
 
-func (s *side) block() [][]float64 { return s.vectors[s.size()-s.last:] }
+func (s *side[V]) block() []V { return s.vectors[s.size()-s.last:] }
 
-// extend takes images w of the other side, from the arena, off what they have along the vectors there, and appends the directions that they
+// extend takes images w of the other side off what they have along the vectors there, and appends the directions that they
 // have besides, longer than tolerance: w = expected (latest block) + fresh (new block), but for beyond, the coefficients of vectors
 // there that were not expected, [rows of w, vectors there], and rows of the norms left. fresh is nil where there is no direction.
-func (s *side) extend(w [][]float64, expected mat.Matrix, tolerance float64) (fresh, beyond *mat.Dense, left []float64) {
+func (s *side[V]) extend(w []V, expected mat.Matrix, tolerance float64) (fresh, beyond *mat.Dense, left []float64) {
 	before := s.size()
 	if before > 0 {
-		beyond = project(w, s.vectors)
+		if beyond = s.space.project(w, s.vectors); !isFinite(beyond) {
+			must(ErrNotFinite)
+		}
 	}
 	again, fresh, left := s.basis.extend(w, tolerance)
 	if before > 0 {
@@ -85,41 +90,79 @@ func (s *side) extend(w [][]float64, expected mat.Matrix, tolerance float64) (fr
 	return fresh, beyond, left
 }
 
-// forget gives what came before the latest block back, but for the vectors of keep.
-func (s *side) forget(keep [][]float64) {
-	if old := s.vectors[:s.size()-s.last]; &old[0][0] != &keep[0][0] {
-		s.arena.give(old)
+// forget gives what came before the latest block back, but for V_1.
+func (f *golubKahan[V]) forget() {
+	s := &f.right
+	if s.count > len(f.first)+s.last {
+		s.space.Free(s.vectors[:s.size()-s.last])
 	}
 	s.vectors = slices.Clone(s.block())
 }
 
-// newGolubKahan starts from the rows of g, of norm 1 and from the arena, which it keeps.
-func newGolubKahan(factor Factor, g [][]float64, memory *arena, options FormOptions, scale float64) *golubKahan {
-	f := &golubKahan{factor: factor, lambdas: options.Lambdas, error: options.ProductError, scale: math.Sqrt(scale), settled: map[int]*bounds{}}
-	f.keepsRight = DimensionsOf(factor).keepsRight()
-	f.left.arena, f.right.arena = &arena{n: factor.Rows()}, memory
-	transposed, _, lost := f.right.extend(g, nil, dependent)
-	f.lost, f.start = lost, mat.DenseCopyOf(transposed.T())
-	f.first = slices.Clone(f.right.vectors)
-	for _, lambda := range options.Lambdas {
-		f.quadratures = append(f.quadratures, &bidiagonal{quadrature: newQuadrature(lambda, f.start)})
+func isFinite(m *mat.Dense) bool {
+	sum := mat.Sum(m)
+	return !math.IsNaN(sum) && !math.IsInf(sum, 0)
+}
+
+// golubKahanMethod makes them.
+type golubKahanMethod[V any] struct {
+	factor  ResidentFactor[V]
+	left    long[[]float64]
+	right   long[V]
+	options FormOptions
+}
+
+func newGolubKahanMethod[V any](factor ResidentFactor[V], options FormOptions) method {
+	return &golubKahanMethod[V]{factor, newHost[float64](factor.Rows()), long[V]{factor.Space()}, options}
+}
+
+func (m *golubKahanMethod[V]) begin(scale float64) process {
+	f := &golubKahan[V]{factor: m.factor, lambdas: m.options.Lambdas, error: m.options.ProductError, scale: math.Sqrt(scale), settled: map[int]*bounds{}}
+	f.dimensions = DimensionsOf(m.factor, m.options.Roundoff)
+	f.keepsRight = f.dimensions.keepsRight()
+	f.left.space, f.right.space = m.left, m.right
+	f.stored = hostRoundoffs * unitRoundoff
+	if s := m.right.Roundoff(); s > unitRoundoff {
+		f.stored += storedRoundoffs * s
 	}
 	return f
 }
 
-func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
+func (f *golubKahan[V]) take(g []float64) {
+	side := f.right.space.take(1)
+	f.right.space.put(side[0], g)
+	f.sides = append(f.sides, side[0])
+}
+
+func (f *golubKahan[V]) start() {
+	transposed, _, lost := f.right.extend(f.sides, nil, max(dependent, storedRoundoffs*f.right.space.Roundoff()))
+	f.sides, f.lost, f.starts = nil, lost, mat.DenseCopyOf(transposed.T())
+	f.first = slices.Clone(f.right.vectors)
+	for _, lambda := range f.lambdas {
+		f.quadratures = append(f.quadratures, &bidiagonal{quadrature: newQuadrature(lambda, f.starts)})
+	}
+}
+
+func (f *golubKahan[V]) close() {
+	if f.right.count > f.right.size() && !f.keepsRight {
+		f.right.space.Free(f.first)
+	}
+	f.right.space.Free(f.right.vectors)
+	f.left.space.Free(f.left.vectors)
+}
+
+func (f *golubKahan[V]) step(ctx context.Context) (products int64, err error) {
 	if f.ended {
 		return 0, nil
 	}
 	v := f.right.block()
 	b := len(v)
-	w := f.left.arena.take(b)
-	if err := f.apply(ctx, f.factor.Image, w, v); err != nil {
+	w := f.left.space.take(b)
+	sizes, err := f.image(ctx, w, v)
+	if err != nil {
 		return 0, err
 	}
-	for _, size := range norms(w) {
-		f.scale = max(f.scale, size)
-	}
+	f.scale = max(f.scale, floats.Max(sizes))
 	var expected mat.Matrix
 	if f.above != nil {
 		expected = f.above.T()
@@ -140,13 +183,13 @@ func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 	}
 	diagonal := mat.DenseCopyOf(fresh.T()) // A_j, [b', b]
 	u := f.left.block()
-	z := f.right.arena.take(len(u))
-	if err := f.apply(ctx, f.factor.Adjoint, z, u); err != nil {
+	z := f.right.space.take(len(u))
+	if err := f.adjoint(ctx, z, u); err != nil {
 		return 0, err
 	}
 	fresh, beyond, left = f.right.extend(z, diagonal, f.product())
 	for i := range u {
-		f.backs = append(f.backs, math.Hypot(rowNorm(beyond, i), left[i]))
+		f.backs = append(f.backs, math.Hypot(rowNorm(beyond, i), left[i])+f.stored*rowNorm(fresh, i))
 	}
 	// Image and Adjoint agree on U_j^T A V_j.
 	_, end := beyond.Dims()
@@ -155,7 +198,7 @@ func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 	if fresh != nil {
 		above = fresh
 		if !f.keepsRight {
-			f.right.forget(f.first)
+			f.forget()
 		}
 		f.expect(above)
 	} else {
@@ -169,12 +212,12 @@ func (f *golubKahan) step(ctx context.Context) (products int64, err error) {
 }
 
 // expect says what the images of V_{j+1} are likely to have beyond what is expected, and measures what it has along V_1.
-func (f *golubKahan) expect(above *mat.Dense) {
+func (f *golubKahan[V]) expect(above *mat.Dense) {
 	if f.keepsRight {
 		f.expects = slices.Repeat([]float64{2 * (f.product() + floats.Max(f.images))}, f.right.last)
 		return
 	}
-	along := inner(f.right.block(), f.first)
+	along := f.right.space.inner(f.right.block(), f.first)
 	largest := f.product() + floats.Max(f.images)
 	for i := range f.right.last {
 		f.drifts = append(f.drifts, floats.Norm(along.RawRowView(i), 2))
@@ -191,26 +234,38 @@ func rowNorm(m *mat.Dense, i int) float64 {
 	return floats.Norm(m.RawRowView(i), 2)
 }
 
-// apply writes the images of the rows of v into those of dst.
-func (f *golubKahan) apply(ctx context.Context, of func(dst, v *mat.Dense) error, dst, v [][]float64) error {
+// image writes the images of vectors of the parameters' space, and returns their norms.
+func (f *golubKahan[V]) image(ctx context.Context, dst [][]float64, v []V) (sizes []float64, err error) {
 	for i := range v {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		if err := f.factor.ImageOf(dst[i], v[i]); err != nil {
+			return nil, err
+		}
+	}
+	sizes = norms(dst)
+	if sum := floats.Sum(sizes); math.IsNaN(sum) || math.IsInf(sum, 0) {
+		return nil, ErrNotFinite
+	}
+	return sizes, nil
+}
+
+// adjoint writes those of vectors of U under the adjoint.
+func (f *golubKahan[V]) adjoint(ctx context.Context, dst []V, u [][]float64) error {
+	for i := range u {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		if err := of(mat.NewDense(1, len(dst[i]), dst[i]), mat.NewDense(1, len(v[i]), v[i])); err != nil {
+		if err := f.factor.AdjointInto(dst[i], u[i]); err != nil {
 			return err
-		}
-	}
-	for _, size := range norms(dst) {
-		if math.IsNaN(size) || math.IsInf(size, 0) {
-			return ErrNotFinite
 		}
 	}
 	return nil
 }
 
 // coordinates are those in U of A x for the coordinates of x in V_+: w = B_+ x.
-func (f *golubKahan) coordinates(x []float64) []float64 {
+func (f *golubKahan[V]) coordinates(x []float64) []float64 {
 	w := make([]float64, 0, f.left.count)
 	at := 0
 	for j, diagonal := range f.diagonals {
@@ -229,54 +284,90 @@ func (f *golubKahan) coordinates(x []float64) []float64 {
 }
 
 // solutions are the dual and primal solutions u = U w and x = (g - A^T u) / lambda of some right-hand sides as long vectors, and A x.
-type solutions struct{ u, x, images [][]float64 }
+type solutions[V any] struct {
+	u, images [][]float64
+	x         []V
+}
 
 // multiply forms the solutions of right-hand sides that have these coordinates in V_+. The caller releases them.
-func (f *golubKahan) multiply(ctx context.Context, coordinates *mat.Dense, sides []int, lambda float64) (s solutions, err error) {
+func (f *golubKahan[V]) multiply(ctx context.Context, coordinates *mat.Dense, sides []int, lambda float64) (s solutions[V], err error) {
 	k := len(sides)
 	w := mat.NewDense(k, f.left.count, nil)
 	for i := range k {
 		w.SetRow(i, f.coordinates(coordinates.RawRowView(i)))
 	}
-	s = solutions{u: f.left.arena.take(k), x: f.right.arena.take(k), images: f.left.arena.take(k)}
-	combine(s.u, w, f.left.vectors)
-	if err := f.apply(ctx, f.factor.Adjoint, s.x, s.u); err != nil {
+	s = solutions[V]{u: f.left.space.combine(w, f.left.vectors), x: f.right.space.take(k), images: f.left.space.take(k)}
+	if err := f.adjoint(ctx, s.x, s.u); err != nil {
 		return s, err
 	}
-	scaleAll(s.x, -1/lambda)
+	f.right.space.transform(s.x, scaled(-1/lambda, k))
 	given := f.given(sides)
 	given.Scale(1/lambda, given)
-	add(s.x, given, f.first)
-	return s, f.apply(ctx, f.factor.Image, s.images, s.x)
+	f.right.space.add(s.x, given, f.first)
+	_, err = f.image(ctx, s.images, s.x)
+	return s, err
 }
 
-func (f *golubKahan) release(s solutions) {
-	f.left.arena.give(s.u)
-	f.right.arena.give(s.x)
-	f.left.arena.give(s.images)
+func (f *golubKahan[V]) release(s solutions[V]) {
+	f.left.space.Free(append(s.u, s.images...))
+	f.right.space.Free(s.x)
 }
 
 // given are the coordinates of some right-hand sides in V_1, as rows.
-func (f *golubKahan) given(sides []int) *mat.Dense {
+func (f *golubKahan[V]) given(sides []int) *mat.Dense {
 	c := mat.NewDense(len(sides), len(f.first), nil)
 	for i, side := range sides {
-		c.SetRow(i, mat.Col(nil, side, f.start))
+		c.SetRow(i, mat.Col(nil, side, f.starts))
 	}
 	return c
 }
 
-func (f *golubKahan) bytes(more int) int64 {
-	return DimensionsOf(f.factor).bytes(len(f.lost), f.left.count+more)
+func (f *golubKahan[V]) bytes(more int) int64 {
+	return f.dimensions.bytes(len(f.lost), f.left.count+more)
 }
 
-func (f *golubKahan) held() int64 { return f.left.arena.bytes() + f.right.arena.bytes() }
+func (f *golubKahan[V]) held() int64 { return f.left.space.Bytes() + f.right.space.Bytes() }
 
-func (f *golubKahan) next() (products, vectors int) {
+func (f *golubKahan[V]) next() (products, vectors int) {
 	if f.ended {
 		return 0, 0
 	}
 	return f.right.last, f.right.last
 }
 
-func (f *golubKahan) largest() float64 { return square(f.scale) }
-func (f *golubKahan) lowest() float64  { return 0 }
+func (f *golubKahan[V]) largest() float64 { return square(f.scale) }
+func (f *golubKahan[V]) lowest() float64  { return 0 }
+
+// onHost keeps the parameter vectors of a factor on the host. scratch is one in float64.
+func onHost[T float32 | float64](space long[[]T], factor Factor, options FormOptions, scratch []float64) method {
+	return newGolubKahanMethod(&hostFactor[T]{factor, space, scratch}, options)
+}
+
+type hostFactor[T float32 | float64] struct {
+	Factor
+	space   Space[[]T]
+	scratch []float64
+}
+
+func (f *hostFactor[T]) Space() Space[[]T] { return f.space }
+
+func (f *hostFactor[T]) ImageOf(dst []float64, v []T) error {
+	numbers, ok := any(v).([]float64)
+	if !ok {
+		numbers = f.scratch
+		widen(numbers, any(v).([]float32))
+	}
+	return f.Image(mat.NewDense(1, len(dst), dst), mat.NewDense(1, len(numbers), numbers))
+}
+
+func (f *hostFactor[T]) AdjointInto(dst []T, u []float64) error {
+	numbers, ok := any(dst).([]float64)
+	if !ok {
+		numbers = f.scratch
+	}
+	err := f.Adjoint(mat.NewDense(1, len(numbers), numbers), mat.NewDense(1, len(u), u))
+	if !ok {
+		narrow(any(dst).([]float32), numbers)
+	}
+	return err
+}

@@ -10,13 +10,13 @@ import (
 )
 
 // product bounds what a product of a vector of norm 1 loses, with the arithmetic of the host.
-func (f *golubKahan) product() float64 { return (f.error + hostRoundoffs*unitRoundoff) * f.scale }
+func (f *golubKahan[V]) product() float64 { return (f.error + hostRoundoffs*unitRoundoff) * f.scale }
 
-func (f *golubKahan) rounding() *rounding {
+func (f *golubKahan[V]) rounding() *rounding {
 	return &rounding{error: f.error, scale: square(f.scale), defect: f.defect * f.scale}
 }
 
-func (f *golubKahan) bounds() (all []bounds) {
+func (f *golubKahan[V]) bounds() (all []bounds) {
 	for l, q := range f.quadratures {
 		if settled := f.settled[l]; settled != nil {
 			all = append(all, *settled)
@@ -37,13 +37,12 @@ func (f *golubKahan) bounds() (all []bounds) {
 }
 
 // complete adds to b what rounding may change, by the coordinates of solutions, as rows: of both rules, of which the larger counts.
-func (f *golubKahan) complete(b *bounds, solutions ...*mat.Dense) {
-	const host = hostRoundoffs * unitRoundoff
+func (f *golubKahan[V]) complete(b *bounds, solutions ...*mat.Dense) {
 	k, root := len(f.lost), math.Sqrt(b.lambda)
 	b.sizes, b.errors, b.lost = make([]float64, k), make([]float64, k), make([]float64, k)
 	half, drift, image, slant := make([]float64, k), make([]float64, k), make([]float64, k), make([]float64, k)
 	for i := range k {
-		half[i], b.lost[i] = 0.5, host
+		half[i], b.lost[i] = 0.5, f.stored
 		for _, all := range solutions {
 			x := all.RawRowView(i)
 			w := f.coordinates(x)
@@ -55,14 +54,14 @@ func (f *golubKahan) complete(b *bounds, solutions ...*mat.Dense) {
 			}
 			for j, value := range x {
 				value = math.Abs(value)
-				front += (f.product() + host*root + f.image(j)) * value
-				slanted += (f.product() + f.image(j)) * value
+				front += (f.product() + f.stored*root + f.imageOff(j)) * value
+				slanted += (f.product() + f.imageOff(j)) * value
 				if at := j - len(f.first); at >= 0 && !f.keepsRight {
 					drifted += f.drifts[at] * value
 				}
 			}
 			b.sizes[i] = max(b.sizes[i], size, u/root)
-			b.lost[i] = max(b.lost[i], 2*back+host, root*front)
+			b.lost[i] = max(b.lost[i], 2*back+f.stored, root*front)
 			drift[i], image[i], slant[i] = max(drift[i], drifted), max(image[i], 0.5*u), max(slant[i], slanted)
 		}
 		b.lost[i] += f.lost[i]
@@ -70,8 +69,8 @@ func (f *golubKahan) complete(b *bounds, solutions ...*mat.Dense) {
 	b.pairs = [][2][]float64{{half, drift}, {image, slant}}
 }
 
-// image is that of the j-th vector of V_+, as measured or expected.
-func (f *golubKahan) image(j int) float64 {
+// imageOff is what was left out of the image of the j-th vector of V_+, as measured or expected.
+func (f *golubKahan[V]) imageOff(j int) float64 {
 	if at := j - len(f.images); at >= 0 {
 		return f.expects[at]
 	}
@@ -79,7 +78,7 @@ func (f *golubKahan) image(j int) float64 {
 }
 
 // expected is what multiplied would find for solutions of these coordinates.
-func (f *golubKahan) expected(b *bounds, solutions *mat.Dense) *bounds {
+func (f *golubKahan[V]) expected(b *bounds, solutions *mat.Dense) *bounds {
 	k := len(f.lost)
 	sizes, images := make([]float64, k), make([]float64, k)
 	for i := range k {
@@ -93,34 +92,34 @@ func (f *golubKahan) expected(b *bounds, solutions *mat.Dense) *bounds {
 
 // allow adds to b what rounding may change in bounds from solutions and images of these lengths that were multiplied themselves: products of
 // one vector for each, and no sums over the space.
-func (f *golubKahan) allow(b *bounds, sizes, images []float64) {
+func (f *golubKahan[V]) allow(b *bounds, sizes, images []float64) {
 	k, root := len(sizes), math.Sqrt(b.lambda)
 	b.sizes, b.errors, b.lost, b.pairs = make([]float64, k), make([]float64, k), make([]float64, k), [][2][]float64{}
 	for i := range k {
 		b.sizes[i] = max(sizes[i], images[i]/root)
-		b.lost[i] = f.product()*max(images[i], root*sizes[i]) + hostRoundoffs*unitRoundoff*(1+b.lambda*sizes[i])
+		b.lost[i] = f.product()*max(images[i], root*sizes[i]) + f.stored*(1+b.lambda*sizes[i])
 	}
 }
 
 // multiplied bounds the forms at the l-th lambda by multiplying the solutions: the bounds from below and above that hold for any x and u owe
 // nothing to the small matrices, nor to what V has lost of orthogonality. It takes a product for each right-hand side.
-func (f *golubKahan) multiplied(ctx context.Context, l int) (products int64, err error) {
+func (f *golubKahan[V]) multiplied(ctx context.Context, l int) (b *bounds, products int64, err error) {
 	q := f.quadratures[l]
 	k := len(f.lost)
 	_, _, coordinates := q.radau()
 	s, err := f.multiply(ctx, coordinates, all(k), q.lambda)
 	defer f.release(s)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	// 2 g^T x - ||A x||^2 - lambda ||x||^2 and ||u||^2 + lambda ||x||^2, as forms.
-	b := &bounds{lambda: q.lambda, low: mat.NewSymDense(k, nil), gap: mat.NewSymDense(k, nil)}
-	mixed, lengths := mat.NewDense(k, k, nil), gram(s.x)
-	mixed.Mul(f.start.T(), inner(f.first, s.x))
+	b = &bounds{lambda: q.lambda, low: mat.NewSymDense(k, nil), gap: mat.NewSymDense(k, nil)}
+	mixed, lengths := mat.NewDense(k, k, nil), f.right.space.gram(s.x)
+	mixed.Mul(f.starts.T(), f.right.space.inner(f.first, s.x))
 	addSymmetric(b.low, 2, mixed)
-	addSymmetric(b.low, -1, gram(s.images))
+	addSymmetric(b.low, -1, f.left.space.gram(s.images))
 	addSymmetric(b.low, -q.lambda, lengths)
-	addSymmetric(b.gap, 1, gram(s.u))
+	addSymmetric(b.gap, 1, f.left.space.gram(s.u))
 	addSymmetric(b.gap, q.lambda, lengths)
 	for i := range k {
 		for j := i; j < k; j++ {
@@ -131,23 +130,32 @@ func (f *golubKahan) multiplied(ctx context.Context, l int) (products int64, err
 	for i, length := range norms(s.u) {
 		images[i] = max(images[i], length)
 	}
-	f.allow(b, norms(s.x), images)
+	f.allow(b, roots(lengths), images)
 	for i := range k {
 		b.gap.SetSym(i, i, max(0, b.gap.At(i, i))) // but for rounding
 	}
 	f.residual = f.missing(s)
-	f.settled[l], f.tried = b, f.left.count
-	return int64(k), nil
+	return b, int64(k), nil
+}
+
+func (f *golubKahan[V]) settle(l int, b *bounds) { f.settled[l] = b }
+
+// roots are those of a diagonal.
+func roots(m *mat.Dense) (all []float64) {
+	for i := range m.RawMatrix().Rows {
+		all = append(all, math.Sqrt(m.At(i, i)))
+	}
+	return all
 }
 
 // missing bounds the largest ||g - (A^T A + lambda) x|| = ||A^T (u - A x)|| of solutions, of which it makes u - A x.
-func (f *golubKahan) missing(s solutions) float64 {
-	add(s.u, negated(identity(len(s.u))), s.images)
+func (f *golubKahan[V]) missing(s solutions[V]) float64 {
+	f.left.space.add(s.u, scaled(-1, len(s.u)), s.images)
 	return f.scale * floats.Max(norms(s.u))
 }
 
 // check multiplies the solution whose gap is largest, at the smallest lambda, and compares its bound from above with that of the small matrices.
-func (f *golubKahan) check(b *bounds) (residual, more float64, products int64, err error) {
+func (f *golubKahan[V]) check(b *bounds) (residual, more float64, products int64, err error) {
 	l := slices.Index(f.lambdas, slices.Min(f.lambdas))
 	if f.settled[l] != nil {
 		return f.residual, 0, 0, nil
@@ -165,9 +173,9 @@ func (f *golubKahan) check(b *bounds) (residual, more float64, products int64, e
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	upper := square(norms(s.u)[0]) + q.lambda*square(norms(s.x)[0])
+	upper := square(norms(s.u)[0]) + q.lambda*f.right.space.gram(s.x).At(0, 0)
 	found := math.Abs(upper - low.At(column, column) - gap.At(column, column))
-	explained := 2*b.sizes[column]*b.lost[column] + square(b.lost[column])/q.lambda + hostRoundoffs*unitRoundoff*upper
+	explained := 2*b.sizes[column]*b.lost[column] + square(b.lost[column])/q.lambda + f.stored*upper
 	for _, pair := range b.pairs {
 		explained += 2 * pair[0][column] * pair[1][column]
 	}

@@ -20,7 +20,7 @@ import (
 //
 // Golub and Underwood 1977; Golub and Van Loan, Matrix Computations, 4th ed., section 10.3.6.
 type blockLanczos struct {
-	basis // V_1, V_2, ...; the last one is next to be multiplied
+	basis[[]float64] // V_1, V_2, ...; the last one is next to be multiplied
 	rounding
 	op     Operator
 	starts []int      // of the blocks in the basis
@@ -33,11 +33,11 @@ type blockLanczos struct {
 // no harm in the basis.
 const dependent = 1e-14
 
-// newBlockLanczos starts from the rows of g, of norm 1 or 0 and from the arena, which it keeps. It returns C^T, [rows of g,
+// newBlockLanczos starts from the rows of g, of norm 1 or 0 and from the space, which it keeps. It returns C^T, [rows of g,
 // b_1], and the norms of what C leaves of each row.
-func newBlockLanczos(op Operator, g [][]float64, memory *arena) (l *blockLanczos, start *mat.Dense, lost []float64) {
+func newBlockLanczos(op Operator, g [][]float64, space long[[]float64]) (l *blockLanczos, start *mat.Dense, lost []float64) {
 	l = &blockLanczos{op: op}
-	l.arena = memory
+	l.space = space
 	_, start, lost = l.extend(g, dependent)
 	l.starts = []int{0}
 	return l, start, lost
@@ -54,16 +54,16 @@ func (l *blockLanczos) step(ctx context.Context) (diagonal *mat.SymDense, below 
 	before := l.size()
 	v := l.vectors[l.starts[last]:]
 	b := len(v)
-	w := l.arena.take(b)
+	w := l.space.take(b)
 	sizes, err := l.multiply(ctx, l.op, w, v)
 	if err != nil {
 		return nil, nil, err
 	}
 	at := l.starts[last]
 	if last > 0 {
-		add(w, negated(l.below), l.vectors[l.starts[last-1]:at])
+		l.space.add(w, negated(l.below), l.vectors[l.starts[last-1]:at])
 	}
-	own := project(w, v)
+	own := l.space.project(w, v)
 	h, fresh, left := l.extend(w, dependent*l.scale)
 	addTo(h, at, own)
 

@@ -11,21 +11,44 @@ import (
 
 // lanczosForms bounds forms from scratch: a block Lanczos process whose small matrices feed one quadrature for each lambda.
 type lanczosForms struct {
-	lambdas     []float64
+	method  *lanczosMethod
+	sides   [][]float64 // before the start
+	scale   float64     // lambda_max, from above, before it
+	lambdas []float64
+
 	lanczos     *blockLanczos
 	diagonals   []*mat.SymDense // T_j
 	belows      []*mat.Dense    // B_j; nil for the last block of an invariant space
-	start       *mat.Dense      // C, [b_1, k]
+	given       *mat.Dense      // C, [b_1, k]
 	lost        []float64       // norm of what V_1 C leaves of each right-hand side
 	node        *radau
 	quadratures []*quadrature // by lambda
 }
 
-func newLanczosForms(op Operator, g [][]float64, memory *arena, options FormOptions, scale float64) *lanczosForms {
-	lanczos, transposed, lost := newBlockLanczos(op, g, memory)
-	lanczos.error, lanczos.scale = options.ProductError, scale
-	return &lanczosForms{lambdas: options.Lambdas, lanczos: lanczos, start: mat.DenseCopyOf(transposed.T()), lost: lost}
+// lanczosMethod bounds by block Lanczos, for operators without a factor.
+type lanczosMethod struct {
+	op      Operator
+	space   long[[]float64]
+	options FormOptions
 }
+
+func (m *lanczosMethod) begin(scale float64) process {
+	return &lanczosForms{method: m, lambdas: m.options.Lambdas, scale: scale}
+}
+
+func (f *lanczosForms) take(g []float64) {
+	side := f.method.space.take(1)
+	f.method.space.put(side[0], g)
+	f.sides = append(f.sides, side[0])
+}
+
+func (f *lanczosForms) start() {
+	lanczos, transposed, lost := newBlockLanczos(f.method.op, f.sides, f.method.space)
+	lanczos.error, lanczos.scale = f.method.options.ProductError, f.scale
+	f.lanczos, f.given, f.lost, f.sides = lanczos, mat.DenseCopyOf(transposed.T()), lost, nil
+}
+
+func (f *lanczosForms) close() { f.lanczos.space.Free(f.lanczos.vectors) }
 
 func (f *lanczosForms) step(ctx context.Context) (products int64, err error) {
 	diagonal, below, err := f.lanczos.step(ctx)
@@ -35,7 +58,7 @@ func (f *lanczosForms) step(ctx context.Context) (products int64, err error) {
 	f.diagonals, f.belows = append(f.diagonals, diagonal), append(f.belows, below)
 	if f.quadratures == nil {
 		for _, lambda := range f.lambdas {
-			f.quadratures = append(f.quadratures, newQuadrature(lambda, f.start))
+			f.quadratures = append(f.quadratures, newQuadrature(lambda, f.given))
 		}
 	}
 	for _, q := range f.quadratures {
@@ -70,7 +93,7 @@ func (f *lanczosForms) next() (products, vectors int) {
 	return products, products
 }
 
-func (f *lanczosForms) held() int64 { return f.lanczos.arena.bytes() }
+func (f *lanczosForms) held() int64 { return f.lanczos.space.Bytes() }
 
 func (f *lanczosForms) bytes(more int) int64 {
 	return Dimensions{Dim: f.lanczos.op.Dim()}.bytes(len(f.lost), f.lanczos.size()+more)
@@ -130,22 +153,22 @@ func (f *lanczosForms) check(b *bounds) (measured, more float64, products int64,
 	column := floats.MaxIdx(q.residuals())
 	x := rowOf(q.solutions(), column)
 	vectors, end := f.lanczos.vectors, x.RawMatrix().Cols
-	work := f.lanczos.arena.take(2)
-	defer f.lanczos.arena.give(work)
-	solution, residual := work[:1], work[1:]
-	combine(solution, x, vectors[:end])
+	space := f.lanczos.space
+	solution := space.combine(x, vectors[:end])
+	residual := space.take(1)
+	defer func() { space.Free(append(solution, residual...)) }()
 	if _, err := f.lanczos.multiply(context.Background(), f.lanczos.op, residual, solution); err != nil {
 		return 0, 0, 0, err
 	}
-	add(residual, mat.NewDense(1, 1, []float64{b.lambda}), solution)
-	scaleAll(residual, -1)
-	given := mat.NewDense(1, f.start.RawMatrix().Rows, mat.Col(nil, column, f.start))
-	add(residual, given, vectors[:given.RawMatrix().Cols])
+	space.add(residual, scaled(b.lambda, 1), solution)
+	space.transform(residual, scaled(-1, 1))
+	given := mat.NewDense(1, f.given.RawMatrix().Rows, mat.Col(nil, column, f.given))
+	space.add(residual, given, vectors[:given.RawMatrix().Cols])
 	measured = norms(residual)[0]
 	known := q.residual(column)
 	known = known[:min(len(known), len(vectors)-end)]
 	if len(known) > 0 {
-		add(residual, negated(mat.NewDense(1, len(known), known)), vectors[end:end+len(known)])
+		space.add(residual, negated(mat.NewDense(1, len(known), known)), vectors[end:end+len(known)])
 	}
 	found := norms(residual)[0]
 	explained := b.errors[column] + b.lost[column] + (f.lanczos.product()+hostRoundoffs*unitRoundoff*b.lambda)*norms(solution)[0]

@@ -15,16 +15,15 @@ import (
 // part is one block of right-hand sides, of norm 1, that are solved together.
 type part struct {
 	options  FormOptions
-	memory   *arena
-	rows     int         // the first of them, wanted with all
-	sides    [][]float64 // before the solve, which takes them
-	off      []float64   // how far each may be from the exact one
+	rows     int       // the first of them, wanted with all
+	off      []float64 // how far each may be from the exact one
 	deadline time.Time
 	spent    int64 // products of the parts before
 	limit    int64 // products of this one; 0 for none
 
 	process process
 	bounds  []bounds // by lambda
+	tries   []try    // by lambda
 
 	products            int64
 	iterations          int
@@ -33,15 +32,19 @@ type part struct {
 	endings             []ending // by lambda, when it is finished
 }
 
-func (p *part) solve(ctx context.Context, op Operator, scale float64, progress func()) error {
-	sides := p.sides
-	k, n := len(sides), op.Dim()
-	p.sides = nil
-	if factor, ok := op.(Factor); ok {
-		p.process = newGolubKahan(factor, sides, p.memory, p.options, scale)
-	} else {
-		p.process = newLanczosForms(op, sides, p.memory, p.options, scale)
+// try is a multiplication of solutions that was in vain: the products until then, and the width found over that expected. The next is worth its
+// price when the width expected is narrower by that, or, should that say too little, after a quarter more of products.
+type try struct {
+	products int64
+	excess   float64
+}
+
+func (p *part) solve(ctx context.Context, progress func()) error {
+	const excess = 1 / 0.9 // at first: a V that is not kept is not orthogonal to all digits
+	for range p.options.Lambdas {
+		p.tries = append(p.tries, try{excess: excess})
 	}
+	p.process.start()
 	for {
 		products, err := p.process.step(ctx)
 		if err != nil {
@@ -57,7 +60,7 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 			p.bytes = p.process.held()
 			progress()
 		}
-		collect(n * k)
+		collect(p.bytes)
 		if err := p.multiplySolutions(ctx); err != nil {
 			return err
 		}
@@ -67,7 +70,8 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 	}
 	p.lambdaMax = p.process.largest()
 	err := p.check()
-	p.bytes = p.process.held()
+	p.bytes = max(p.bytes, p.process.held())
+	p.process.close()
 	p.process = nil // bounds stay
 	return err
 }
@@ -75,7 +79,7 @@ func (p *part) solve(ctx context.Context, op Operator, scale float64, progress f
 // multiplySolutions finds bounds that need no allowance for the rounding of a whole space, where these would be narrow enough and those of
 // the space are not.
 func (p *part) multiplySolutions(ctx context.Context) error {
-	f, ok := p.process.(*golubKahan)
+	m, ok := p.process.(multiplier)
 	if !ok {
 		return nil
 	}
@@ -84,28 +88,29 @@ func (p *part) multiplySolutions(ctx context.Context) error {
 		if b.direct == nil || b.gap == nil || p.halfWidth(l) <= p.options.Tolerance {
 			continue
 		}
-		expected := part{rows: p.rows, bounds: []bounds{*b.direct}, off: p.off}
-		const margin = 0.9 // V is not orthogonal to all digits
-		if expected.halfWidth(0) > margin*p.options.Tolerance || f.left.count < f.tried*5/4 && f.tried > 0 || p.limit > 0 && p.products+k+1 > p.limit {
+		direct, before := part{rows: p.rows, bounds: []bounds{*b.direct}, off: p.off}, &p.tries[l]
+		expected, again := direct.halfWidth(0), before.products > 0 && p.products >= before.products*5/4
+		if expected > p.options.Tolerance || expected*before.excess > p.options.Tolerance && !again || p.limit > 0 && p.products+k+1 > p.limit {
 			continue
 		}
-		products, err := f.multiplied(ctx, l)
+		found, products, err := m.multiplied(ctx, l)
 		if err != nil {
 			return err
 		}
 		p.products += products
-		before := p.bounds[l]
-		if p.bounds[l] = *f.settled[l]; p.halfWidth(l) > p.options.Tolerance {
-			p.bounds[l] = before
-			delete(f.settled, l)
+		p.bounds[l] = *found
+		if width := p.halfWidth(l); width > p.options.Tolerance {
+			p.bounds[l], *before = b, try{p.products, width / expected}
+			continue
 		}
+		m.settle(l, found)
 	}
 	return nil
 }
 
-// collect frees what products have left, where their vectors are long: garbage would wait for the heap to double.
-func collect(elements int) {
-	if 8*elements > 64<<20 {
+// collect frees what products have left, where vectors are long: garbage would wait for the heap to double.
+func collect(held int64) {
+	if held > 128<<20 {
 		runtime.GC()
 	}
 }

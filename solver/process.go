@@ -7,9 +7,36 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
+// method makes the processes of a solve, one for each of its parts, which use the same memory one after the other.
+type method interface {
+	// begin makes a process of an operator whose largest eigenvalue is at most scale.
+	begin(scale float64) process
+}
+
+// methodOf is that of a solve: block Golub-Kahan on the factor where there is one, else block Lanczos. scratch is a vector that it may
+// overwrite.
+func methodOf(op Operator, options FormOptions, scratch []float64) method {
+	factor, ok := op.(Factor)
+	if !ok {
+		return &lanczosMethod{op: op, space: newHost[float64](op.Dim()), options: options}
+	}
+	sizes := DimensionsOf(op, options.Roundoff)
+	if resident, ok := op.(interface{ method(FormOptions) method }); ok && !sizes.keepsRight() {
+		return resident.method(options)
+	}
+	if sizes.single() {
+		return onHost(newHost[float32](op.Dim()), factor, options, scratch)
+	}
+	return onHost(newHost[float64](op.Dim()), factor, options, scratch)
+}
+
 // process builds a space, multiplies it block by block, and bounds the forms of all right-hand sides by what the products
 // show.
 type process interface {
+	// take adds a right-hand side, of norm 1, which it copies.
+	take(g []float64)
+	// start makes the first block of those taken.
+	start()
 	// step multiplies the next block. It returns the products made: 0 when nothing is left to multiply.
 	step(ctx context.Context) (products int64, err error)
 	// bounds are those of the forms after the latest step, by lambda.
@@ -28,6 +55,16 @@ type process interface {
 	// matrices and bounds. It returns its residual, and what the product differs by from the small matrices as a multiple of half of what
 	// rounding explains.
 	check(b *bounds) (residual, more float64, products int64, err error)
+	// close gives all vectors back.
+	close()
+}
+
+// multiplier is a process that can do without its space: it bounds forms by solutions that are multiplied themselves.
+type multiplier interface {
+	// multiplied returns such bounds of the forms at the l-th lambda, for a product of each right-hand side.
+	multiplied(ctx context.Context, l int) (b *bounds, products int64, err error)
+	// settle makes them the bounds from now on.
+	settle(l int, b *bounds)
 }
 
 // bounds are what the forms of right-hand sides of norm 1 are read from: but for rounding M - low is positive semidefinite and at most

@@ -25,6 +25,7 @@ type rounding struct {
 const (
 	productRoundoffs = 8  // of a product, where no more is said
 	hostRoundoffs    = 16 // of orthogonalising a vector and of the small matrices, in units of the norm of its image
+	storedRoundoffs  = 8  // of a vector that is orthogonalised and stored in less than float64: each time that it is written
 )
 
 const unitRoundoff = 0x1p-53 // of float64

@@ -38,31 +38,31 @@ func subspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (fo
 	if n != op.Dim() || rows < 1 || rows > k {
 		return nil, 0, 0, fmt.Errorf("solver: a span of %d of %d right-hand sides of length %d does not suit an operator of dimension %d", rows, k, n, op.Dim())
 	}
-	memory := &arena{n: n}
-	span := memory.take(rows)
-	for i, row := range span {
+	span := basis[[]float64]{space: newHost[float64](n)}
+	space := span.space
+	starts := space.take(rows)
+	for i, row := range starts {
 		copy(row, rhs.RawRowView(i))
 		if norm := floats.Norm(row, 2); norm > 0 {
 			floats.Scale(1/norm, row)
 		}
 	}
-	space := basis{arena: memory}
-	space.extend(span, dependent)
-	b := space.size()
+	span.extend(starts, dependent)
+	b := span.size()
 	if b == 0 {
 		for range lambdas {
 			forms = append(forms, mat.NewDense(k, k, nil))
 		}
 		return forms, 0, 0, nil
 	}
-	images := memory.take(b)
-	for i, v := range space.vectors {
+	images := space.take(b)
+	for i, v := range span.vectors {
 		if err := op.Apply(mat.NewDense(1, n, images[i]), mat.NewDense(1, n, v)); err != nil {
 			return nil, 0, 0, err
 		}
 	}
-	t := symmetric(inner(images, space.vectors))
-	along := inner(space.vectors, views(rhs)) // S^T g_j as columns
+	t := symmetric(space.inner(images, span.vectors))
+	along := space.inner(span.vectors, views(rhs)) // S^T g_j as columns
 	var eigen mat.EigenSym
 	if eigen.Factorize(t, false) {
 		largest = eigen.Values(nil)[b-1]
@@ -82,18 +82,17 @@ func subspaceForms(op Operator, lambdas []float64, rhs *mat.Dense, rows int) (fo
 			continue
 		}
 		smallest, residual = lambda, 0
-		left := memory.take(1)
 		for i := range k {
 			// (eta + lambda) x - g
-			combine(left, coordinates.ColView(i).T(), images)
+			left := space.combine(coordinates.ColView(i).T(), images)
 			damped := mat.DenseCopyOf(coordinates.ColView(i).T())
 			damped.Scale(lambda, damped)
-			add(left, damped, space.vectors)
+			space.add(left, damped, span.vectors)
 			if norm := floats.Norm(rhs.RawRowView(i), 2); norm > 0 {
 				residual = max(residual, floats.Distance(left[0], rhs.RawRowView(i), 2)/norm)
 			}
+			space.Free(left)
 		}
-		memory.give(left)
 	}
 	return forms, residual, largest, nil
 }

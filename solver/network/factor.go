@@ -89,13 +89,20 @@ func (f *Factor) Apply(dst, v *mat.Dense) error {
 }
 
 func (f *Factor) apply(half *metric, dst, v *mat.Dense) error {
-	switch n := half.network; {
-	case f.loads != n.loads:
+	if err := f.usable(); err != nil {
+		return err
+	}
+	return half.Apply(dst, v)
+}
+
+func (f *Factor) usable() error {
+	switch {
+	case f.loads != f.image.network.loads:
 		return fmt.Errorf("network: weights were loaded after the factor was made; make another")
 	case f.closed:
 		return fmt.Errorf("network: the factor is closed")
 	}
-	return half.Apply(dst, v)
+	return nil
 }
 
 // Linearised reports whether the residuals are kept.

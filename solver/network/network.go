@@ -60,6 +60,7 @@ type weights struct {
 
 	predict, cost, gradient, product, tangent, cotangent, hessian *model.Exec
 	linearisations                                                []*linearisation
+	resident                                                      *resident // once a factor has it
 }
 
 // New builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
@@ -325,6 +326,9 @@ func (n *Network) Close() {
 	}
 	for _, l := range n.linearisations {
 		l.close()
+	}
+	if n.resident != nil {
+		n.resident.close()
 	}
 	n.store.Finalize()
 }

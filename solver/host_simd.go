@@ -128,3 +128,25 @@ func addScaled(first, second []float64, factors *[2][4]float64, rows *[4][]float
 		plainAddScaled(first[done:], second, factors, &[4][]float64{rows[0][done:], rows[1][done:], rows[2][done:], rows[3][done:]})
 	}
 }
+
+// widen converts src into dst, of as many numbers.
+func widen(dst []float64, src []float32) {
+	done := 0
+	if simd {
+		for ; done+4 <= len(src); done += 4 {
+			archsimd.LoadFloat32x4((*[4]float32)(src[done:])).ConvertToFloat64().Store((*[4]float64)(dst[done:]))
+		}
+	}
+	plainWiden(dst[done:], src[done:])
+}
+
+// narrow rounds src into dst, of as many numbers.
+func narrow(dst []float32, src []float64) {
+	done := 0
+	if simd {
+		for ; done+4 <= len(src); done += 4 {
+			archsimd.LoadFloat64x4((*[4]float64)(src[done:])).ConvertToFloat32().Store((*[4]float32)(dst[done:]))
+		}
+	}
+	plainNarrow(dst[done:], src[done:])
+}

@@ -19,3 +19,15 @@ func plainAddScaled(first, second []float64, factors *[2][4]float64, rows *[4][]
 		}
 	}
 }
+
+func plainWiden(dst []float64, src []float32) {
+	for i, v := range src {
+		dst[i] = float64(v)
+	}
+}
+
+func plainNarrow(dst []float32, src []float64) {
+	for i, v := range src {
+		dst[i] = float32(v)
+	}
+}

@@ -1,0 +1,309 @@
+package solver
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+)
+
+// host is a Space of slices, of float64 or of float32 at half the memory. There are few vectors and each is longer than any cache, so they are taken
+// piece by piece: all vectors of a piece while it stays in the cache, pieces on all cores. The arithmetic is in float64 in either case, as pieces of
+// float32 are converted in the cache.
+//
+// Vectors that are given back are lent again: left to the garbage collector, those of the part before would stay while the next one's are made.
+type host[T float32 | float64] struct {
+	n         int // length of vectors
+	all, free [][]T
+	rooms     [][2]pieces[T] // by core
+}
+
+const (
+	pieceLength = 512 // elements: a piece of a block stays in the nearest cache, one of the basis in the next
+	mostStrips  = 64  // of pieces that follow each other: more than there are cores, which then end together
+)
+
+// newHost is a Space of vectors of length n on the host.
+func newHost[T float32 | float64](n int) long[[]T] { return long[[]T]{&host[T]{n: n}} }
+
+func (h *host[T]) New(count int) ([][]T, error) {
+	for _, v := range h.free[max(0, len(h.free)-count):] {
+		clear(v)
+	}
+	for len(h.free) < count {
+		v := make([]T, h.n)
+		h.all, h.free = append(h.all, v), append(h.free, v)
+	}
+	rest := len(h.free) - count
+	lent := h.free[rest:]
+	h.free = h.free[:rest:rest]
+	return lent, nil
+}
+
+func (h *host[T]) Free(vectors [][]T) { h.free = append(h.free, vectors...) }
+
+func (h *host[T]) Bytes() int64 { return size[T]() * int64(h.n) * int64(len(h.all)) }
+
+func (h *host[T]) Roundoff() float64 {
+	if size[T]() == 4 {
+		return 0x1p-24
+	}
+	return unitRoundoff
+}
+
+// size is that of a number in bytes.
+func size[T any]() int64 {
+	var number T
+	return int64(unsafe.Sizeof(number))
+}
+
+func (h *host[T]) Put(v []T, numbers []float64) error {
+	for i, number := range numbers {
+		v[i] = T(number)
+	}
+	return nil
+}
+
+// room is what a core converts and copies pieces in.
+func (h *host[T]) room(core int) (first, second *pieces[T]) {
+	return &h.rooms[core][0], &h.rooms[core][1]
+}
+
+// run is inPieces, with room for each core.
+func (h *host[T]) run(worker func(core int) func(strip, from, to int)) {
+	for len(h.rooms) < runtime.GOMAXPROCS(0) {
+		h.rooms = append(h.rooms, [2]pieces[T]{})
+	}
+	inPieces(h.n, worker)
+}
+
+func (h *host[T]) Inner(a, b [][]T) (*mat.Dense, error) {
+	symmetric := len(a) == len(b) && &a[0] == &b[0]
+	down, across := (len(a)+1)/2, (len(b)+1)/2
+	sums := tiles(h.n, down*across, h.run, func(core int) func(t []tile, from, to int) {
+		first, second := h.room(core)
+		return func(t []tile, from, to int) {
+			left := first.of(a, from, to)
+			right := left
+			if !symmetric {
+				right = second.of(b, from, to)
+			}
+			for j := range across {
+				b0, b1 := pair(right, j)
+				for i := range down {
+					if !symmetric || i <= j {
+						a0, a1 := pair(left, i)
+						dots(&t[i*across+j], a0, a1, b0, b1)
+					}
+				}
+			}
+		}
+	})
+	products := mat.NewDense(len(a), len(b), nil)
+	for r := range a {
+		for c := range b {
+			i, j := r, c
+			if symmetric {
+				i, j = min(r, c), max(r, c)
+			}
+			products.Set(r, c, sums[i/2*across+j/2].at(i%2, j%2))
+		}
+	}
+	return products, nil
+}
+
+func (h *host[T]) Add(a [][]T, c mat.Matrix, b [][]T) error {
+	coefficients := make([][]float64, len(a))
+	for i := range a {
+		coefficients[i] = mat.Row(nil, i, c)
+	}
+	h.run(func(core int) func(strip, from, to int) {
+		sums, terms := h.room(core)
+		return func(_, from, to int) {
+			sum := sums.of(a, from, to)
+			term := terms.of(b, from, to)
+			for i := 0; i+1 < len(a); i += 2 {
+				addPiece(sum[i], sum[i+1], coefficients[i], coefficients[i+1], term)
+			}
+			if i := len(a) - 1; i%2 == 0 {
+				addPiece(sum[i], nil, coefficients[i], nil, term)
+			}
+			sums.store(a, from, to)
+		}
+	})
+	return nil
+}
+
+// Transform goes from the last vector to the first, which those before are not needed for any more.
+func (h *host[T]) Transform(a [][]T, c *mat.TriDense) error {
+	coefficients := make([][]float64, len(a))
+	for i := range a {
+		coefficients[i] = mat.Row(nil, i, c)
+	}
+	h.run(func(core int) func(strip, from, to int) {
+		all, _ := h.room(core)
+		return func(_, from, to int) {
+			rows := all.of(a, from, to)
+			for i := len(a) - 1; i >= 0; i -= 2 {
+				c := coefficients[i]
+				floats.Scale(c[i], rows[i])
+				if i == 0 {
+					break
+				}
+				floats.AddScaled(rows[i], c[i-1], rows[i-1])
+				floats.Scale(coefficients[i-1][i-1], rows[i-1])
+				addPiece(rows[i-1], rows[i], coefficients[i-1][:i-1], c[:i-1], rows[:i-1])
+			}
+			all.store(a, from, to)
+		}
+	})
+	return nil
+}
+
+// pieces are those of some vectors in float64: themselves, or converted into room of their own.
+type pieces[T float32 | float64] struct {
+	rows [][]float64
+	room []float64
+}
+
+func (p *pieces[T]) of(vectors [][]T, from, to int) [][]float64 {
+	p.rows = p.rows[:0]
+	if doubles, ok := any(vectors).([][]float64); ok {
+		for _, v := range doubles {
+			p.rows = append(p.rows, v[from:to])
+		}
+		return p.rows
+	}
+	if len(p.room) < len(vectors)*pieceLength {
+		p.room = make([]float64, len(vectors)*pieceLength)
+	}
+	for i, v := range any(vectors).([][]float32) {
+		row := p.room[i*pieceLength:][:to-from]
+		widen(row, v[from:to])
+		p.rows = append(p.rows, row)
+	}
+	return p.rows
+}
+
+// store rounds pieces that are not themselves back.
+func (p *pieces[T]) store(vectors [][]T, from, to int) {
+	if singles, ok := any(vectors).([][]float32); ok {
+		for i, v := range singles {
+			narrow(v[from:to], p.rows[i])
+		}
+	}
+}
+
+// strips is how many strips the pieces of n elements are dealt out to.
+func strips(n int) int { return min((n+pieceLength-1)/pieceLength, mostStrips) }
+
+// inPieces calls what worker returns for each core, by number, for the pieces of [0, n), those of one strip one after the other on the same core. Which
+// core takes which strip is left to their pace; a sum over the strips in their order does not depend on it, nor on how many cores there are.
+func inPieces(n int, worker func(core int) func(strip, from, to int)) {
+	pieces, strips := (n+pieceLength-1)/pieceLength, strips(n)
+	var next atomic.Int64
+	run := func(core int) {
+		work := worker(core)
+		for {
+			strip := int(next.Add(1)) - 1
+			if strip >= strips {
+				return
+			}
+			for piece := strip * pieces / strips; piece < (strip+1)*pieces/strips; piece++ {
+				work(strip, piece*pieceLength, min((piece+1)*pieceLength, n))
+			}
+		}
+	}
+	var group sync.WaitGroup
+	for core := 1; core < min(runtime.GOMAXPROCS(0), strips); core++ {
+		group.Go(func() { run(core) })
+	}
+	run(0)
+	group.Wait()
+}
+
+// tile holds the inner products a0 b0, a0 b1, a1 b0 and a1 b1 of two rows with two, each as four numbers to be added up.
+type tile [4][4]float64
+
+// tiles adds up a number of tiles over the pieces of [0, n), to which what worker returns adds those of one piece.
+func tiles(n, count int, run func(worker func(core int) func(strip, from, to int)), worker func(core int) func(t []tile, from, to int)) []tile {
+	all := make([]tile, strips(n)*count)
+	run(func(core int) func(strip, from, to int) {
+		work := worker(core)
+		return func(strip, from, to int) { work(all[strip*count:(strip+1)*count], from, to) }
+	})
+	total := all[:count]
+	for at := range all[count:] {
+		for i, sums := range all[count+at] {
+			for j, v := range sums {
+				total[at%count][i][j] += v
+			}
+		}
+	}
+	return total
+}
+
+// at is the inner product of row i of two with row j of two.
+func (t *tile) at(i, j int) float64 {
+	s := &t[2*i+j]
+	return (s[0] + s[1]) + (s[2] + s[3])
+}
+
+// pair is the i-th two rows: the last one twice where it has no second.
+func pair(rows [][]float64, i int) (first, second []float64) {
+	return rows[2*i], rows[min(2*i+1, len(rows)-1)]
+}
+
+// norms are the Euclidean norms of rows.
+func norms(rows [][]float64) []float64 {
+	lengths := make([]float64, len(rows))
+	for i, row := range rows {
+		lengths[i] = floats.Norm(row, 2)
+	}
+	return lengths
+}
+
+// addPiece adds combinations of the pieces of b to two pieces, or to one where second is nil, four at a time so that what is read and written
+// is used for more. The last four are filled up with zero times the last.
+func addPiece(first, second, c, d []float64, b [][]float64) {
+	for j := 0; j < len(b); j += 4 {
+		var factors [2][4]float64
+		var rows [4][]float64
+		copy(factors[0][:], c[j:])
+		if second != nil {
+			copy(factors[1][:], d[j:])
+		}
+		for k := range rows {
+			rows[k] = b[min(j+k, len(b)-1)]
+		}
+		addScaled(first, second, &factors, &rows)
+	}
+}
+
+// negated is -m.
+func negated(m mat.Matrix) *mat.Dense {
+	n := mat.DenseCopyOf(m)
+	n.Scale(-1, n)
+	return n
+}
+
+// scaled is a multiple of the identity of size n.
+func scaled(by float64, n int) *mat.TriDense {
+	m := mat.NewTriDense(n, mat.Lower, nil)
+	for i := range n {
+		m.SetTri(i, i, by)
+	}
+	return m
+}
+
+// views are the rows of a matrix, not copied.
+func views(m *mat.Dense) [][]float64 {
+	rows := make([][]float64, m.RawMatrix().Rows)
+	for i := range rows {
+		rows[i] = m.RawRowView(i)
+	}
+	return rows
+}
