@@ -18,7 +18,7 @@ import (
 type host[T float32 | float64] struct {
 	n         int // length of vectors
 	all, free [][]T
-	rooms     [][2]pieces[T] // by core
+	rooms     []room[T] // by core
 }
 
 const (
@@ -67,37 +67,22 @@ func (h *host[T]) Put(v []T, numbers []float64) error {
 	return nil
 }
 
-// room is what a core converts and copies pieces in.
-func (h *host[T]) room(core int) (first, second *pieces[T]) {
-	return &h.rooms[core][0], &h.rooms[core][1]
-}
-
-// run is inPieces, with room for each core.
-func (h *host[T]) run(worker func(core int) func(strip, from, to int)) {
-	for len(h.rooms) < runtime.GOMAXPROCS(0) {
-		h.rooms = append(h.rooms, [2]pieces[T]{})
-	}
-	inPieces(h.n, worker)
-}
-
 func (h *host[T]) Inner(a, b [][]T) (*mat.Dense, error) {
 	symmetric := len(a) == len(b) && &a[0] == &b[0]
 	down, across := (len(a)+1)/2, (len(b)+1)/2
-	sums := tiles(h.n, down*across, h.run, func(core int) func(t []tile, from, to int) {
-		first, second := h.room(core)
-		return func(t []tile, from, to int) {
-			left := first.of(a, from, to)
-			right := left
-			if !symmetric {
-				right = second.of(b, from, to)
-			}
-			for j := range across {
-				b0, b1 := pair(right, j)
-				for i := range down {
-					if !symmetric || i <= j {
-						a0, a1 := pair(left, i)
-						dots(&t[i*across+j], a0, a1, b0, b1)
-					}
+	sums := make([]tile, h.strips()*down*across)
+	h.inPieces(func(room *room[T], strip, from, to int) {
+		left := room[0].of(a, from, to)
+		right := left
+		if !symmetric {
+			right = room[1].of(b, from, to)
+		}
+		for j := range across {
+			b0, b1 := pair(right, j)
+			for i := range down {
+				if !symmetric || i <= j {
+					a0, a1 := pair(left, i)
+					dots(&sums[(strip*down+i)*across+j], a0, a1, b0, b1)
 				}
 			}
 		}
@@ -109,7 +94,11 @@ func (h *host[T]) Inner(a, b [][]T) (*mat.Dense, error) {
 			if symmetric {
 				i, j = min(r, c), max(r, c)
 			}
-			products.Set(r, c, sums[i/2*across+j/2].at(i%2, j%2))
+			total := 0.0
+			for strip := range h.strips() {
+				total += sums[(strip*down+i/2)*across+j/2].at(i%2, j%2)
+			}
+			products.Set(r, c, total)
 		}
 	}
 	return products, nil
@@ -120,19 +109,15 @@ func (h *host[T]) Add(a [][]T, c mat.Matrix, b [][]T) error {
 	for i := range a {
 		coefficients[i] = mat.Row(nil, i, c)
 	}
-	h.run(func(core int) func(strip, from, to int) {
-		sums, terms := h.room(core)
-		return func(_, from, to int) {
-			sum := sums.of(a, from, to)
-			term := terms.of(b, from, to)
-			for i := 0; i+1 < len(a); i += 2 {
-				addPiece(sum[i], sum[i+1], coefficients[i], coefficients[i+1], term)
-			}
-			if i := len(a) - 1; i%2 == 0 {
-				addPiece(sum[i], nil, coefficients[i], nil, term)
-			}
-			sums.store(a, from, to)
+	h.inPieces(func(room *room[T], _, from, to int) {
+		sum, term := room[0].of(a, from, to), room[1].of(b, from, to)
+		for i := 0; i+1 < len(a); i += 2 {
+			addPiece(sum[i], sum[i+1], coefficients[i], coefficients[i+1], term)
 		}
+		if i := len(a) - 1; i%2 == 0 {
+			addPiece(sum[i], nil, coefficients[i], nil, term)
+		}
+		room[0].store(a, from, to)
 	})
 	return nil
 }
@@ -143,30 +128,30 @@ func (h *host[T]) Transform(a [][]T, c *mat.TriDense) error {
 	for i := range a {
 		coefficients[i] = mat.Row(nil, i, c)
 	}
-	h.run(func(core int) func(strip, from, to int) {
-		all, _ := h.room(core)
-		return func(_, from, to int) {
-			rows := all.of(a, from, to)
-			for i := len(a) - 1; i >= 0; i -= 2 {
-				c := coefficients[i]
-				floats.Scale(c[i], rows[i])
-				if i == 0 {
-					break
-				}
-				floats.AddScaled(rows[i], c[i-1], rows[i-1])
-				floats.Scale(coefficients[i-1][i-1], rows[i-1])
-				addPiece(rows[i-1], rows[i], coefficients[i-1][:i-1], c[:i-1], rows[:i-1])
+	h.inPieces(func(room *room[T], _, from, to int) {
+		rows := room[0].of(a, from, to)
+		for i := len(a) - 1; i >= 0; i -= 2 {
+			c := coefficients[i]
+			floats.Scale(c[i], rows[i])
+			if i == 0 {
+				break
 			}
-			all.store(a, from, to)
+			floats.AddScaled(rows[i], c[i-1], rows[i-1])
+			floats.Scale(coefficients[i-1][i-1], rows[i-1])
+			addPiece(rows[i-1], rows[i], coefficients[i-1][:i-1], c[:i-1], rows[:i-1])
 		}
+		room[0].store(a, from, to)
 	})
 	return nil
 }
 
-// pieces are those of some vectors in float64: themselves, or converted into room of their own.
+// room is what a core has the pieces of at most two blocks in.
+type room[T float32 | float64] [2]pieces[T]
+
+// pieces are those of some vectors in float64: themselves, or converted.
 type pieces[T float32 | float64] struct {
-	rows [][]float64
-	room []float64
+	rows      [][]float64
+	converted []float64
 }
 
 func (p *pieces[T]) of(vectors [][]T, from, to int) [][]float64 {
@@ -177,18 +162,18 @@ func (p *pieces[T]) of(vectors [][]T, from, to int) [][]float64 {
 		}
 		return p.rows
 	}
-	if len(p.room) < len(vectors)*pieceLength {
-		p.room = make([]float64, len(vectors)*pieceLength)
+	if len(p.converted) < len(vectors)*pieceLength {
+		p.converted = make([]float64, len(vectors)*pieceLength)
 	}
 	for i, v := range any(vectors).([][]float32) {
-		row := p.room[i*pieceLength:][:to-from]
+		row := p.converted[i*pieceLength:][:to-from]
 		widen(row, v[from:to])
 		p.rows = append(p.rows, row)
 	}
 	return p.rows
 }
 
-// store rounds pieces that are not themselves back.
+// store rounds what was converted back.
 func (p *pieces[T]) store(vectors [][]T, from, to int) {
 	if singles, ok := any(vectors).([][]float32); ok {
 		for i, v := range singles {
@@ -197,54 +182,39 @@ func (p *pieces[T]) store(vectors [][]T, from, to int) {
 	}
 }
 
-// strips is how many strips the pieces of n elements are dealt out to.
-func strips(n int) int { return min((n+pieceLength-1)/pieceLength, mostStrips) }
+// strips is how many strips the pieces are dealt out to.
+func (h *host[T]) strips() int { return min((h.n+pieceLength-1)/pieceLength, mostStrips) }
 
-// inPieces calls what worker returns for each core, by number, for the pieces of [0, n), those of one strip one after the other on the same core. Which
-// core takes which strip is left to their pace; a sum over the strips in their order does not depend on it, nor on how many cores there are.
-func inPieces(n int, worker func(core int) func(strip, from, to int)) {
-	pieces, strips := (n+pieceLength-1)/pieceLength, strips(n)
+// inPieces calls work for all pieces, those of one strip one after the other on the same core, in its room. Which core takes which strip is left to
+// their pace; a sum over the strips in their order does not depend on it, nor on how many cores there are.
+func (h *host[T]) inPieces(work func(room *room[T], strip, from, to int)) {
+	pieces, strips := (h.n+pieceLength-1)/pieceLength, h.strips()
+	cores := min(runtime.GOMAXPROCS(0), strips)
+	for len(h.rooms) < cores {
+		h.rooms = append(h.rooms, room[T]{})
+	}
 	var next atomic.Int64
-	run := func(core int) {
-		work := worker(core)
+	run := func(room *room[T]) {
 		for {
 			strip := int(next.Add(1)) - 1
 			if strip >= strips {
 				return
 			}
 			for piece := strip * pieces / strips; piece < (strip+1)*pieces/strips; piece++ {
-				work(strip, piece*pieceLength, min((piece+1)*pieceLength, n))
+				work(room, strip, piece*pieceLength, min((piece+1)*pieceLength, h.n))
 			}
 		}
 	}
 	var group sync.WaitGroup
-	for core := 1; core < min(runtime.GOMAXPROCS(0), strips); core++ {
-		group.Go(func() { run(core) })
+	for core := 1; core < cores; core++ {
+		group.Go(func() { run(&h.rooms[core]) })
 	}
-	run(0)
+	run(&h.rooms[0])
 	group.Wait()
 }
 
 // tile holds the inner products a0 b0, a0 b1, a1 b0 and a1 b1 of two rows with two, each as four numbers to be added up.
 type tile [4][4]float64
-
-// tiles adds up a number of tiles over the pieces of [0, n), to which what worker returns adds those of one piece.
-func tiles(n, count int, run func(worker func(core int) func(strip, from, to int)), worker func(core int) func(t []tile, from, to int)) []tile {
-	all := make([]tile, strips(n)*count)
-	run(func(core int) func(strip, from, to int) {
-		work := worker(core)
-		return func(strip, from, to int) { work(all[strip*count:(strip+1)*count], from, to) }
-	})
-	total := all[:count]
-	for at := range all[count:] {
-		for i, sums := range all[count+at] {
-			for j, v := range sums {
-				total[at%count][i][j] += v
-			}
-		}
-	}
-	return total
-}
 
 // at is the inner product of row i of two with row j of two.
 func (t *tile) at(i, j int) float64 {

@@ -13,12 +13,14 @@
 //   - bidiagonal.go makes of these the bounds below and above of all forms at one lambda;
 //   - golub_kahan_bounds.go says what rounding may have changed in them, and process.go makes intervals of both.
 //
+// Long vectors are in a Space (space.go): on the host (host.go), or where a ResidentFactor has them, on a GPU for instance.
+//
 // lanczos.go and lanczos_forms.go are the process on an Operator that is no Factor, with quadrature.go and rounding.go.
 //
 // ConjugateGradient and SubspaceForms are what others do, for comparison. The dense references that all are tested against are in
 // internal/oracle.
 //
-// A block of vectors is a gonum matrix with one vector per row, in float64 whatever the precision of the products.
+// What goes into an Operator and comes out of it is a gonum matrix with one vector per row, in float64 whatever the precision of the products.
 package solver
 
 import (

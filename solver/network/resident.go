@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -33,7 +34,8 @@ type residentFactor struct{ *Factor }
 
 func (f residentFactor) Space() solver.Space[*vector] {
 	space := f.image.network.resident
-	space.most = space.lent
+	space.Free(slices.Collect(maps.Keys(space.lent))) // of a solve that failed
+	space.most = 0
 	return space
 }
 
@@ -84,7 +86,8 @@ type resident struct {
 	network    *Network
 	zero       *tensors.Tensor
 	inner, sum *graph.Exec
-	lent, most int // vectors
+	lent       map[*vector]bool
+	most       int // lent at once
 }
 
 // vector is a handle of a tensor, that of the zero vector at first.
@@ -104,7 +107,7 @@ const together = 8 // vectors that a program works on
 
 // newResident makes the programs, which are compiled for the vectors that they are given.
 func newResident(n *Network) (r *resident, err error) {
-	r = &resident{network: n}
+	r = &resident{network: n, lent: map[*vector]bool{}}
 	double := func(x *graph.Node) *graph.Node { return graph.ConvertDType(x, dtypes.Float64) }
 	// Of eight vectors and eight others.
 	r.inner, err = graph.NewExec(n.backend, func(vectors []*graph.Node) *graph.Node {
@@ -141,6 +144,7 @@ func newResident(n *Network) (r *resident, err error) {
 }
 
 func (r *resident) close() {
+	r.Free(slices.Collect(maps.Keys(r.lent)))
 	r.inner.Finalize()
 	r.sum.Finalize()
 	r.zero.MustFinalizeAll()
@@ -148,18 +152,18 @@ func (r *resident) close() {
 
 func (r *resident) New(count int) (vectors []*vector, err error) {
 	for range count {
-		vectors = append(vectors, &vector{r.zero, r.zero})
+		v := &vector{r.zero, r.zero}
+		vectors, r.lent[v] = append(vectors, v), true
 	}
-	r.lent += count
-	r.most = max(r.most, r.lent)
+	r.most = max(r.most, len(r.lent))
 	return vectors, nil
 }
 
 func (r *resident) Free(vectors []*vector) {
 	for _, v := range vectors {
 		_ = v.set(r.zero) // of what cannot be freed there is nothing to be done
+		delete(r.lent, v)
 	}
-	r.lent -= len(vectors)
 }
 
 func (r *resident) Put(v *vector, numbers []float64) error {

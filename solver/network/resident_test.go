@@ -118,7 +118,7 @@ func TestResidentSolvesAreThoseOfTheHost(t *testing.T) {
 				require.True(t, host.Converged && resident.Converged, "%s; %s", host.Explanation(), resident.Explanation())
 				require.Equal(t, host.Products, resident.Products)
 				require.Equal(t, host.Bytes, resident.Bytes)
-				require.Zero(t, factor.image.network.resident.lent, "all given back")
+				require.Empty(t, factor.image.network.resident.lent, "all given back")
 
 				x, err := oracle.Cholesky(eta, options.Lambdas[0], gradients)
 				require.NoError(t, err)
