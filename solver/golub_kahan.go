@@ -55,6 +55,7 @@ type golubKahan[V any] struct {
 	defect  float64   // largest norm of what Image and Adjoint disagree by
 	expects []float64 // images of the vectors of V that are to be multiplied, as expected
 
+	garbage     garbage
 	quadratures []*bidiagonal
 	settled     map[int]*bounds // by lambda, from solutions that were multiplied themselves
 	residual    float64         // of the latest of those, the largest
@@ -243,6 +244,7 @@ func (f *golubKahan[V]) image(ctx context.Context, dst [][]float64, v []V) (size
 		if err := f.factor.ImageOf(dst[i], v[i]); err != nil {
 			return nil, err
 		}
+		f.garbage.product(f.factor.Dim())
 	}
 	sizes = norms(dst)
 	if sum := floats.Sum(sizes); math.IsNaN(sum) || math.IsInf(sum, 0) {
@@ -260,6 +262,7 @@ func (f *golubKahan[V]) adjoint(ctx context.Context, dst []V, u [][]float64) err
 		if err := f.factor.AdjointInto(dst[i], u[i]); err != nil {
 			return err
 		}
+		f.garbage.product(f.factor.Dim())
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ package solver
 import (
 	"math"
 	"math/rand/v2"
+	"runtime"
 
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
@@ -37,6 +38,18 @@ type Operator interface {
 	Dim() int
 	// Apply writes the image of each row of v into the same row of dst. Both are k x Dim; they do not overlap.
 	Apply(dst, v *mat.Dense) error
+}
+
+// garbage counts the bytes that products leave, copies of long vectors above all, and frees them before they are many: by itself it would wait for
+// the heap to double.
+type garbage int64
+
+// product counts one of a vector of length n.
+func (g *garbage) product(n int) {
+	if *g += garbage(8 * n); *g > 256<<20 {
+		runtime.GC()
+		*g = 0
+	}
 }
 
 // LargestEigenvalue estimates the largest eigenvalue of op from below by steps Lanczos steps (as many products, or fewer

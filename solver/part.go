@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"time"
 
@@ -60,7 +59,6 @@ func (p *part) solve(ctx context.Context, progress func()) error {
 			p.bytes = p.process.held()
 			progress()
 		}
-		collect(p.bytes)
 		if err := p.multiplySolutions(ctx); err != nil {
 			return err
 		}
@@ -106,13 +104,6 @@ func (p *part) multiplySolutions(ctx context.Context) error {
 		m.settle(l, found)
 	}
 	return nil
-}
-
-// collect frees what products have left, where vectors are long: garbage would wait for the heap to double.
-func collect(held int64) {
-	if held > 128<<20 {
-		runtime.GC()
-	}
 }
 
 func (p *part) form(l, i, j int) Interval { return p.bounds[l].form(i, j, p.off) }

@@ -20,6 +20,8 @@ type rounding struct {
 	seen   []float64 // by vector: twice the norm of what should vanish in the projection of its image, and what was left out of that
 	sizes  []float64 // by vector: the norm of images there, which the arithmetic in float64 is relative to
 	defect float64   // largest norm of what should vanish in the projection of an image
+
+	garbage garbage
 }
 
 const (
@@ -74,6 +76,7 @@ func (r *rounding) multiply(ctx context.Context, op Operator, dst, v [][]float64
 		if err := op.Apply(mat.NewDense(1, len(dst[i]), dst[i]), mat.NewDense(1, len(v[i]), v[i])); err != nil {
 			return nil, err
 		}
+		r.garbage.product(len(v[i]))
 	}
 	sizes = norms(dst)
 	for _, size := range sizes {
