@@ -7,20 +7,17 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
-	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/backend"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
-	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/trainer/euler"
 )
 
@@ -93,18 +90,6 @@ func unet(c models.UNet) func(models.Normalization) models.Fn {
 
 func vit(c models.ViT) func(models.Normalization) models.Fn {
 	return func(n models.Normalization) models.Fn { c.Normalization = n; return c.Fn() }
-}
-
-// timed counts the time within products, the rest of a solve being the host's.
-type timed struct {
-	solver.Operator
-	spent time.Duration
-}
-
-func (t *timed) Apply(dst, v *mat.Dense) error {
-	start := time.Now()
-	defer func() { t.spent += time.Since(start) }()
-	return t.Operator.Apply(dst, v)
 }
 
 // peakBytes is the most memory the process has had, or 0 where the system does not say.

@@ -69,7 +69,7 @@ func (h *host[T]) Put(v []T, numbers []float64) error {
 
 func (h *host[T]) Inner(a, b [][]T) (*mat.Dense, error) {
 	symmetric := len(a) == len(b) && &a[0] == &b[0]
-	down, across := (len(a)+1)/2, (len(b)+1)/2
+	down, across := (len(a)+1)/2, (len(b)+3)/4
 	sums := make([]tile, h.strips()*down*across)
 	h.inPieces(func(room *room[T], strip, from, to int) {
 		left := room[0].of(a, from, to)
@@ -78,11 +78,13 @@ func (h *host[T]) Inner(a, b [][]T) (*mat.Dense, error) {
 			right = room[1].of(b, from, to)
 		}
 		for j := range across {
-			b0, b1 := pair(right, j)
+			var columns [4][]float64
+			for c := range columns {
+				columns[c] = right[min(4*j+c, len(right)-1)]
+			}
 			for i := range down {
-				if !symmetric || i <= j {
-					a0, a1 := pair(left, i)
-					dots(&sums[(strip*down+i)*across+j], a0, a1, b0, b1)
+				if !symmetric || 2*i <= 4*j+3 {
+					dots(&sums[(strip*down+i)*across+j], left[2*i], left[min(2*i+1, len(left)-1)], &columns)
 				}
 			}
 		}
@@ -96,7 +98,7 @@ func (h *host[T]) Inner(a, b [][]T) (*mat.Dense, error) {
 			}
 			total := 0.0
 			for strip := range h.strips() {
-				total += sums[(strip*down+i/2)*across+j/2].at(i%2, j%2)
+				total += sums[(strip*down+i/2)*across+j/4].at(i%2, j%4)
 			}
 			products.Set(r, c, total)
 		}
@@ -213,18 +215,13 @@ func (h *host[T]) inPieces(work func(room *room[T], strip, from, to int)) {
 	group.Wait()
 }
 
-// tile holds the inner products a0 b0, a0 b1, a1 b0 and a1 b1 of two rows with two, each as four numbers to be added up.
-type tile [4][4]float64
+// tile holds the inner products of two rows with four, each as four numbers to be added up: as many sums at once as keep a core busy.
+type tile [8][4]float64
 
-// at is the inner product of row i of two with row j of two.
+// at is the inner product of row i of two with row j of four.
 func (t *tile) at(i, j int) float64 {
-	s := &t[2*i+j]
+	s := &t[4*i+j]
 	return (s[0] + s[1]) + (s[2] + s[3])
-}
-
-// pair is the i-th two rows: the last one twice where it has no second.
-func pair(rows [][]float64, i int) (first, second []float64) {
-	return rows[2*i], rows[min(2*i+1, len(rows)-1)]
 }
 
 // norms are the Euclidean norms of rows.

@@ -2,7 +2,7 @@
 
 package solver
 
-func dots(t *tile, a0, a1, b0, b1 []float64) { plainDots(t, a0, a1, b0, b1) }
+func dots(t *tile, a0, a1 []float64, b *[4][]float64) { plainDots(t, a0, a1, b) }
 
 func addScaled(first, second []float64, factors *[2][4]float64, rows *[4][]float64) {
 	plainAddScaled(first, second, factors, rows)

@@ -4,11 +4,11 @@ import "gonum.org/v1/gonum/floats"
 
 // Without AVX2, and for the ends of pieces.
 
-func plainDots(t *tile, a0, a1, b0, b1 []float64) {
-	t[0][0] += floats.Dot(a0, b0)
-	t[1][0] += floats.Dot(a0, b1)
-	t[2][0] += floats.Dot(a1, b0)
-	t[3][0] += floats.Dot(a1, b1)
+func plainDots(t *tile, a0, a1 []float64, b *[4][]float64) {
+	for j, row := range b {
+		t[j][0] += floats.Dot(a0, row)
+		t[4+j][0] += floats.Dot(a1, row)
+	}
 }
 
 func plainAddScaled(first, second []float64, factors *[2][4]float64, rows *[4][]float64) {

@@ -17,38 +17,74 @@ func chunks(v []float64) []chunk {
 	return unsafe.Slice((*chunk)(unsafe.Pointer(unsafe.SliceData(v))), len(v)/len(chunk{}))
 }
 
+// singleChunks are those of float32.
+func singleChunks(v []float32) [][16]float32 {
+	return unsafe.Slice((*[16]float32)(unsafe.Pointer(unsafe.SliceData(v))), len(v)/len(chunk{}))
+}
+
 // four are the elements of a chunk from a constant on.
 func four(c *chunk, at int) archsimd.Float64x4 {
 	return archsimd.LoadFloat64x4((*[4]float64)(c[at : at+4]))
 }
 
-// dots adds the inner products of two rows with two to a tile.
-func dots(t *tile, a0, a1, b0, b1 []float64) {
+// dots adds the inner products of two rows with four to a tile.
+func dots(t *tile, a0, a1 []float64, b *[4][]float64) {
 	if !simd {
-		plainDots(t, a0, a1, b0, b1)
+		plainDots(t, a0, a1, b)
 		return
 	}
 	c0 := chunks(a0)
-	c1, d0, d1 := chunks(a1)[:len(c0)], chunks(b0)[:len(c0)], chunks(b1)[:len(c0)]
+	c1, d0, d1 := chunks(a1)[:len(c0)], chunks(b[0])[:len(c0)], chunks(b[1])[:len(c0)]
+	d2, d3 := chunks(b[2])[:len(c0)], chunks(b[3])[:len(c0)]
 	s00, s01 := archsimd.LoadFloat64x4(&t[0]), archsimd.LoadFloat64x4(&t[1])
-	s10, s11 := archsimd.LoadFloat64x4(&t[2]), archsimd.LoadFloat64x4(&t[3])
+	s02, s03 := archsimd.LoadFloat64x4(&t[2]), archsimd.LoadFloat64x4(&t[3])
+	s10, s11 := archsimd.LoadFloat64x4(&t[4]), archsimd.LoadFloat64x4(&t[5])
+	s12, s13 := archsimd.LoadFloat64x4(&t[6]), archsimd.LoadFloat64x4(&t[7])
 	for i := range c0 {
-		p, q, u, v := &c0[i], &c1[i], &d0[i], &d1[i]
-		w, x, y, z := four(p, 0), four(q, 0), four(u, 0), four(v, 0)
-		s00, s01, s10, s11 = w.MulAdd(y, s00), w.MulAdd(z, s01), x.MulAdd(y, s10), x.MulAdd(z, s11)
-		w, x, y, z = four(p, 4), four(q, 4), four(u, 4), four(v, 4)
-		s00, s01, s10, s11 = w.MulAdd(y, s00), w.MulAdd(z, s01), x.MulAdd(y, s10), x.MulAdd(z, s11)
-		w, x, y, z = four(p, 8), four(q, 8), four(u, 8), four(v, 8)
-		s00, s01, s10, s11 = w.MulAdd(y, s00), w.MulAdd(z, s01), x.MulAdd(y, s10), x.MulAdd(z, s11)
-		w, x, y, z = four(p, 12), four(q, 12), four(u, 12), four(v, 12)
-		s00, s01, s10, s11 = w.MulAdd(y, s00), w.MulAdd(z, s01), x.MulAdd(y, s10), x.MulAdd(z, s11)
+		p, q, r, u, v, w := &c0[i], &c1[i], &d0[i], &d1[i], &d2[i], &d3[i]
+		x, y, z := four(p, 0), four(q, 0), four(r, 0)
+		s00, s10 = x.MulAdd(z, s00), y.MulAdd(z, s10)
+		z = four(u, 0)
+		s01, s11 = x.MulAdd(z, s01), y.MulAdd(z, s11)
+		z = four(v, 0)
+		s02, s12 = x.MulAdd(z, s02), y.MulAdd(z, s12)
+		z = four(w, 0)
+		s03, s13 = x.MulAdd(z, s03), y.MulAdd(z, s13)
+		x, y, z = four(p, 4), four(q, 4), four(r, 4)
+		s00, s10 = x.MulAdd(z, s00), y.MulAdd(z, s10)
+		z = four(u, 4)
+		s01, s11 = x.MulAdd(z, s01), y.MulAdd(z, s11)
+		z = four(v, 4)
+		s02, s12 = x.MulAdd(z, s02), y.MulAdd(z, s12)
+		z = four(w, 4)
+		s03, s13 = x.MulAdd(z, s03), y.MulAdd(z, s13)
+		x, y, z = four(p, 8), four(q, 8), four(r, 8)
+		s00, s10 = x.MulAdd(z, s00), y.MulAdd(z, s10)
+		z = four(u, 8)
+		s01, s11 = x.MulAdd(z, s01), y.MulAdd(z, s11)
+		z = four(v, 8)
+		s02, s12 = x.MulAdd(z, s02), y.MulAdd(z, s12)
+		z = four(w, 8)
+		s03, s13 = x.MulAdd(z, s03), y.MulAdd(z, s13)
+		x, y, z = four(p, 12), four(q, 12), four(r, 12)
+		s00, s10 = x.MulAdd(z, s00), y.MulAdd(z, s10)
+		z = four(u, 12)
+		s01, s11 = x.MulAdd(z, s01), y.MulAdd(z, s11)
+		z = four(v, 12)
+		s02, s12 = x.MulAdd(z, s02), y.MulAdd(z, s12)
+		z = four(w, 12)
+		s03, s13 = x.MulAdd(z, s03), y.MulAdd(z, s13)
 	}
 	s00.Store(&t[0])
 	s01.Store(&t[1])
-	s10.Store(&t[2])
-	s11.Store(&t[3])
+	s02.Store(&t[2])
+	s03.Store(&t[3])
+	s10.Store(&t[4])
+	s11.Store(&t[5])
+	s12.Store(&t[6])
+	s13.Store(&t[7])
 	if done := len(c0) * len(chunk{}); done < len(a0) {
-		plainDots(t, a0[done:], a1[done:], b0[done:], b1[done:])
+		plainDots(t, a0[done:], a1[done:], &[4][]float64{b[0][done:], b[1][done:], b[2][done:], b[3][done:]})
 	}
 }
 
@@ -133,9 +169,14 @@ func addScaled(first, second []float64, factors *[2][4]float64, rows *[4][]float
 func widen(dst []float64, src []float32) {
 	done := 0
 	if simd {
-		for ; done+4 <= len(src); done += 4 {
-			archsimd.LoadFloat32x4((*[4]float32)(src[done:])).ConvertToFloat64().Store((*[4]float64)(dst[done:]))
+		from := singleChunks(src)
+		to := chunks(dst)[:len(from)]
+		for i := range from {
+			for at := 0; at < len(chunk{}); at += 4 {
+				archsimd.LoadFloat32x4((*[4]float32)(from[i][at : at+4])).ConvertToFloat64().Store((*[4]float64)(to[i][at : at+4]))
+			}
 		}
+		done = len(from) * len(chunk{})
 	}
 	plainWiden(dst[done:], src[done:])
 }
@@ -144,9 +185,14 @@ func widen(dst []float64, src []float32) {
 func narrow(dst []float32, src []float64) {
 	done := 0
 	if simd {
-		for ; done+4 <= len(src); done += 4 {
-			archsimd.LoadFloat64x4((*[4]float64)(src[done:])).ConvertToFloat32().Store((*[4]float32)(dst[done:]))
+		to := singleChunks(dst)
+		from := chunks(src)[:len(to)]
+		for i := range from {
+			for at := 0; at < len(chunk{}); at += 4 {
+				archsimd.LoadFloat64x4((*[4]float64)(from[i][at : at+4])).ConvertToFloat32().Store((*[4]float32)(to[i][at : at+4]))
+			}
 		}
+		done = len(to) * len(chunk{})
 	}
 	plainNarrow(dst[done:], src[done:])
 }

@@ -106,14 +106,15 @@ func TestKernelsAgreeWithPlainOnes(t *testing.T) {
 	for n := range 70 {
 		v := views(random(1, 6, n+1))
 		var got, want tile
-		dots(&got, v[0], v[1], v[2], v[3])
-		plainDots(&want, v[0], v[1], v[2], v[3])
+		rows := [4][]float64{v[2], v[3], v[4], v[5]}
+		dots(&got, v[0], v[1], &rows)
+		plainDots(&want, v[0], v[1], &rows)
 		for i := range 2 {
-			for j := range 2 {
+			for j := range 4 {
 				require.InDelta(t, want.at(i, j), got.at(i, j), 1e-13)
 			}
 		}
-		factors, rows := [2][4]float64{{1, -2, 3, -4}, {5, 6, -7, 8}}, [4][]float64{v[2], v[3], v[4], v[5]}
+		factors := [2][4]float64{{1, -2, 3, -4}, {5, 6, -7, 8}}
 		first, second := append([]float64{}, v[0]...), append([]float64{}, v[1]...)
 		addScaled(v[0], v[1], &factors, &rows)
 		plainAddScaled(first, second, &factors, &rows)
