@@ -89,6 +89,9 @@ func orthonormalise[V any](space long[V], w []V, tolerance float64) (c *mat.Dens
 	c = mat.DenseCopyOf(scaled(1, b))
 	for rank < b {
 		products := space.gram(w)
+		if sum := mat.Sum(products); math.IsNaN(sum) || math.IsInf(sum, 0) {
+			must(ErrNotFinite)
+		}
 		l := mat.DenseCopyOf(scaled(1, b))
 		lengths := make([]float64, b) // squared, of what is left of each vector
 		for i := range b {
