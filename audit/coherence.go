@@ -59,9 +59,34 @@ func summarise(o *orbit, base CoherenceRow, errors []ErrorRow, pairs []Influence
 		rows = append(rows, describe(element.Name(), dy, dx))
 	}
 	if slices.ContainsFunc(o.elements, func(e orbits.Element) bool { return !e.IsIdentity() }) {
-		rows = append(rows, describe(AllElements, 0, 0))
+		all := describe(AllElements, 0, 0)
+		all.AsymmetryShare = asymmetryShare(errors)
+		rows = append(rows, all)
 	}
 	return rows
+}
+
+// asymmetryShare is the median over samples of 1 - symmetrized error / mean target error over the orbit; nil where one is not finite.
+func asymmetryShare(errors []ErrorRow) *float64 {
+	target, symmetrized, elements := map[int32]float64{}, map[int32]float64{}, map[int32]float64{}
+	for _, row := range errors {
+		if row.SymmetrizedError == nil {
+			return nil
+		}
+		symmetrized[row.Sample] = *row.SymmetrizedError
+		target[row.Sample] += row.TargetError
+		elements[row.Sample]++
+	}
+	var shares []float64
+	for sample, sum := range target {
+		share := 0.0 // of no error
+		if sum != 0 {
+			share = max(0, 1-symmetrized[sample]*elements[sample]/sum) // but for rounding
+		}
+		shares = append(shares, share)
+	}
+	_, median := finiteMedian(shares)
+	return median
 }
 
 func (s *samples) addCosine(row InfluenceRow) {

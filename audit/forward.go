@@ -44,6 +44,10 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) (rows []ErrorRow, outputs i
 			return nil, 0, err
 		}
 	}
+	symmetrized, err := a.symmetrizedErrors(o, predictions)
+	if err != nil {
+		return nil, 0, err
+	}
 	rows = make([]ErrorRow, 0, len(o.elements)*len(o.samples))
 	for i, element := range o.elements {
 		target, err := a.targetErrors(o, i, predictions[i])
@@ -70,10 +74,36 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) (rows []ErrorRow, outputs i
 			if persistence != nil {
 				row.PersistenceError = &persistence[n]
 			}
+			if symmetrized != nil {
+				row.SymmetrizedError = &symmetrized[n]
+			}
 			rows = append(rows, row)
 		}
 	}
 	return rows, predictions[0].Size() / len(o.samples), nil
+}
+
+// symmetrizedErrors are those of the mean of g^-1.f(g.x) over a group, nil where its elements change more than the places of values: otherwise
+//
+//	mean over g of SMSE(f(g.x), g.y) = SMSE(mean over g of g^-1.f(g.x), y) + spread of g^-1.f(g.x) around its mean,
+//
+// for SMSE is a weighted square whose weights move with the channels.
+func (a *Auditor) symmetrizedErrors(o *orbit, predictions []*tensors.Tensor) (errors []float64, err error) {
+	if o.mean == nil {
+		return nil, nil
+	}
+	args := make([]any, len(predictions))
+	for i, prediction := range predictions {
+		args[i] = prediction
+	}
+	outputs, err := o.mean.Exec(args...)
+	if err != nil {
+		return nil, cause.In("audit", err)
+	}
+	if errors, err = a.compare(o, o.targets[0], outputs[0]); err != nil {
+		return nil, err
+	}
+	return errors, freeAll(outputs...)
 }
 
 // targetErrors are those of the model's outputs at the samples moved by element e: SMSE, or the loss where the output is invariant.

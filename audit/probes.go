@@ -208,6 +208,7 @@ type orbit struct {
 	further, labels [][]*tensors.Tensor // beside inputs and targets, by element, floats in the auditor's dtype
 	units           *tensors.Tensor     // of each channel of the targets, [channel]; nil where they are invariant
 	act             *graph.Exec         // a batch of outputs or targets -> their images under each element
+	mean            *graph.Exec         // outputs at the moved samples -> the mean of what takes them back; nil of groups that change values
 }
 
 // newOrbit moves probes, which are valid, by every element of their group.
@@ -292,6 +293,18 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 		return o, o.warn(log)
 	}
 	defer func() { err = errors.Join(err, freeAll(targets)) }()
+	permute := !slices.ContainsFunc(elements, func(e orbits.Element) bool { return !e.Permutes() })
+	if !invariant && permute && len(elements) > 1 {
+		if o.mean, err = graph.NewExec(backend, func(outputs []*graph.Node) *graph.Node {
+			sum := outputs[0] // of the identity
+			for i, element := range elements[1:] {
+				sum = graph.Add(sum, element.Inverse().ApplyOutput(output, outputs[1+i]))
+			}
+			return graph.DivScalar(sum, len(elements))
+		}); err != nil {
+			return o, cause.In("audit", err)
+		}
+	}
 	if o.targets, err = o.move(o.act, targets); err != nil {
 		return o, err
 	}
@@ -405,6 +418,9 @@ func (o *orbit) close() {
 	}
 	for _, metric := range o.metrics {
 		_ = metric.free()
+	}
+	if o.mean != nil {
+		o.mean.Finalize()
 	}
 	if o.act != nil {
 		o.act.Finalize()

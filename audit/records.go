@@ -42,6 +42,7 @@ type ErrorRow struct {
 	CommutatorError  float64  `parquet:"commutator_error"`
 	IdentityError    float64  `parquet:"identity_error"`
 	PersistenceError *float64 `parquet:"persistence_error,optional"` // of a model that maps states to states of the same field
+	SymmetrizedError *float64 `parquet:"symmetrized_error,optional"` // of the sample's predictions averaged over the group: SMSE of the mean of g^-1.f(g.x); of groups that move values about
 }
 
 // InfluenceRow is a pair: the row sample at x, the column sample at g.x, both of one batch. Samples are numbered among the
@@ -150,6 +151,7 @@ type CoherenceRow struct {
 	NFiniteCommutatorErrors int32    `parquet:"n_finite_commutator_errors"`
 	MedianTargetError       *float64 `parquet:"median_target_error,optional"`
 	MedianCommutatorError   *float64 `parquet:"median_commutator_error,optional"`
+	AsymmetryShare          *float64 `parquet:"asymmetry_share,optional"` // of element "*": median share of a sample's mean target error over the orbit that averaging its predictions takes away
 }
 
 // Records is all that one audit found, with the training steps logged since the audit before it.

@@ -107,6 +107,13 @@ func (e Element) IsIdentity() bool { return e == Element{} }
 // NeedsSquare reports whether e swaps the axes: a quarter turn, or a reflection about a diagonal.
 func (e Element) NeedsSquare() bool { return e.grid.swapsAxes() }
 
+// Permutes reports whether e moves the values of a state about and changes at most their signs, as turns, reflections and shifts by whole
+// pixels do: it then keeps every distance between states.
+func (e Element) Permutes() bool {
+	whole := func(v Vector) bool { return v.X == math.Trunc(v.X) && v.Y == math.Trunc(v.Y) }
+	return e.custom == nil && e.velocity == (Vector{}) && e.scale() == 1 && whole(e.shift) && whole(e.drift)
+}
+
 // Inverse returns the element that undoes e. It panics for an element of NewElement, of which that is not known.
 func (e Element) Inverse() Element {
 	if e.custom != nil {
