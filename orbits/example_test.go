@@ -327,3 +327,18 @@ func ExampleElement_Cells() {
 	// scale(2)r3 moves a mask by r3 true
 	// false
 }
+
+// Shifts by whole pixels move values about; others make new ones between them.
+func ExampleElement_Permutes() {
+	for _, group := range []orbits.Group{orbits.D4(), orbits.Translations(0.5), orbits.Scalings(2)} {
+		elements, err := group.Elements(2, 2)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(elements[1], elements[1].Permutes())
+	}
+	// Output:
+	// r true
+	// t(0,0.5) false
+	// scale(2) false
+}
