@@ -64,6 +64,7 @@ type coherenceRow struct {
 type coherenceCell struct {
 	Coherence, Quartiles, N, Negative string
 	Target, Commutator                errorCell
+	Asymmetry                         string
 }
 
 // errorCell is a median, or says why there is none.
@@ -156,6 +157,14 @@ func versionLine(v writers.Versions) string {
 	return strings.Join(all, ", ")
 }
 
+// percent is a share, a dash where there is none.
+func percent(share *float64) string {
+	if share == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.0f %%", 100**share)
+}
+
 func (r *run) coherenceTables() []coherenceTable {
 	var tables []coherenceTable
 	for _, g := range r.groups {
@@ -169,7 +178,7 @@ func (r *run) coherenceTables() []coherenceTable {
 				at = len(table.Rows)
 				table.Rows = append(table.Rows, coherenceRow{row.Epoch, number(row.Epoch), make([]coherenceCell, len(r.series))})
 			}
-			cell := coherenceCell{Coherence: fixed(row.Median), N: fmt.Sprint(row.N), Negative: "–",
+			cell := coherenceCell{Coherence: fixed(row.Median), N: fmt.Sprint(row.N), Negative: percent(row.NegativeFraction), Asymmetry: percent(row.AsymmetryShare),
 				Target:     newErrorCell(row.MedianTargetError, row.NFiniteTargetErrors, row.NErrors),
 				Commutator: newErrorCell(row.MedianCommutatorError, row.NFiniteCommutatorErrors, row.NErrors)}
 			if row.NWithoutCosine > 0 {
@@ -177,9 +186,6 @@ func (r *run) coherenceTables() []coherenceTable {
 			}
 			if row.Q25 != nil && row.Q75 != nil {
 				cell.Quartiles = fmt.Sprintf("%s to %s", fixed(row.Q25), fixed(row.Q75))
-			}
-			if row.NegativeFraction != nil {
-				cell.Negative = fmt.Sprintf("%.0f %%", 100**row.NegativeFraction)
 			}
 			for i, s := range r.series {
 				if s.wrote(row.Moment) {

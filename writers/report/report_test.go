@@ -510,3 +510,11 @@ func TestOtherSettingsAreASeriesOfTheirOwn(t *testing.T) {
 	_, _, err = Write(dir)
 	require.NoError(t, err)
 }
+
+// The cost of asymmetry is in the table of a group that has it, and a dash in that of another.
+func TestCostOfAsymmetry(t *testing.T) {
+	page, _ := written(t, synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "translations"}})
+	require.Equal(t, 2, strings.Count(page, "<td>37 %</td>"), "at both epochs, of d4")
+	require.Equal(t, 2, strings.Count(page, `<th scope="col">of asymmetry</th>`))
+	require.Contains(t, page, "would vanish if")
+}

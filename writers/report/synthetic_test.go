@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/writers"
 )
@@ -217,6 +218,9 @@ func (c synthetic) coherence(at audit.Moment, groupName string, g element, quali
 		N: int32(len(cosines)), NErrors: 9, NFiniteTargetErrors: 9, NFiniteCommutatorErrors: 9}
 	target, commutator := 2*quality, quality/4
 	row.MedianTargetError, row.MedianCommutatorError = &target, &commutator
+	if asymmetry := 0.37; groupName == orbits.D4Name && g.name == audit.AllElements {
+		row.AsymmetryShare = &asymmetry
+	}
 	if len(cosines) > 0 {
 		s := summarise(valuesOf(cosines))
 		negative := 0.04
