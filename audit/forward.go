@@ -96,7 +96,7 @@ func (a *Auditor) symmetrizedErrors(o *orbit, predictions []*tensors.Tensor) (er
 	for i, prediction := range predictions {
 		args[i] = prediction
 	}
-	outputs, err := o.mean.Exec(args...)
+	outputs, err := o.mean.Call(args...)
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}

@@ -277,7 +277,7 @@ func (r *resident) sums(to []*tensors.Tensor, c mat.Matrix, i int, b []*vector) 
 
 // execute runs a program, whose graph may be built now and panic for it.
 func (r *resident) execute(exec *graph.Exec, args []any) (outputs []*tensors.Tensor, err error) {
-	if panicked := exceptions.TryCatch[error](func() { outputs, err = exec.Exec(args...) }); panicked != nil {
+	if panicked := exceptions.TryCatch[error](func() { outputs, err = exec.Call(args...) }); panicked != nil {
 		err = panicked
 	}
 	if err != nil {
