@@ -30,7 +30,7 @@ func (r *run) overEpochs() (figure, bool) {
 	if len(panels) == 0 {
 		f.title = fmt.Sprintf("Loss over the %ss", r.time)
 	} else {
-		lead := "Coherence: median cosine between the loss gradients at x and at g.x, over the non-identity elements and the probe samples; band from 25 % to 75 %. At 1 learning from a state teaches its transforms as much; at 0, nothing; below 0 it harms them."
+		lead := "Coherence: median cosine between the loss gradients at x and at g.x, over the non-identity elements and the probe samples; band from 25 % to 75 %. At 1 a training step on a state lowers the loss at its transforms as it does at the state; at 0 it leaves that as it is; below 0 it raises it."
 		f.caption = append([]string{lead}, f.caption...)
 		f.caption = append(f.caption, certain.describe(), r.lambdas(""))
 	}

@@ -55,7 +55,7 @@ func (r *run) byElement(g group, name, title string, quantities ...quantity) (fi
 	if name == "errors" {
 		f.caption = append(f.caption, "Target error compares f(g.x) with g.y, commutator error with g.f(x) (SMSE; of an invariant output, the loss and the relative change); an equivariant model has the same target error everywhere and no commutator error. The identity e commutes exactly and is left out of the right panel.")
 	} else {
-		f.caption = append(f.caption, "Of a sample x with its own transform g.x: positive when a training step on x also lowers the cost at g.x. Equal boxes over the elements mean that learning respects the symmetry; a cosine near 0, that learning from x teaches the model nothing about g.x.",
+		f.caption = append(f.caption, "Of a sample x with its own transform g.x: positive when a training step on x also lowers the cost at g.x. Equal boxes over the elements mean that learning respects the symmetry; a cosine near 0, that a training step on x leaves the cost at g.x as it is. It is about what is left of the cost: late in a training the symmetry may be learned and the cosine low all the same; the commutator error tells.",
 			r.describeLines(g), r.lambdas(g.name))
 	}
 	f.caption = append(f.caption, strings.Join(seen, " "))
