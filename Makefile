@@ -4,6 +4,7 @@
 # make bench-solver  a million intervals against extended precision, products to certified intervals against conjugate gradients, and
 #             arrays for scripts/check-solver
 # make bench-paper   the paper's networks of 13 and 5 million parameters on 128x128, audited on XLA
+# make bench-peers-step   a step of the solver on XLA and in JAX, on the same models; needs Python and the network
 # make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of
 # make queries  the documented queries, and every reader, on a small run that was resumed; needs Python and the network
 # make build  bin/symaudit
@@ -24,7 +25,7 @@ endif
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ARGS ?=
 
-.PHONY: demo test lint bench bench-solver bench-paper soak queries build
+.PHONY: demo test lint bench bench-solver bench-paper bench-peers-step soak queries build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -61,3 +62,9 @@ bench-solver:
 bench-paper:
 	go test -run "^$$" -bench Paper/unet -benchtime 1x -timeout 120m ./bench
 	go test -run "^$$" -bench Paper/vit -benchtime 1x -timeout 120m ./bench
+
+bench-peers-step:
+	python3 -m venv bench/peers/.venv
+	bench/peers/.venv/bin/pip install --quiet --disable-pip-version-check -r bench/peers/requirements.txt
+	bench/peers/.venv/bin/python bench/peers/step.py runs/bench-peers/step.json
+	go test -run "^$$" -bench Product/.*/xla -benchtime 1x -timeout 60m ./bench

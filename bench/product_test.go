@@ -94,6 +94,7 @@ func BenchmarkProduct(b *testing.B) {
 				}
 				gradients := func(name string) float64 { return float64(shortest[name]) / float64(shortest["gradient"]) }
 				ratio := gradients("product")
+				b.ReportMetric(float64(shortest["gradient"])/float64(time.Millisecond), "gradient-ms")
 				b.ReportMetric(ratio, "gradients/product")
 				b.ReportMetric(gradients("recomputed"), "gradients/step-recomputed")
 				b.ReportMetric(gradients("linearised"), "gradients/step-linearised")
