@@ -58,6 +58,14 @@ func (a *Auditor) Groups() []string {
 	return names
 }
 
+// Directions are the names of the directions that rows of influence have; none where it is left out.
+func (a *Auditor) Directions() []string {
+	if a.config.forward {
+		return nil
+	}
+	return DirectionNames(a.config.directions...)
+}
+
 // ProbeHash identifies all probes: SHA-256 over their values.
 func (a *Auditor) ProbeHash() string { return a.probeHash }
 
@@ -77,11 +85,7 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	}
 	progress := a.newProgress()
 	records := &Records{}
-	dampings := len(a.config.damping.values)
-	if a.config.forward {
-		dampings = 0
-	}
-	solved := map[member]*pairs{}
+	solved := map[question]*pairs{}
 	for _, o := range a.orbits {
 		if err := context.Cause(ctx); err != nil {
 			return nil, cause.In("audit", err)
@@ -92,33 +96,36 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 		}
 		progress()
 		records.Errors = append(records.Errors, rows...)
-		influence := make([][]InfluenceRow, dampings)
-		for batch := 0; dampings > 0 && batch < o.batches(); batch++ {
-			m := member{o, batch}
-			if solved[m] == nil {
-				found, err := a.influence(ctx, a.shareOf(m), outputs, at)
-				if err != nil {
-					return nil, err
-				}
-				maps.Copy(solved, found)
-			}
-			found := solved[m]
-			progress()
-			records.Solves = append(records.Solves, found.solves...)
-			for l, pairs := range found.influence {
-				influence[l] = append(influence[l], pairs...)
-				records.Influence = append(records.Influence, pairs...)
-			}
-		}
-		if dampings == 0 {
+		if a.config.forward {
 			records.Coherence = append(records.Coherence, summarise(o, CoherenceRow{Moment: at}, rows, nil)...)
+			continue
 		}
-		for l, pairs := range influence {
-			base := CoherenceRow{
-				Moment: at, Metric: string(a.config.metric), Estimator: string(a.config.estimator),
-				RelativeLambda: a.config.damping.multiple(l), Lambda: a.config.damping.absolute(l),
+		for _, q := range questions(a.config.directions) {
+			influence := make([][]InfluenceRow, len(a.config.damping.values))
+			for batch := range o.batches() {
+				asked := question{o, batch, q}
+				if solved[asked] == nil {
+					found, err := a.influence(ctx, a.shareOf(o, batch), outputs, at)
+					if err != nil {
+						return nil, err
+					}
+					maps.Copy(solved, found)
+				}
+				found := solved[asked]
+				progress()
+				records.Solves = append(records.Solves, found.solves...)
+				for l, pairs := range found.influence {
+					influence[l] = append(influence[l], pairs...)
+					records.Influence = append(records.Influence, pairs...)
+				}
 			}
-			records.Coherence = append(records.Coherence, summarise(o, base, rows, pairs)...)
+			for l, pairs := range influence {
+				base := CoherenceRow{
+					Moment: at, Direction: q.name(), Metric: string(a.config.metric), Estimator: string(a.config.estimator),
+					RelativeLambda: a.config.damping.multiple(l), Lambda: a.config.damping.absolute(l),
+				}
+				records.Coherence = append(records.Coherence, summarise(o, base, rows, pairs)...)
+			}
 		}
 	}
 	a.config.log.Debug().Int64("step", at.Step).Float64("seconds", time.Since(start).Seconds()).Msg("audited")
@@ -169,7 +176,7 @@ func (a *Auditor) newProgress() func() {
 	done, total := 0, len(a.orbits)
 	if !a.config.forward {
 		for _, o := range a.orbits {
-			total += o.batches()
+			total += o.batches() * len(questions(a.config.directions))
 		}
 	}
 	return func() {

@@ -33,25 +33,26 @@ type Source interface {
 
 // Builder configures an Auditor. Its methods return it; Done checks everything.
 type Builder struct {
-	source    Source
-	modelFn   train.ModelFn
-	signature network.Signature
-	unusable  error // what is wrong with the model function
-	spec      any
-	pick      *int
-	seed      *int64
-	lossFn    network.LossFn
-	smse      bool // the loss is the default
-	field     orbits.Field
-	output    *orbits.Field // nil: as field
-	groups    []groupProbes
-	dtype     dtypes.DType
-	damping   damping
-	metric    Metric
-	scale     MetricScale
-	solve     solver.FormOptions
-	forward   bool
-	invariant bool
+	source     Source
+	modelFn    train.ModelFn
+	signature  network.Signature
+	unusable   error // what is wrong with the model function
+	spec       any
+	pick       *int
+	seed       *int64
+	lossFn     network.LossFn
+	smse       bool // the loss is the default
+	field      orbits.Field
+	output     *orbits.Field // nil: as field
+	groups     []groupProbes
+	directions []Direction
+	dtype      dtypes.DType
+	damping    damping
+	metric     Metric
+	scale      MetricScale
+	solve      solver.FormOptions
+	forward    bool
+	invariant  bool
 
 	estimator Estimator
 	log       zerolog.Logger
@@ -81,7 +82,7 @@ func New[F train.ModelFnCompatible](source Source, modelFn F, lossFn network.Los
 		lossFn: func(labels, predictions []*graph.Node) *graph.Node {
 			return orError(func() *graph.Node { return lossFn(labels, predictions) })
 		},
-		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: MetricNTK, scale: MetricMean, estimator: Block, log: zerolog.Nop(),
+		damping: damping{[]float64{DefaultRelativeLambda}, true}, metric: MetricNTK, scale: MetricMean, estimator: Block, directions: []Direction{LossDirection()}, log: zerolog.Nop(),
 	}
 	if !isNil(modelFn) {
 		builder.modelFn, builder.signature, builder.unusable = network.Canonical(modelFn)
@@ -167,6 +168,12 @@ func (b *Builder) WithSeed(seed int64) *Builder { b.seed = &seed; return b }
 // WithGroup adds a group and the probes it is audited on. At least one is needed; names must differ.
 func (b *Builder) WithGroup(group orbits.Group, probes Probes) *Builder {
 	b.groups = append(b.groups, groupProbes{group, probes})
+	return b
+}
+
+// WithDirections sets what influence is of; several share each solve's products. The default is LossDirection alone.
+func (b *Builder) WithDirections(directions ...Direction) *Builder {
+	b.directions = slices.Clone(directions)
 	return b
 }
 
@@ -258,6 +265,9 @@ func (b *Builder) Done() (made *Auditor, err error) {
 	}
 	a := &Auditor{config: *b} // a copy: the builder may make another, whose defaults differ
 	b = &a.config
+	if b.directions, err = b.resolved(output); err != nil {
+		return nil, err
+	}
 	if b.metric == MetricIdentity {
 		b.damping = damping{values: []float64{1}}
 	}
@@ -308,11 +318,14 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		if err := b.checkProducts(g); err != nil {
 			return nil, err
 		}
-		o, err := newOrbit(a.backend, g.group, b.field, output, g.probes, b.invariant, b.dtype, b.log)
+		o, err := newOrbit(a.backend, b, output, g)
 		if err != nil {
 			return nil, err
 		}
 		a.orbits = append(a.orbits, o)
+		if err := b.checkUndo(o); err != nil {
+			return nil, err
+		}
 	}
 	a.warnOfCost()
 	if a.probeHash, err = hashProbes(b.groups); err != nil {
@@ -444,7 +457,15 @@ func (b *Builder) checkProducts(g groupProbes) error {
 	if batch == 0 {
 		batch = shape[0]
 	}
-	if least := int64(len(elements)*batch + 1); b.solve.MaxProducts < least {
+	gradients := 0
+	for _, d := range b.directions {
+		draws := d.draws
+		if d.name == KernelName && !b.invariant && b.output == nil {
+			draws = min(draws, shape[0])
+		}
+		gradients += len(elements) * batch * draws
+	}
+	if least := int64(gradients + 1); b.solve.MaxProducts < least {
 		return &SettingError{"max_products", fmt.Sprintf("is %d; a batch of group %s needs %d at least, one for each gradient and one to check", b.solve.MaxProducts, g.group.Name, least)}
 	}
 	return nil

@@ -72,8 +72,12 @@ func (d *double) of(batch states, use func(*network.Network, states) error) (err
 type gradients struct {
 	auditor *Auditor
 	share   share
-	double  bool    // in float64
-	largest float64 // norm so far
+	double  bool               // in float64
+	largest map[string]float64 // norm so far, by direction
+}
+
+func (a *Auditor) gradientsOf(s share, double bool) *gradients {
+	return &gradients{a, s, double, map[string]float64{}}
 }
 
 // What gradients may be off by, relative to the largest of a batch. In float32 up to 40 roundoffs were found of networks on ordinary data,
@@ -99,7 +103,7 @@ func (g *gradients) error() float64 {
 // measure finds the largest at x, before any error is told: one whose terms cancel may come first.
 func (g *gradients) measure(ctx context.Context) error {
 	row := make([]float64, g.auditor.network.Dim())
-	for i := range g.share.samples() {
+	for i := range g.share.atX() {
 		if _, err := g.at(ctx, row, i); err != nil {
 			return err
 		}
@@ -112,61 +116,78 @@ func (g *gradients) at(ctx context.Context, dst []float64, i int) (off float64, 
 	if err := g.write(ctx, dst, i); err != nil {
 		return 0, err
 	}
-	g.largest = max(g.largest, floats.Norm(dst, 2))
-	return g.error() * g.largest, nil
+	m, _ := g.share.member(i)
+	return g.off(m.direction.name, dst), nil
 }
 
-// write writes dC_{g.x_n}, the i-th gradient, to dst.
+// off is how far a gradient in a direction may be off.
+func (g *gradients) off(direction string, gradient []float64) float64 {
+	g.largest[direction] = max(g.largest[direction], floats.Norm(gradient, 2))
+	return g.error() * g.largest[direction]
+}
+
+// write writes the i-th gradient to dst.
 func (g *gradients) write(ctx context.Context, dst []float64, i int) (err error) {
 	m, i := g.share.member(i)
-	o := m.orbit
-	e, sample := i/o.batchSize, m.first()+i%o.batchSize
+	o, d := m.orbit, m.direction
+	e, k, sample := m.place(i)
+	sample += m.first()
 	one, err := o.states(e, sample, sample+1)
 	if err != nil {
 		return err
 	}
 	defer one.freeAfter(&err)
-	return g.auditor.gradient(ctx, dst, one, g.double, fmt.Sprintf("sample %d moved by %s", sample, o.elements[e].Name()))
+	of := ofLoss
+	if d.name != LossName {
+		of = func(dst []float64, net *network.Network, s states) error {
+			u, err := o.covector(*d, k, e, net, s.x)
+			if err != nil {
+				return err
+			}
+			return net.VectorJacobian(dst, s.x, u)
+		}
+	}
+	return g.gradient(ctx, dst, one, of, fmt.Sprintf("the %s at sample %d moved by %s", d.name, sample, o.elements[e].Name()))
 }
 
-// metric writes the gradient at the i-th of the states that the metric is over to dst.
+// metric writes the gradient of the loss at the i-th of the states that the metric is over to dst.
 func (g *gradients) metric(ctx context.Context, dst []float64, i int) (err error) {
-	if !g.share.named() {
-		return g.write(ctx, dst, i)
-	}
-	all := g.share.metric()
-	one, err := all.copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return rows(t, i, i+1) })
+	one, err := g.share.state(i)
 	if err != nil {
 		return err
 	}
 	defer one.freeAfter(&err)
-	return g.auditor.gradient(ctx, dst, one, g.double, fmt.Sprintf("state %d of the metric", i))
+	return g.gradient(ctx, dst, one, ofLoss, fmt.Sprintf("the loss at state %d of the metric", i))
 }
 
-// gradient writes the gradient of the loss of one state to dst, in float64 if double; at says for errors which state it is.
-func (a *Auditor) gradient(ctx context.Context, dst []float64, one states, double bool, at string) error {
+// gradientOf writes a gradient at states, of a network in their precision, to dst.
+type gradientOf func(dst []float64, net *network.Network, s states) error
+
+func ofLoss(dst []float64, net *network.Network, s states) error {
+	_, err := net.Gradient(dst, s.x, s.labels...)
+	return err
+}
+
+// gradient writes one at a single state to dst; what says for errors of what and where it is.
+func (g *gradients) gradient(ctx context.Context, dst []float64, one states, of gradientOf, what string) (err error) {
+	a := g.auditor
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	descend := func(net *network.Network, s states) error {
-		_, err := net.Gradient(dst, s.x, s.labels...)
-		return err
-	}
-	err := error(nil)
-	if double {
-		err = a.double.of(one, descend)
+	if g.double {
+		err = a.double.of(one, func(net *network.Network, s states) error { return of(dst, net, s) })
 	} else {
-		err = descend(a.network.With(one.further...), one)
+		err = of(dst, a.network.With(one.further...), one)
 	}
 	if norm := floats.Norm(dst, 2); err != nil || !math.IsNaN(norm) && !math.IsInf(norm, 0) {
 		return err
 	}
-	if !double {
-		if held, err := a.doubleHolds(one, descends); err != nil || held {
-			return orBetter(err, fmt.Sprintf("the loss at %s, or its gradient, overflows in float32", at))
+	if !g.double {
+		if held, err := a.doubleHolds(one, descends(of)); err != nil || held {
+			return orBetter(err, what+", or its gradient, overflows in float32")
 		}
 	}
-	return fmt.Errorf("the gradient at %s is not finite; has training diverged, or is the sample or its target not finite?", at)
+	return fmt.Errorf("the gradient of %s is not finite; has training diverged, or is the sample or its target not finite?", what)
 }
 
 // productErrors are what products with eta of vectors of norm 1 may be off by, relative to its largest eigenvalue: as the certificate is to
@@ -182,8 +203,7 @@ func (a *Auditor) productErrors(ctx context.Context, eta solver.Operator, batch 
 			if err := gradients.metric(ctx, row, i); err != nil {
 				return 0, nil, 0, err
 			}
-			gradients.largest = max(gradients.largest, floats.Norm(row, 2))
-			off := gradients.error() * gradients.largest
+			off := gradients.off(LossName, row)
 			allowed += a.perSample(batch) * off * (2*floats.Norm(row, 2) + off) / largest
 		}
 	case a.multipliesNetwork() && a.network.DType() == dtypes.Float64:

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
 )
 
-// pairs are what influence finds for a batch, by damping.
+// pairs are what influence finds to a question, by damping; solves only where it is of one direction.
 type pairs struct {
 	influence [][]InfluenceRow
 	solves    []SolveRow
@@ -19,7 +20,7 @@ type pairs struct {
 
 // influence estimates all pairs of x with g.x in each batch of a share, at every damping. outputs is the number that the model has for a
 // sample.
-func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment) (found map[member]*pairs, err error) {
+func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment) (found map[question]*pairs, err error) {
 	start := time.Now()
 	metric, err := s.states()
 	if err != nil {
@@ -39,7 +40,7 @@ func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment
 	if err != nil {
 		return nil, err
 	}
-	gradients := &gradients{auditor: a, share: s, double: ready}
+	gradients := a.gradientsOf(s, ready)
 	if a.config.estimator.Certifies() {
 		if err := gradients.measure(ctx); err != nil {
 			return nil, err
@@ -71,16 +72,17 @@ func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment
 	}
 	setup += spent
 	load := func(dst []float64, i int) (float64, error) { return gradients.at(ctx, dst, i) }
-	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, s.gradients(), s.samples(), load, productError})
+	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, s.gradients(), s.atX(), load, productError})
 	if err != nil {
 		return nil, err
 	}
-	found = map[member]*pairs{}
+	found = map[question]*pairs{}
 	for place, m := range s {
-		found[m] = &pairs{}
+		solved := &pairs{}
+		found[question{m.orbit, m.batch, directions{m.direction, m.direction}}] = solved
 		for l, statistics := range statistics {
 			row := SolveRow{
-				Moment: at, GroupName: m.orbit.group.Name, Batch: int32(m.batch), BatchSize: int32(m.samples()),
+				Moment: at, GroupName: m.orbit.group.Name, Direction: m.direction.name, Batch: int32(m.batch), BatchSize: int32(m.orbit.batchSize),
 				Metric: string(a.config.metric), MetricScale: string(a.config.scale), RelativeLambda: a.config.damping.multiple(l),
 				DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(s.gradients()),
 			}
@@ -100,21 +102,29 @@ func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment
 			case l == 0:
 				row.SetupProducts, row.Seconds = setup+statistics.SetupProducts, time.Since(start).Seconds()
 			}
-			found[m].solves = append(found[m].solves, row)
-			form := func(i, j int) (solver.Interval, solver.Interval, bool) {
-				i, j = s.side(place, i), s.side(place, j)
-				cosine, ok := estimated.Cosine(l, i, j)
-				return estimated.Form(l, i, j), cosine, ok
+			solved.solves = append(solved.solves, row)
+		}
+		for _, q := range questions(a.config.directions) {
+			if q.atGX != m.direction {
+				continue
 			}
-			found[m].influence = append(found[m].influence, a.pairs(m, l, lambdas[l], at, form))
+			asked := question{m.orbit, m.batch, q}
+			if found[asked] == nil {
+				found[asked] = &pairs{}
+			}
+			x := slices.Index(s, member{m.orbit, m.batch, q.atX})
+			for l := range lambdas {
+				forms := means{estimated, l, s, x, place}
+				found[asked].influence = append(found[asked].influence, a.pairs(asked, l, lambdas[l], at, forms))
+			}
 		}
 	}
 	return found, nil
 }
 
 // pairs lays out one row for each element and ordered pair of samples, at one damping.
-func (a *Auditor) pairs(m member, l int, lambda float64, at Moment, of func(i, j int) (form, cosine solver.Interval, ok bool)) []InfluenceRow {
-	o, batch, n := m.orbit, m.batch, m.samples()
+func (a *Auditor) pairs(q question, l int, lambda float64, at Moment, found means) []InfluenceRow {
+	o, batch, n := q.orbit, q.batch, q.orbit.batchSize
 	pairs := make([]InfluenceRow, 0, len(o.elements)*n*n)
 	for e, element := range o.elements {
 		dy, dx := element.Shift()
@@ -122,12 +132,12 @@ func (a *Auditor) pairs(m member, l int, lambda float64, at Moment, of func(i, j
 		forms := make([]solver.Interval, 0, n*n)
 		for row := range n {
 			for col := range n {
-				form, cosine, ok := of(row, e*n+col)
+				form, cosine, ok := found.pair(e, row, col)
 				forms = append(forms, form)
 				from, to := batch*n+row, batch*n+col
 				x, gx := o.samples[from], o.samples[to]
 				pair := InfluenceRow{
-					Moment: at, Batch: int32(batch), BatchSize: int32(n), GroupName: o.group.Name, Element: element.Name(), ShiftY: dy, ShiftX: dx,
+					Moment: at, Batch: int32(batch), BatchSize: int32(n), GroupName: o.group.Name, Direction: q.name(), Element: element.Name(), ShiftY: dy, ShiftX: dx,
 					RowSample: int32(from), RowClass: x.Class, RowTrajectory: x.Trajectory, RowTimeIndex: x.TimeIndex,
 					ColSample: int32(to), ColClass: gx.Class, ColTrajectory: gx.Trajectory, ColTimeIndex: gx.TimeIndex,
 					RelativeLambda: a.config.damping.multiple(l), Lambda: lambda, Influence: form.Value, Estimator: string(a.config.estimator),
@@ -147,6 +157,38 @@ func (a *Auditor) pairs(m member, l int, lambda float64, at Moment, of func(i, j
 		}
 	}
 	return pairs
+}
+
+// means are forms of two members of a share at one damping, over the draws of their directions: the one's gradients at x, the other's at g.x.
+type means struct {
+	estimate
+	l     int
+	share share
+	x, gx int // places in the share
+}
+
+// pair is the mean form of the row sample at x and the column sample moved by element e, and their cosine: that of the sums over draws.
+func (f means) pair(e, row, col int) (mean, cosine solver.Interval, ok bool) {
+	var form, selfX, selfGX solver.Interval // sums
+	left, right := f.share[f.x], f.share[f.gx]
+	draws := left.orbit.draws(left.direction)
+	same := true
+	for k := range draws {
+		i, j := f.share.side(f.x, left.gradient(0, k, row)), f.share.side(f.gx, right.gradient(e, k, col))
+		form, selfX, selfGX = plus(form, f.Form(f.l, i, j)), plus(selfX, f.Form(f.l, i, i)), plus(selfGX, f.Form(f.l, j, j))
+		cosine, ok = f.Cosine(f.l, i, j)
+		same = same && i == j
+	}
+	if draws > 1 && !(same && selfX.Low > 0) {
+		cosine = solver.Cosine(form, selfX, selfGX)
+		ok = !math.IsNaN(cosine.Value)
+	}
+	over := 1 / float64(draws)
+	return solver.Interval{Value: form.Value * over, Low: form.Low * over, High: form.High * over}, cosine, ok
+}
+
+func plus(a, b solver.Interval) solver.Interval {
+	return solver.Interval{Value: a.Value + b.Value, Low: a.Low + b.Low, High: a.High + b.High}
 }
 
 // frobeniusScaled divides the forms of a matrix by its Frobenius norm; it is empty where that is 0. f / sqrt(f^2 + rest), with

@@ -86,10 +86,12 @@ func multiplies(net *network.Network, s states) bool {
 	return err == nil && largest > 0
 }
 
-// descends reports whether the gradient of a batch is finite and not zero.
-func descends(net *network.Network, s states) bool {
-	gradient := make([]float64, net.Dim())
-	_, err := net.Gradient(gradient, s.x, s.labels...)
-	norm := floats.Norm(gradient, 2)
-	return err == nil && norm > 0 && !math.IsInf(norm, 0)
+// descends reports whether a gradient is finite and not zero.
+func descends(of gradientOf) func(*network.Network, states) bool {
+	return func(net *network.Network, s states) bool {
+		gradient := make([]float64, net.Dim())
+		err := of(gradient, net, s)
+		norm := floats.Norm(gradient, 2)
+		return err == nil && norm > 0 && !math.IsInf(norm, 0)
+	}
 }

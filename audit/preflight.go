@@ -224,16 +224,36 @@ func (a *Auditor) checkLoss(ctx context.Context, o *orbit) error {
 	if a.config.forward {
 		return nil
 	}
-	first, gradient := &gradients{auditor: a, share: share{{o, 0}}}, make([]float64, a.network.Dim())
-	for i := range o.batchSize {
+	for d := range a.config.directions {
+		direction := &a.config.directions[d]
+		zero, err := a.vanishes(ctx, member{o, 0, direction})
+		switch {
+		case err != nil:
+			return err
+		case !zero:
+			continue
+		case direction.name != LossName:
+			a.config.log.Warn().Str("group", o.group.Name).Str("direction", direction.name).
+				Msg("the gradient in this direction is zero at every sample of a batch: no parameter changes it, and it has no influence")
+			continue
+		}
+		return errors.New("audit: the gradient of the loss is zero at every sample of a batch, so that there is no influence: does the loss of a single sample depend on the model's output, and this on trainable parameters? Where it compares samples, as contrastive losses do, give audit.New a loss of single samples")
+	}
+	return nil
+}
+
+// vanishes reports whether all gradients of a member at x are zero.
+func (a *Auditor) vanishes(ctx context.Context, m member) (bool, error) {
+	first, gradient := a.gradientsOf(share{m}, false), make([]float64, a.network.Dim())
+	for i := range m.atX() {
 		if err := first.write(ctx, gradient, i); err != nil {
-			return cause.In("audit", err)
+			return false, cause.In("audit", err)
 		}
 		if floats.Norm(gradient, 2) > 0 {
-			return nil
+			return false, nil
 		}
 	}
-	return errors.New("audit: the gradient of the loss is zero at every sample of a batch, so that there is no influence: does the loss of a single sample depend on the model's output, and this on trainable parameters? Where it compares samples, as contrastive losses do, give audit.New a loss of single samples")
+	return true, nil
 }
 
 // checkFirstConvex is checkConvex of a group's first batch.
@@ -241,7 +261,7 @@ func (a *Auditor) checkFirstConvex(o *orbit) (err error) {
 	if a.config.forward {
 		return nil
 	}
-	batch, err := share{{o, 0}}.states()
+	batch, err := share{member{orbit: o}}.states()
 	if err != nil {
 		return err
 	}
@@ -298,7 +318,7 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 		if sizes[i], err = a.dimensions(s, outputs); err != nil {
 			return c, err
 		}
-		if need := sizes[i].LeastBytes(s.gradients(), s.samples()); a.config.estimator == Block && need > a.config.solve.MaxBytes {
+		if need := sizes[i].LeastBytes(s.gradients(), s.atX()); a.config.estimator == Block && need > a.config.solve.MaxBytes {
 			return c, &SettingError{"max_bytes", fmt.Sprintf("is %d, and one product of the smallest part of %s takes %d bytes of vectors; raise it, or use smaller batches", a.config.solve.MaxBytes, s.name(), need)}
 		}
 	}
@@ -327,7 +347,7 @@ func (a *Auditor) tryProducts(ctx context.Context, s share, sizes solver.Dimensi
 	if err != nil {
 		return 0, 0, err
 	}
-	first := &gradients{auditor: a, share: s, double: ready}
+	first := a.gradientsOf(s, ready)
 	eta, free, err := a.eta(metric, outputs, a.residualBytes(sizes, s.gradients()), func(dst []float64, i int) error { return first.metric(ctx, dst, i) })
 	if err != nil {
 		return 0, 0, err

@@ -16,7 +16,6 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/support/exceptions"
-	"github.com/rs/zerolog"
 
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/orbits"
@@ -206,13 +205,19 @@ type orbit struct {
 	inputs, targets []*tensors.Tensor   // by element, in the auditor's dtype
 	invariant       bool                // the targets are all the same one
 	further, labels [][]*tensors.Tensor // beside inputs and targets, by element, floats in the auditor's dtype
-	units           *tensors.Tensor     // of each channel of the targets, [channel]; nil where they are invariant
-	act             *graph.Exec         // a batch of outputs or targets -> their images under each element
-	mean            *graph.Exec         // outputs at the moved samples -> the mean of what takes them back; nil of groups that change values
+	output          orbits.Field        // of outputs and targets
+	changes         bool                // targets are states of the inputs' field
+	scales          []float64           // the units of each channel of the targets; nil where they are invariant
+	units           *tensors.Tensor     // the same, [channel]
+	backend         compute.Backend
+	covectors       map[covectorKey]*graph.Exec // output, r -> covector
+	act             *graph.Exec                 // a batch of outputs or targets -> their images under each element
+	mean            *graph.Exec                 // outputs at the moved samples -> the mean of what takes them back; nil of groups that change values
 }
 
-// newOrbit moves probes, which are valid, by every element of their group.
-func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.Field, probes Probes, invariant bool, dtype dtypes.DType, log zerolog.Logger) (o *orbit, err error) {
+// newOrbit moves the probes of a group, which are valid, by every element of it. output is the field of outputs and targets.
+func newOrbit(backend compute.Backend, b *Builder, output orbits.Field, g groupProbes) (o *orbit, err error) {
+	group, probes, field, invariant, dtype, log := g.group, g.probes, b.field, b.invariant, b.dtype, b.log
 	dimensions := probes.Inputs.Shape().Dimensions
 	elements, err := group.Elements(dimensions[1], dimensions[2])
 	if err != nil {
@@ -227,7 +232,8 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 		log.Warn().Str("group", group.Name).Str("grid", fmt.Sprintf("%dx%d", dimensions[1], dimensions[2])).Str("elements", fmt.Sprint(elements)).
 			Msg("the grid is not square: quarter turns are left out")
 	}
-	o = &orbit{group: group, elements: elements, samples: probes.Samples, batchSize: probes.BatchSize, invariant: invariant}
+	o = &orbit{group: group, elements: elements, samples: probes.Samples, batchSize: probes.BatchSize, invariant: invariant,
+		output: output, changes: !b.invariant && b.output == nil, backend: backend, covectors: map[covectorKey]*graph.Exec{}}
 	defer func() {
 		if err != nil {
 			o.close()
@@ -312,9 +318,9 @@ func newOrbit(backend compute.Backend, group orbits.Group, field, output orbits.
 	if err != nil {
 		return o, err
 	}
-	units := unitsOfProbes(all, output)
-	o.warnOfZeros(all, units, output, log)
-	if o.units, err = network.ConvertDType(tensors.FromFlatDataAndDimensions(units, len(units)), dtype); err != nil {
+	o.scales = unitsOfProbes(all, output)
+	o.warnOfZeros(all, o.scales, output, log)
+	if o.units, err = network.ConvertDType(tensors.FromFlatDataAndDimensions(o.scales, len(o.scales)), dtype); err != nil {
 		return o, cause.In("audit", err)
 	}
 	return o, o.warn(log)
@@ -418,6 +424,9 @@ func (o *orbit) close() {
 	}
 	for _, metric := range o.metrics {
 		_ = metric.free()
+	}
+	for _, covector := range o.covectors {
+		covector.Finalize()
 	}
 	if o.mean != nil {
 		o.mean.Finalize()

@@ -55,6 +55,7 @@ type InfluenceRow struct {
 	Batch               int32    `parquet:"batch"`
 	BatchSize           int32    `parquet:"batch_size"`
 	GroupName           string   `parquet:"group_name"`
+	Direction           string   `parquet:"direction,optional"` // whose gradient: "loss", "kernel", ...; null in files of before there was a choice, of the loss
 	Element             string   `parquet:"element"`
 	ShiftY              float64  `parquet:"shift_y"`
 	ShiftX              float64  `parquet:"shift_x"`
@@ -84,6 +85,7 @@ type InfluenceRow struct {
 type SolveRow struct {
 	Moment
 	GroupName            string        `parquet:"group_name"`
+	Direction            string        `parquet:"direction,optional"` // whose gradient: "loss", "kernel", ...; null in files of before there was a choice, of the loss
 	Batch                int32         `parquet:"batch"`
 	BatchSize            int32         `parquet:"batch_size"`
 	Metric               string        `parquet:"metric"`       // "ntk"
@@ -127,6 +129,7 @@ func (row *SolveRow) set(s solver.Statistics) {
 type CoherenceRow struct {
 	Moment
 	GroupName               string   `parquet:"group_name"`
+	Direction               string   `parquet:"direction,optional"` // whose gradient: "loss", "kernel", ...; null in files of before there was a choice, of the loss
 	Element                 string   `parquet:"element"`
 	ShiftY                  float64  `parquet:"shift_y"`
 	ShiftX                  float64  `parquet:"shift_x"`
@@ -163,12 +166,14 @@ type Records struct {
 	Coherence []CoherenceRow
 }
 
-// Summaries are the coherence of each group as a whole, at its smallest damping: what monitors and headlines show.
+// Summaries are the coherence of each group as a whole, in each direction, at its smallest damping: what monitors and headlines show.
 func (r *Records) Summaries() []*CoherenceRow {
 	var all []*CoherenceRow
 	for i := range r.Coherence {
 		row := &r.Coherence[i]
-		known := func(other *CoherenceRow) bool { return other.GroupName == row.GroupName }
+		known := func(other *CoherenceRow) bool {
+			return other.GroupName == row.GroupName && other.Direction == row.Direction
+		}
 		if row.Element == AllElements && !slices.ContainsFunc(all, known) {
 			all = append(all, row) // dampings ascend
 		}
@@ -176,7 +181,7 @@ func (r *Records) Summaries() []*CoherenceRow {
 	return all
 }
 
-// Summary is that of one group, nil if it was not audited.
+// Summary is that of one group, in the first direction of its audit, which is the loss where none was chosen; nil if it was not audited.
 func (r *Records) Summary(group string) *CoherenceRow {
 	for _, row := range r.Summaries() {
 		if row.GroupName == group {

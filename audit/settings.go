@@ -58,6 +58,9 @@ func (a *Auditor) Settings() map[string]string {
 	all[name] = strings.Join(values, ", ")
 	all["metric"], all["estimator"] = string(b.metric), string(b.estimator)
 	all["metric_scale"] = string(b.scale)
+	if names := describeDirections(b.directions); names != LossName { // of which runs of earlier programs are, and say nothing
+		all["directions"] = names
+	}
 	for i, o := range a.orbits {
 		if hash := a.metricHashes[i]; hash != "" {
 			all["metric states of "+o.group.Name] = hash
@@ -82,6 +85,18 @@ func (a *Auditor) Settings() map[string]string {
 	}
 	all["max_bytes"] = fmt.Sprint(b.solve.MaxBytes)
 	return all
+}
+
+func describeDirections(directions []Direction) string {
+	var words []string
+	for _, d := range directions {
+		word := d.name
+		if d.name == KernelName {
+			word += fmt.Sprintf("(%d)", d.draws)
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " ")
 }
 
 func describeField(f orbits.Field) string {

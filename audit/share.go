@@ -9,19 +9,29 @@ import (
 	"github.com/symaudit/symaudit/internal/cause"
 )
 
-// member is a batch of an orbit.
+// member is a batch of an orbit in a direction. Its gradients are ordered by element, then by draw of the direction, then by sample.
 type member struct {
-	orbit *orbit
-	batch int
+	orbit     *orbit
+	batch     int
+	direction *Direction
 }
 
-func (m member) samples() int   { return m.orbit.batchSize }
-func (m member) gradients() int { return len(m.orbit.elements) * m.orbit.batchSize }
+// atX is the number of gradients at x: a sample has one for each draw.
+func (m member) atX() int       { return m.orbit.draws(m.direction) * m.orbit.batchSize }
+func (m member) gradients() int { return len(m.orbit.elements) * m.atX() }
+
+// gradient is the number of the one at a sample of the batch moved by element e, in the k-th draw.
+func (m member) gradient(e, k, sample int) int { return e*m.atX() + k*m.orbit.batchSize + sample }
+
+// place is the inverse of gradient.
+func (m member) place(i int) (e, k, sample int) {
+	return i / m.atX(), i % m.atX() / m.orbit.batchSize, i % m.orbit.batchSize
+}
 
 // first is the number of the first sample among those of the orbit.
 func (m member) first() int { return m.batch * m.orbit.batchSize }
 
-// share are the batches whose metric is over the same states, of any group: they are solved together, in one space. Right-hand sides are the
+// share are the batches whose metric is over the same states, of any group, in every direction: they are solved together, in one space. Right-hand sides are the
 // gradients at x of all its members, and then the others, element by element, sample by sample within an element.
 type share []member
 
@@ -29,13 +39,14 @@ type share []member
 func (a *Auditor) shares() (all []share) {
 	for _, o := range a.orbits {
 		for batch := range o.batches() {
-			m := member{o, batch}
 			own := o.metricOf(batch)
 			at := slices.IndexFunc(all, func(s share) bool { return own != nil && s[0].orbit.metricOf(s[0].batch) == own })
 			if at < 0 {
-				all = append(all, share{m})
-			} else {
-				all[at] = append(all[at], m)
+				at = len(all)
+				all = append(all, nil)
+			}
+			for d := range a.config.directions {
+				all[at] = append(all[at], member{o, batch, &a.config.directions[d]})
 			}
 		}
 	}
@@ -43,15 +54,17 @@ func (a *Auditor) shares() (all []share) {
 }
 
 // shareOf is that of a batch.
-func (a *Auditor) shareOf(m member) share {
+func (a *Auditor) shareOf(o *orbit, batch int) share {
 	all := a.shares()
-	return all[slices.IndexFunc(all, func(s share) bool { return slices.Contains(s, m) })]
+	return all[slices.IndexFunc(all, func(s share) bool {
+		return slices.ContainsFunc(s, func(m member) bool { return m.orbit == o && m.batch == batch })
+	})]
 }
 
-// samples is the number of gradients at x, and gradients that of all.
-func (s share) samples() (n int) {
+// atX is the number of gradients at x, and gradients that of all.
+func (s share) atX() (n int) {
 	for _, m := range s {
-		n += m.samples()
+		n += m.atX()
 	}
 	return n
 }
@@ -65,33 +78,33 @@ func (s share) gradients() (n int) {
 
 // side is the number among the right-hand sides of the i-th gradient of the member at, itself element by element.
 func (s share) side(at, i int) int {
-	others := s.samples()
+	others := s.atX()
 	for _, m := range s[:at] {
-		others += m.gradients() - m.samples()
+		others += m.gradients() - m.atX()
 	}
-	if n := s[at].samples(); i >= n {
+	if n := s[at].atX(); i >= n {
 		return others + i - n
 	}
-	return s[:at].samples() + i
+	return s[:at].atX() + i
 }
 
 // member finds the right-hand side of a number: the member, and which of its gradients it is.
 func (s share) member(side int) (m member, i int) {
-	if side < s.samples() {
+	if side < s.atX() {
 		for _, m := range s {
-			if side < m.samples() {
+			if side < m.atX() {
 				return m, side
 			}
-			side -= m.samples()
+			side -= m.atX()
 		}
 	}
-	side -= s.samples()
+	side -= s.atX()
 	for _, m := range s {
-		if rest := m.gradients() - m.samples(); side >= rest {
+		if rest := m.gradients() - m.atX(); side >= rest {
 			side -= rest
 			continue
 		}
-		return m, m.samples() + side
+		return m, m.atX() + side
 	}
 	panic("audit: no such right-hand side")
 }
@@ -105,6 +118,15 @@ func (s share) states() (states, error) {
 	return o.states(0, s[0].first(), s[0].first()+o.batchSize)
 }
 
+// state copies the i-th of them.
+func (s share) state(i int) (states, error) {
+	if s.named() {
+		return s.metric().copies(func(t *tensors.Tensor) (*tensors.Tensor, error) { return rows(t, i, i+1) })
+	}
+	i += s[0].first()
+	return s[0].orbit.states(0, i, i+1)
+}
+
 // named reports whether the metric is over further states, and metric are these; they belong to the orbit.
 func (s share) named() bool { return s[0].orbit.metricOf(s[0].batch) != nil }
 
@@ -113,8 +135,14 @@ func (s share) metric() states { return s[0].orbit.metrics[s[0].orbit.metricOf(s
 // name says for errors which batches a share is of.
 func (s share) name() string {
 	name := fmt.Sprintf("group %s, batch %d", s[0].orbit.group.Name, s[0].batch)
-	if len(s) > 1 {
-		name += fmt.Sprintf(" and %d others with the same metric", len(s)-1)
+	others := 0
+	for i, m := range s {
+		if i > 0 && (m.orbit != s[i-1].orbit || m.batch != s[i-1].batch) {
+			others++
+		}
+	}
+	if others > 0 {
+		name += fmt.Sprintf(" and %d others with the same metric", others)
 	}
 	return name
 }

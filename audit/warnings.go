@@ -15,7 +15,9 @@ const manyGradients = 1000
 func (a *Auditor) warnOfCost() {
 	gradients, largest := 0, a.orbits[0]
 	for _, o := range a.orbits {
-		gradients += len(o.elements) * len(o.samples)
+		for d := range a.config.directions {
+			gradients += len(o.elements) * len(o.samples) * o.draws(&a.config.directions[d])
+		}
 		if len(o.elements)*len(o.samples) > len(largest.elements)*len(largest.samples) {
 			largest = o
 		}

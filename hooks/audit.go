@@ -34,7 +34,7 @@ func (h *Hook) Metric(monitor string) func() (name, value string) {
 		}
 		for _, r := range *latest {
 			switch {
-			case r.monitor != monitor:
+			case r.monitor != canonical(monitor):
 			case r.value == nil:
 				return monitor, "no value"
 			default:

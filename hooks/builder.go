@@ -208,6 +208,7 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 		if err := rule.Validate(); err != nil {
 			return nil, err
 		}
+		rule.Monitor = canonical(rule.Monitor)
 		if err := rule.checkMonitor(b.auditor); err != nil {
 			return nil, err
 		}

@@ -83,7 +83,7 @@ func ExampleStopRule_Validate() {
 		fmt.Println(rule.Validate())
 	}
 	// Output:
-	// hooks: stop rule: the monitor is "d4/loss"; use <group>/coherence, <group>/target_error or <group>/commutator_error, for instance d4/coherence
+	// hooks: stop rule: the monitor is "d4/loss"; use <group>/coherence, <group>/<direction>/coherence, <group>/target_error or <group>/commutator_error, for instance d4/coherence
 	// hooks: stop rule on d4/coherence: the mode is Mode(0); use hooks.Maximize or hooks.Minimize
 	// hooks: stop rule on d4/coherence: it would never stop; set a threshold, a patience or a divergence
 	// <nil>

@@ -41,7 +41,8 @@ func (m Mode) better(a, b, delta float64) bool {
 // of Threshold, Patience and Divergence must be set; the first to be met counts.
 type StopRule struct {
 	// Monitor is "<group>/coherence", "<group>/target_error" or "<group>/commutator_error", as in "d4/coherence": the
-	// median over the probes and the group's non-identity elements together.
+	// median over the probes and the group's non-identity elements together. That coherence is the loss's; that in another direction is
+	// "<group>/<direction>/coherence", as in "d4/kernel/coherence".
 	Monitor string
 	Mode    Mode
 	// Threshold stops when the value is certainly at least this (Maximize) or at most this (Minimize): where there is an
@@ -98,7 +99,7 @@ func (r StopRule) Validate() error {
 	slash := strings.LastIndex(r.Monitor, "/")
 	known := slices.ContainsFunc(quantities, func(q quantity) bool { return q.name == r.Monitor[slash+1:] })
 	if slash < 1 || !known {
-		return fmt.Errorf("hooks: stop rule: the monitor is %q; use <group>/coherence, <group>/target_error or <group>/commutator_error, for instance d4/coherence", r.Monitor)
+		return fmt.Errorf("hooks: stop rule: the monitor is %q; use <group>/coherence, <group>/<direction>/coherence, <group>/target_error or <group>/commutator_error, for instance d4/coherence", r.Monitor)
 	}
 	fault := func(format string, args ...any) error {
 		return fmt.Errorf("hooks: stop rule on %s: %s", r.Monitor, fmt.Sprintf(format, args...))
@@ -136,26 +137,56 @@ func (r StopRule) Validate() error {
 	return nil
 }
 
+// directed is an auditor that knows the directions of its influence; an *audit.Auditor does.
+type directed interface {
+	Directions() []string
+}
+
 // grouped is an auditor that knows the groups it will audit; an *audit.Auditor does.
 type grouped interface {
 	Groups() []string
 }
 
-// checkMonitor refuses a rule on a group that will not be audited, where the auditor can tell.
+// canonical is a monitor by the name that its reading has.
+func canonical(monitor string) string {
+	if group, ofLoss := strings.CutSuffix(monitor, "/"+audit.LossName+"/coherence"); ofLoss {
+		return group + "/coherence"
+	}
+	return monitor
+}
+
+// monitorOf names a quantity of a row.
+func monitorOf(group, direction, quantity string) string {
+	if quantity == "coherence" && direction != "" {
+		return canonical(group + "/" + direction + "/coherence")
+	}
+	return group + "/" + quantity
+}
+
+// checkMonitor refuses a rule on what will not be audited, where the auditor can tell.
 func (r StopRule) checkMonitor(auditor Auditor) error {
 	known, ok := auditor.(grouped)
 	if !ok {
 		return nil
 	}
-	groups := known.Groups()
-	if slices.Contains(groups, r.Monitor[:strings.LastIndex(r.Monitor, "/")]) {
-		return nil
+	directions := []string{audit.LossName}
+	if of, ok := auditor.(directed); ok {
+		directions = of.Directions()
 	}
 	var monitors []string
-	for _, group := range groups {
+	for _, group := range known.Groups() {
 		for _, quantity := range quantities {
-			monitors = append(monitors, group+"/"+quantity.name)
+			if quantity.name != "coherence" {
+				monitors = append(monitors, monitorOf(group, "", quantity.name))
+				continue
+			}
+			for _, direction := range directions {
+				monitors = append(monitors, monitorOf(group, direction, quantity.name))
+			}
 		}
+	}
+	if slices.Contains(monitors, r.Monitor) {
+		return nil
 	}
 	return fmt.Errorf("hooks: stop rule: no audit has monitor %q; known monitors: %s", r.Monitor, strings.Join(monitors, ", "))
 }
@@ -198,10 +229,15 @@ func (r reading) String() string {
 // readings lists all that can be monitored in an audit; of several dampings the smallest counts.
 func readings(records *audit.Records) []reading {
 	var all []reading
-	for _, row := range records.Summaries() {
+	summaries := records.Summaries()
+	for i, row := range summaries {
+		again := slices.ContainsFunc(summaries[:i], func(other *audit.CoherenceRow) bool { return other.GroupName == row.GroupName })
 		for _, quantity := range quantities {
+			if again && quantity.name != "coherence" {
+				continue // errors have no direction
+			}
 			r := quantity.of(row)
-			r.monitor = row.GroupName + "/" + quantity.name
+			r.monitor = monitorOf(row.GroupName, row.Direction, quantity.name)
 			if r.value != nil && math.IsNaN(*r.value) {
 				r.value = nil // of an auditor of one's own
 			}

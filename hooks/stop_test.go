@@ -263,6 +263,54 @@ func TestUnknownMonitorIsFoundWhenAttached(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// directed audits in two directions.
+type directed struct{ grouped }
+
+func (*directed) Directions() []string { return []string{"loss", "kernel"} }
+
+func (d *directed) Audit(ctx context.Context, at audit.Moment) (*audit.Records, error) {
+	records, err := d.script.Audit(ctx, at)
+	kernel := records.Coherence[len(records.Coherence)-1]
+	kernel.Direction = "kernel"
+	kernel.Median = ptr(0.125)
+	for i := range records.Coherence {
+		records.Coherence[i].Direction = "loss"
+	}
+	records.Coherence = append(records.Coherence, kernel)
+	for i := range records.Coherence {
+		records.Coherence[i].GroupName = "c4"
+	}
+	return records, err
+}
+
+// A coherence is monitored in each direction; that of the loss by two names.
+func TestDirectionsAreMonitored(t *testing.T) {
+	_, err := hooks.New(&directed{}).WithStopRules(hooks.StopRule{Monitor: "c4/energy/coherence", Mode: hooks.Maximize, Patience: 1}).Attach(newLoop(t))
+	require.ErrorContains(t, err, `no audit has monitor "c4/energy/coherence"; known monitors: c4/coherence, c4/kernel/coherence, c4/target_error`)
+	_, err = hooks.New(&grouped{}).WithStopRules(hooks.StopRule{Monitor: "c4/kernel/coherence", Mode: hooks.Maximize, Patience: 1}).Attach(newLoop(t))
+	require.ErrorContains(t, err, `no audit has monitor "c4/kernel/coherence"`)
+	for monitor, want := range map[string]string{
+		"c4/kernel/coherence": "c4/kernel/coherence is 0.125, threshold 0.125",
+		"c4/loss/coherence":   "c4/coherence is 0.5, threshold 0.5",
+		"c4/coherence":        "c4/coherence is 0.5, threshold 0.5",
+	} {
+		threshold := 0.125
+		if !strings.Contains(monitor, "kernel") {
+			threshold = 0.5
+		}
+		loop := newLoop(t)
+		hook := attach(t, hooks.New(&directed{grouped{script{coherence: []float64{0.5}}}}).WithSchedule(hooks.EverySteps(2)).
+			WithStopRules(hooks.StopRule{Monitor: monitor, Mode: hooks.Maximize, Threshold: &threshold}), loop)
+		_, err = loop.RunSteps(endless(2), 9)
+		require.NoError(t, err)
+		reason, stopped := hook.Stopped()
+		require.True(t, stopped, monitor)
+		require.Contains(t, reason, want)
+		_, value := hook.Metric(monitor)()
+		require.Equal(t, fmt.Sprint(threshold), value)
+	}
+}
+
 // vanishing audits a group once and then no more.
 type vanishing struct{ script }
 

@@ -28,6 +28,7 @@ type Element struct {
 type custom struct {
 	name          string
 	input, output action
+	undo          action // of output; nil where it is not known
 }
 
 type action func(f Field, x *graph.Node) *graph.Node
@@ -36,7 +37,7 @@ type action func(f Field, x *graph.Node) *graph.Node
 // shape and dtype. The name, "offset(2)" for instance, stands in the records and is not empty or that of another element.
 func NewElement(name string, act func(x *graph.Node) *graph.Node) Element {
 	onStates := guarded(name, act)
-	return Element{custom: &custom{name, onStates, onStates}}
+	return Element{custom: &custom{name: name, input: onStates, output: onStates}}
 }
 
 // guarded turns any panic of a user's function into one with an error: with another value GoMLX's compilation would never end. It is
@@ -55,7 +56,25 @@ func guarded(name string, act func(x *graph.Node) *graph.Node) action {
 
 // WithOutput returns an element like e that acts on a model's outputs, and on targets, by act.
 func (e Element) WithOutput(act func(y *graph.Node) *graph.Node) Element {
-	return Element{custom: &custom{e.Name(), e.Apply, guarded(e.Name(), act)}}
+	return Element{custom: &custom{name: e.Name(), input: e.Apply, output: guarded(e.Name(), act)}}
+}
+
+// WithInverse returns an element like e, of which it is known that undo takes a model's output at g.x back: undo(e.ApplyOutput(f, y)) is y. Influence on
+// anything but the loss asks for that, audit.KernelDirection for instance; the elements of this package know it of themselves.
+func (e Element) WithInverse(undo func(y *graph.Node) *graph.Node) Element {
+	return Element{custom: &custom{name: e.Name(), input: e.Apply, output: e.ApplyOutput, undo: guarded(e.Name(), undo)}}
+}
+
+// Undo takes a model's output at g.x back: Undo(f, ApplyOutput(f, y)) is y. ok is false where e is of NewElement or WithOutput and it is not known how
+// (WithInverse).
+func (e Element) Undo() (undo func(f Field, y *graph.Node) *graph.Node, ok bool) {
+	switch {
+	case e.custom == nil:
+		return e.Inverse().ApplyOutput, true
+	case e.custom.undo == nil:
+		return nil, false
+	}
+	return func(f Field, y *graph.Node) *graph.Node { return e.custom.apply(e.custom.undo, f, y) }, true
 }
 
 // Name is "e", "r", "r2", "r3", "s", "sr", "sr2" or "sr3" for D4 ("sr": r first, then s), "t(dy,dx)" in pixels for a
@@ -135,11 +154,16 @@ func (e Element) Compose(h Element) Element {
 	case h.IsIdentity():
 		return e
 	case e.custom != nil || h.custom != nil:
-		return Element{custom: &custom{
+		both := &custom{
 			name:   e.Name() + h.Name(),
 			input:  func(f Field, x *graph.Node) *graph.Node { return e.Apply(f, h.Apply(f, x)) },
 			output: func(f Field, y *graph.Node) *graph.Node { return e.ApplyOutput(f, h.ApplyOutput(f, y)) },
-		}}
+		}
+		first, known := e.Undo()
+		if second, also := h.Undo(); known && also {
+			both.undo = func(f Field, y *graph.Node) *graph.Node { return second(f, first(f, y)) }
+		}
+		return Element{custom: both}
 	}
 	return Element{
 		grid:     e.grid.compose(h.grid),

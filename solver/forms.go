@@ -61,6 +61,30 @@ type Interval struct{ Value, Low, High float64 }
 // HalfWidth is half the distance of the bounds.
 func (i Interval) HalfWidth() float64 { return (i.High - i.Low) / 2 }
 
+// Cosine is form / sqrt(left * right), of the forms of two right-hand sides with each other, of the one with itself and of the other with
+// itself, or of sums of such. Its bounds are infinite where nothing more is certified than that it lies in [-1, 1], and it is NaN where a
+// form of one with itself is not positive.
+func Cosine(form, left, right Interval) Interval {
+	value := form.Value / math.Sqrt(left.Value) / math.Sqrt(right.Value)
+	c := Interval{min(1, max(-1, value)), math.Inf(-1), math.Inf(1)}
+	if !(left.Low > 0 && right.Low > 0) {
+		return c
+	}
+	least, most := math.Sqrt(left.Low)*math.Sqrt(right.Low), math.Sqrt(left.High)*math.Sqrt(right.High)
+	quotient := func(form, positive, negative float64) float64 {
+		if form > 0 {
+			return form / positive
+		}
+		return form / negative
+	}
+	c.Low = max(-1, quotient(form.Low, most, least))
+	c.High = min(1, quotient(form.High, least, most))
+	if c.Low == -1 && c.High == 1 {
+		c.Low, c.High = math.Inf(-1), math.Inf(1)
+	}
+	return c
+}
+
 // Forms are the bilinear forms of the rows g_i of the right-hand sides,
 //
 //	M[i, j] = g_i^T (eta + lambda I)^-1 g_j,

@@ -3,7 +3,6 @@ package solver
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -108,31 +107,11 @@ func (p *part) multiplySolutions(ctx context.Context) error {
 
 func (p *part) form(l, i, j int) Interval { return p.bounds[l].form(i, j, p.off) }
 
-// cosine has infinite bounds where nothing more is certified than that it lies in [-1, 1], and is NaN where rounding has left
-// nothing of a form.
 func (p *part) cosine(l, i, j int) Interval {
-	form, left, right := p.form(l, i, j), p.form(l, i, i), p.form(l, j, j)
-	value := form.Value / math.Sqrt(left.Value) / math.Sqrt(right.Value)
-	c := Interval{min(1, max(-1, value)), math.Inf(-1), math.Inf(1)}
-	if !(left.Low > 0 && right.Low > 0) {
-		return c
-	}
-	if i == j {
+	if left := p.form(l, i, i); i == j && left.Low > 0 {
 		return Interval{1, 1, 1}
 	}
-	least, most := math.Sqrt(left.Low)*math.Sqrt(right.Low), math.Sqrt(left.High)*math.Sqrt(right.High)
-	quotient := func(form, positive, negative float64) float64 {
-		if form > 0 {
-			return form / positive
-		}
-		return form / negative
-	}
-	c.Low = max(-1, quotient(form.Low, most, least))
-	c.High = min(1, quotient(form.High, least, most))
-	if c.Low == -1 && c.High == 1 {
-		c.Low, c.High = math.Inf(-1), math.Inf(1)
-	}
-	return c
+	return Cosine(p.form(l, i, j), p.form(l, i, i), p.form(l, j, j))
 }
 
 // halfWidth is the largest of a wanted cosine, or of the form of a right-hand side with itself, relative to it; 1 where one of

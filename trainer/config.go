@@ -118,17 +118,19 @@ type Training struct {
 type Audit struct {
 	EveryEpochs     int        `yaml:"every_epochs"`
 	Groups          []Group    `yaml:"groups"`
-	RelativeLambdas []float64  `yaml:"relative_lambdas"`      // lambda / lambda_max of the metric; several cost as much as the smallest
-	Metric          string     `yaml:"metric"`                // "ntk", "ggn", "fisher" or "identity"
-	MetricScale     string     `yaml:"metric_scale"`          // "mean" or "sum"
-	MetricOver      string     `yaml:"metric_over,omitempty"` // what the metric is over: "probes", those of a batch, or "trajectories", all their transitions, as in the paper; "": probes
-	Estimator       string     `yaml:"estimator"`             // "block", which certifies intervals; "cg-residual" and "subspace" for comparison
-	Tolerance       float64    `yaml:"tolerance"`             // half-width of a cosine's interval; of cg-residual the relative residual; 0: the estimator's default
-	MaxProducts     int64      `yaml:"max_products"`          // metric products of one solve; 0: no limit
-	MaxSeconds      float64    `yaml:"max_seconds"`           // of one solve; 0: no limit
-	MaxMiB          int64      `yaml:"max_mib"`               // memory of one solve for parameter vectors; 0: 4096
-	DType           string     `yaml:"dtype"`                 // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
-	Recycle         bool       `yaml:"recycle,omitempty"`     // of earlier versions, whose runs say "recycle: false"; nothing is recycled any more
+	Directions      []string   `yaml:"directions,omitempty"`   // what influence is of: "loss", "kernel", or "total_" and a channel; []: the loss
+	KernelDraws     int        `yaml:"kernel_draws,omitempty"` // of the direction kernel; 0: audit.DefaultKernelDraws
+	RelativeLambdas []float64  `yaml:"relative_lambdas"`       // lambda / lambda_max of the metric; several cost as much as the smallest
+	Metric          string     `yaml:"metric"`                 // "ntk", "ggn", "fisher" or "identity"
+	MetricScale     string     `yaml:"metric_scale"`           // "mean" or "sum"
+	MetricOver      string     `yaml:"metric_over,omitempty"`  // what the metric is over: "probes", those of a batch, or "trajectories", all their transitions, as in the paper; "": probes
+	Estimator       string     `yaml:"estimator"`              // "block", which certifies intervals; "cg-residual" and "subspace" for comparison
+	Tolerance       float64    `yaml:"tolerance"`              // half-width of a cosine's interval; of cg-residual the relative residual; 0: the estimator's default
+	MaxProducts     int64      `yaml:"max_products"`           // metric products of one solve; 0: no limit
+	MaxSeconds      float64    `yaml:"max_seconds"`            // of one solve; 0: no limit
+	MaxMiB          int64      `yaml:"max_mib"`                // memory of one solve for parameter vectors; 0: 4096
+	DType           string     `yaml:"dtype"`                  // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
+	Recycle         bool       `yaml:"recycle,omitempty"`      // of earlier versions, whose runs say "recycle: false"; nothing is recycled any more
 	Stop            []StopRule `yaml:"stop"`
 	RestoreBest     bool       `yaml:"restore_best"` // a model that a rule stops is taken back to the audit that is best by the first rule
 }
@@ -282,7 +284,9 @@ const (
 // configure sets what an auditor's solves depend on, of settings that validate has let through.
 func (a Audit) configure(b *audit.Builder) *audit.Builder {
 	dtype, _ := a.dtype()
+	directions, _ := a.directions()
 	b.WithDType(dtype).
+		WithDirections(directions...).
 		WithRelativeLambda(a.RelativeLambdas...).
 		WithMetric(audit.Metric(a.Metric)).
 		WithEstimator(audit.Estimator(a.Estimator)).
@@ -327,6 +331,9 @@ func (a Audit) validate(data euler.Config) error {
 		return byKey(err)
 	}
 	if _, err := a.dtype(); err != nil {
+		return err
+	}
+	if _, err := a.directions(); err != nil {
 		return err
 	}
 	if over := a.MetricOver; over != "" && over != overProbes && over != overTrajectories {
@@ -406,6 +413,52 @@ func (a Audit) dtype() (dtypes.DType, error) {
 	return dtypes.InvalidDType, keyError("audit.dtype", "is %q; use auto, float64 or float32", a.DType)
 }
 
+// directions are those of an auditor.
+func (a Audit) directions() (all []audit.Direction, err error) {
+	channels := orbits.EulerField().Channels
+	for i, name := range a.Directions {
+		channel, total := strings.CutPrefix(name, "total_")
+		switch {
+		case slices.Contains(a.Directions[:i], name):
+			return nil, keyError("audit.directions", "lists %q twice; leave one out", name)
+		case name == audit.LossName:
+			all = append(all, audit.LossDirection())
+		case name == audit.KernelName:
+			all = append(all, audit.KernelDirection(a.KernelDraws))
+		case total && slices.Contains(channels, channel):
+			all = append(all, audit.TotalDirection(channel))
+		default:
+			return nil, keyError("audit.directions", "has the unknown %q; use some of %s, %s, total_%s", name, audit.LossName, audit.KernelName, strings.Join(channels, ", total_"))
+		}
+	}
+	switch {
+	case a.KernelDraws < 0:
+		return nil, keyError("audit.kernel_draws", "is %d; it must be positive, or 0 for %d", a.KernelDraws, audit.DefaultKernelDraws)
+	case a.KernelDraws > 0 && !slices.Contains(a.Directions, audit.KernelName):
+		return nil, keyError("audit.kernel_draws", "is %d, and audit.directions does not list %s; add it, or leave the key out", a.KernelDraws, audit.KernelName)
+	case len(all) == 0:
+		all = append(all, audit.LossDirection())
+	}
+	return all, nil
+}
+
+// DirectionNames are the names of the directions in the tables, of a configuration that is valid.
+func (a Audit) DirectionNames() []string {
+	directions, _ := a.directions()
+	return audit.DirectionNames(directions...)
+}
+
+// monitored are the names that monitors begin with: of each group, and of each direction in it.
+func (a Audit) monitored() (names []string) {
+	for _, g := range a.Groups {
+		names = append(names, g.Name)
+		for _, direction := range a.DirectionNames() {
+			names = append(names, g.Name+"/"+direction)
+		}
+	}
+	return names
+}
+
 func (a Audit) stopRules() ([]hooks.StopRule, error) {
 	var rules []hooks.StopRule
 	for _, r := range a.Stop {
@@ -421,8 +474,11 @@ func (a Audit) stopRules() ([]hooks.StopRule, error) {
 		if err := rule.Validate(); err != nil {
 			return nil, cause.Say("trainer: audit.stop: "+cause.Plain(err), err)
 		}
-		group := r.Monitor[:strings.LastIndex(r.Monitor, "/")]
-		if !slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Name == group }) {
+		if of := r.Monitor[:strings.LastIndex(r.Monitor, "/")]; !slices.Contains(a.monitored(), of) {
+			group, direction, directed := strings.Cut(of, "/")
+			if known := slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Name == group }); known && directed {
+				return nil, keyError("audit.stop", "watches %q, and audit.directions does not list %q; add it, or watch another", r.Monitor, direction)
+			}
 			return nil, keyError("audit.stop", "watches %q, and audit.groups does not list %q; add it, or watch another", r.Monitor, group)
 		}
 		rules = append(rules, rule)

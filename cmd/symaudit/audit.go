@@ -16,13 +16,15 @@ import (
 func newAudit(s *settings) *cobra.Command {
 	var name, out, dtype, metric, scale, over, estimator string
 	var relativeLambdas []float64
+	var directions []string
+	var draws int
 	var tolerance float64
 	cmd := &cobra.Command{
 		Use:   "audit <run directory>",
 		Short: "audit the latest checkpoint of a model after its training",
 		Long: `audit loads the latest checkpoint of one model of a run, audits it on the run's own probe states, and writes a run
 directory of its own. Without flags the audit is the one that the training made; the flags change its damping, metric,
-estimator and precision.`,
+estimator and precision, and what influence is of.`,
 		Args: oneArgument("a run directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name == "" || out == "" {
@@ -39,6 +41,13 @@ estimator and precision.`,
 				"metric":           func() { config.Audit.Metric = metric },
 				"metric-scale":     func() { config.Audit.MetricScale = scale },
 				"metric-over":      func() { config.Audit.MetricOver = over },
+				"kernel-draws":     func() { config.Audit.KernelDraws = draws },
+				"directions": func() {
+					config.Audit.Directions, config.Audit.Stop, config.Audit.RestoreBest = directions, nil, false // rules are the training's
+					if !cmd.Flags().Changed("kernel-draws") {
+						config.Audit.KernelDraws = 0
+					}
+				},
 				"estimator": func() {
 					config.Audit.Estimator = estimator
 					if !cmd.Flags().Changed("tolerance") {
@@ -78,6 +87,9 @@ estimator and precision.`,
 	cmd.Flags().StringVar(&out, "out", "", "run `directory` to write; it must not exist")
 	cmd.Flags().Float64SliceVar(&relativeLambdas, "relative-lambdas", nil, "`multiples` of lambda_max that lambda is; several, by comma, cost as much as the smallest (default the run's)")
 	cmd.Flags().Lookup("relative-lambdas").DefValue = "" // pflag would print []
+	cmd.Flags().StringSliceVar(&directions, "directions", nil, "`names` of what influence is of, by comma: loss, kernel, total_density, total_momentum_x, ... (default the run's)")
+	cmd.Flags().Lookup("directions").DefValue = "" // as above
+	cmd.Flags().IntVar(&draws, "kernel-draws", 0, "most `changes` of the data that the direction kernel follows; 0: 4 (default the run's)")
 	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "half-width of a cosine's interval; of cg-residual, the relative residual (default the run's)")
 	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers: auto, float64 or float32 (default the run's)")
 	cmd.Flags().StringVar(&metric, "metric", "", "`name` of the metric: ntk, ggn, fisher or identity (default the run's)")

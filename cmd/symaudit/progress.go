@@ -148,7 +148,13 @@ func (p *progress) audited(model string, records *audit.Records) {
 	fmt.Fprintln(p.out, p.line(model, records))
 }
 
-const groupWidth = 32 // of the three columns of a group
+const (
+	groupWidth     = 32 // of the three columns of a group
+	directionWidth = 12 // of that of a direction but the first
+)
+
+// short is a direction's name within its column.
+func short(direction string) string { return direction[:min(len(direction), directionWidth)] }
 
 func (p *progress) heading() string {
 	var top, bottom strings.Builder
@@ -157,6 +163,10 @@ func (p *progress) heading() string {
 	for _, g := range p.config.Audit.Groups {
 		fmt.Fprintf(&top, "   %-*s", groupWidth, g.Name)
 		fmt.Fprintf(&bottom, "   %12s %8s %10s", "coherence", "target", "commutator")
+		for _, direction := range p.config.Audit.DirectionNames()[1:] {
+			fmt.Fprintf(&top, " %*s", directionWidth, short(direction))
+			fmt.Fprintf(&bottom, " %*s", directionWidth, "coherence")
+		}
 	}
 	fmt.Fprintf(&bottom, "  %7s", "seconds")
 	return strings.TrimRight(top.String(), " ") + "\n" + bottom.String()
@@ -170,6 +180,7 @@ func (p *progress) line(model string, records *audit.Records) string {
 	}
 	var groups strings.Builder
 	var remarks []string
+	group := ""
 	for _, row := range records.Summaries() {
 		epoch = row.Epoch
 		coherence := "-"
@@ -180,6 +191,11 @@ func (p *progress) line(model string, records *audit.Records) string {
 		default:
 			coherence = fmt.Sprintf("~%.3f", *row.Median) // nothing encloses it; the solves' explanations follow
 		}
+		if row.GroupName == group { // in another direction
+			fmt.Fprintf(&groups, " %*s", directionWidth, coherence)
+			continue
+		}
+		group = row.GroupName
 		fmt.Fprintf(&groups, "   %12s %8s %10s", coherence, errorOr(row.MedianTargetError), errorOr(row.MedianCommutatorError))
 		for what, finite := range map[string]int32{"target": row.NFiniteTargetErrors, "commutator": row.NFiniteCommutatorErrors} {
 			if finite < row.NErrors {

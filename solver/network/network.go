@@ -288,6 +288,16 @@ func (n *Network) Gradient(dst []float64, x *tensors.Tensor, labels ...*tensors.
 	return scalar[0], drain(dst, outputs[1])
 }
 
+// VectorJacobian writes J^T u to dst, of length Dim, for the Jacobian J of the output of the batch x in the parameters; u is as long as that output,
+// flattened.
+func (n *Network) VectorJacobian(dst []float64, x *tensors.Tensor, u []float64) error {
+	image, err := n.along(n.cotangent, u, x)
+	if err != nil {
+		return err
+	}
+	return drain(dst, image)
+}
+
 // Metric returns eta = scale * J^T J over the batch x as an operator, for the weights loaded at the time of each
 // product. It holds x, which must stay alive.
 func (n *Network) Metric(x *tensors.Tensor, scale float64) solver.Operator {

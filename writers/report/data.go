@@ -31,11 +31,12 @@ func (s series) wrote(moment audit.Moment) bool {
 
 // group of symmetries as the records name it.
 type group struct {
-	name     string
-	file     string   // part of the names of its figures' files
-	elements []string // in the order of the records
-	others   int      // elements but the identity
-	shifted  int      // those that are translations
+	name      string
+	direction string   // of its influence; "" where it is the first of the audit
+	file      string   // part of the names of its figures' files
+	elements  []string // in the order of the records
+	others    int      // elements but the identity
+	shifted   int      // those that are translations
 }
 
 // shifts reports whether the group is of translations: not a product with others, whose elements differ at the same shift.
@@ -75,6 +76,7 @@ type run struct {
 func newRun(contents *writers.Contents) *run {
 	r := &run{Contents: contents, time: "epoch"}
 	records := &contents.Records
+	renamed := nameDirections(records)
 	r.countSteps()
 	r.damped = slices.Clone(records.Coherence)
 	r.dropLargerDampings()
@@ -82,7 +84,7 @@ func newRun(contents *writers.Contents) *run {
 		at := slices.IndexFunc(r.groups, func(g group) bool { return g.name == name })
 		if at < 0 {
 			at = len(r.groups)
-			r.groups = append(r.groups, group{name: name})
+			r.groups = append(r.groups, group{name: name, direction: renamed[name]})
 		}
 		g := &r.groups[at]
 		if element == audit.AllElements || slices.Contains(g.elements, element) {
@@ -123,6 +125,34 @@ func newRun(contents *writers.Contents) *run {
 		}
 	}
 	return r
+}
+
+// nameDirections makes what a group shows in another direction than its first a group of its own, called by both, and returns their directions.
+func nameDirections(records *audit.Records) (renamed map[string]string) {
+	first := map[string]string{} // direction, by group
+	renamed = map[string]string{}
+	rename := func(group *string, direction string) {
+		if direction == "" {
+			return
+		}
+		if _, known := first[*group]; !known {
+			first[*group] = direction
+		}
+		if direction != first[*group] {
+			*group += ", " + direction
+			renamed[*group] = direction
+		}
+	}
+	for i := range records.Coherence {
+		rename(&records.Coherence[i].GroupName, records.Coherence[i].Direction)
+	}
+	for i := range records.Influence {
+		rename(&records.Influence[i].GroupName, records.Influence[i].Direction)
+	}
+	for i := range records.Solves {
+		rename(&records.Solves[i].GroupName, records.Solves[i].Direction)
+	}
+	return renamed
 }
 
 // countSteps takes steps for epochs where all rows say epoch 0: their length was not known.

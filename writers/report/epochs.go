@@ -31,7 +31,7 @@ func (r *run) overEpochs() (figure, bool) {
 		f.title = fmt.Sprintf("Loss over the %ss", r.time)
 	} else {
 		lead := "Coherence: median cosine between the loss gradients at x and at g.x, over the non-identity elements and the probe samples; band from 25 % to 75 %. At 1 a training step on a state lowers the loss at its transforms as it does at the state; at 0 it leaves that as it is; below 0 it raises it."
-		f.caption = append([]string{lead}, f.caption...)
+		f.caption = append(append([]string{lead}, r.describeDirections()...), f.caption...)
 		f.caption = append(f.caption, certain.describe(), r.lambdas(""))
 	}
 	if drawn := r.lossPanel(x); drawn != nil {
@@ -41,6 +41,16 @@ func (r *run) overEpochs() (figure, bool) {
 	f.caption = append(f.caption, r.lossesNotDrawn())
 	f.panels = inPairs(panels)
 	return f, len(panels) > 0
+}
+
+// describeDirections says what the coherences mean that are not of the first direction.
+func (r *run) describeDirections() (all []string) {
+	for _, g := range r.groups {
+		if g.direction != "" {
+			all = appendNew(all, capital(g.direction)+": "+g.describeDirection())
+		}
+	}
+	return all
 }
 
 // medianBounds tells of the error bars in a figure.

@@ -55,11 +55,24 @@ func (r *run) byElement(g group, name, title string, quantities ...quantity) (fi
 	if name == "errors" {
 		f.caption = append(f.caption, "Target error compares f(g.x) with g.y, commutator error with g.f(x) (SMSE; of an invariant output, the loss and the relative change); an equivariant model has the same target error everywhere and no commutator error. The identity e commutes exactly and is left out of the right panel.")
 	} else {
-		f.caption = append(f.caption, "Of a sample x with its own transform g.x: positive when a training step on x also lowers the cost at g.x. Equal boxes over the elements mean that learning respects the symmetry; a cosine near 0, that a training step on x leaves the cost at g.x as it is. It is about what is left of the cost: late in a training the symmetry may be learned and the cosine low all the same; the commutator error tells.",
-			r.describeLines(g), r.lambdas(g.name))
+		f.caption = append(f.caption, g.describeDirection(), r.describeLines(g), r.lambdas(g.name))
 	}
 	f.caption = append(f.caption, strings.Join(seen, " "))
 	return f, len(row) > 0
+}
+
+// describeDirection says what influence and cosine mean.
+func (g group) describeDirection() string {
+	from, to, mixed := strings.Cut(g.direction, "_to_")
+	switch {
+	case g.direction == "" || g.direction == audit.LossName:
+		return "Of a sample x with its own transform g.x: positive when a training step on x also lowers the cost at g.x. Equal boxes over the elements mean that learning respects the symmetry; a cosine near 0, that a training step on x leaves the cost at g.x as it is. It is about what is left of the cost: late in a training the symmetry may be learned and the cosine low all the same; the commutator error tells."
+	case g.direction == audit.KernelName:
+		return "Of the network's tangent kernel between a sample x and its own transform g.x: what a step at x carries to g.x whatever is left of the cost. It is 1 where the network is built to be equivariant, and may stay low where the symmetry is learned from data."
+	case mixed:
+		return fmt.Sprintf("What a training step on the %s at a sample x does to %s at its own transform g.x. An equivariant model has the same cosine at every element, and not 1.", from, to)
+	}
+	return fmt.Sprintf("Of %s at a sample x and at its own transform g.x: positive when a step that raises it at x raises it at g.x.", g.direction)
 }
 
 const zeroCaption = "A 0 at the foot of a panel marks a median of exactly zero, which its logarithmic axis cannot show."

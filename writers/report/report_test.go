@@ -518,3 +518,36 @@ func TestCostOfAsymmetry(t *testing.T) {
 	require.Equal(t, 2, strings.Count(page, `<th scope="col">of asymmetry</th>`))
 	require.Contains(t, page, "would vanish if")
 }
+
+// What is found in another direction is drawn and told as a group of its own.
+func TestDirectionsAreTold(t *testing.T) {
+	dir := t.TempDir()
+	run, err := writers.Parquet(dir).Done()
+	require.NoError(t, err)
+	median, relative := 0.5, 0.1
+	records := &audit.Records{}
+	for _, direction := range []string{audit.LossName, audit.KernelName, "total_energy", "loss_to_total_energy"} {
+		at := audit.Moment{Model: "unet", Step: 4, Epoch: 1}
+		for _, element := range []string{"e", "r", audit.AllElements} {
+			records.Coherence = append(records.Coherence, audit.CoherenceRow{Moment: at, GroupName: "d4", Direction: direction, Element: element, Metric: "ntk", Estimator: "block",
+				RelativeLambda: &relative, N: 2, Mean: &median, Median: &median, Q25: &median, Q75: &median})
+			if element != audit.AllElements {
+				records.Influence = append(records.Influence, audit.InfluenceRow{Moment: at, GroupName: "d4", Direction: direction, Element: element, RelativeLambda: &relative, Lambda: 1,
+					Influence: 1, FrobeniusScaled: &median, Cosine: &median})
+			}
+		}
+	}
+	require.NoError(t, run.Write(records))
+	require.NoError(t, run.Close())
+	path, _, err := Write(dir)
+	require.NoError(t, err)
+	page, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for _, said := range []string{"d4, kernel", "d4, total_energy", "what a step at x carries to g.x whatever is left of the cost",
+		"positive when a step that raises it at x raises it at g.x", "What a training step on the loss at a sample x does to total_energy"} {
+		require.Contains(t, string(page), said)
+	}
+	for _, name := range []string{"influence-d4.svg", "influence-d4-kernel.svg", "influence-d4-total_energy.svg", "influence-d4-loss_to_total_energy.svg"} {
+		require.FileExists(t, filepath.Join(dir, "figures", name))
+	}
+}
