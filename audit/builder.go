@@ -16,6 +16,7 @@ import (
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/gomlx/gomlx/support/exceptions"
 	"github.com/rs/zerolog"
 
@@ -49,6 +50,7 @@ type Builder struct {
 	dtype      dtypes.DType
 	damping    damping
 	metric     Metric
+	optimizer  optimizer.Interface // nil where the metric is another
 	scale      MetricScale
 	solve      solver.FormOptions
 	forward    bool
@@ -199,6 +201,14 @@ func (b *Builder) WithLambda(lambdas ...float64) *Builder {
 // WithMetric sets what eta is. The default is MetricNTK.
 func (b *Builder) WithMetric(metric Metric) *Builder { b.metric = metric; return b }
 
+// WithOptimizer makes the metric that of the optimizer's next step, MetricOptimizer, with the moments that it has at the time of an audit: the influence of the step that
+// will be taken, learning rate included, without a solve. It takes any optimizer whose step for a weight depends on that weight's gradient alone, as those of
+// package optimizer do; GoMLX's trainer hides the one that it was made with, so it is given again.
+func (b *Builder) WithOptimizer(of optimizer.Interface) *Builder {
+	b.metric, b.optimizer = MetricOptimizer, of
+	return b
+}
+
 // WithMetricScale sets whether eta is a mean over samples or their plain sum. The default is MetricMean.
 func (b *Builder) WithMetricScale(scale MetricScale) *Builder { b.scale = scale; return b }
 
@@ -268,7 +278,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 	if b.directions, err = b.resolved(output); err != nil {
 		return nil, err
 	}
-	if b.metric == MetricIdentity {
+	if b.metric == MetricIdentity || b.metric == MetricOptimizer {
 		b.damping = damping{values: []float64{1}}
 	}
 	if b.solve.MaxBytes == 0 {
@@ -417,12 +427,14 @@ func (b *Builder) Check() error {
 		}
 	}
 	s := b.solve
-	metrics, estimators := []Metric{MetricNTK, MetricGGN, MetricFisher, MetricIdentity}, []Estimator{Block, CGResidual, Subspace}
+	metrics, estimators := []Metric{MetricNTK, MetricGGN, MetricFisher, MetricIdentity, MetricOptimizer}, []Estimator{Block, CGResidual, Subspace}
 	switch {
 	case b.dtype != dtypes.InvalidDType && b.dtype != dtypes.Float32 && b.dtype != dtypes.Float64:
 		return fault("dtype", "is %s; use float32 or float64", strings.ToLower(b.dtype.String()))
 	case !slices.Contains(metrics, b.metric):
-		return fault("metric", "is %q; use ntk, ggn, fisher or identity", b.metric)
+		return fault("metric", "is %q; use ntk, ggn, fisher, identity or optimizer", b.metric)
+	case b.metric == MetricOptimizer && isNil(b.optimizer) && !isNil(b.source):
+		return fault("metric", "is optimizer, and there is none; give that of the training (WithOptimizer)")
 	case b.scale != MetricMean && b.scale != MetricSum:
 		return fault("metric_scale", "is %q; use mean or sum", b.scale)
 	case !slices.Contains(estimators, b.estimator):

@@ -14,6 +14,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/stretchr/testify/require"
 	"gonum.org/v1/gonum/mat"
 
@@ -203,12 +204,17 @@ func TestEquivariantModelsAreCoherentInEveryDirection(t *testing.T) {
 	}{
 		"unet":             {models.UNet{Widths: []int{4, 4}, Blocks: 1, Groups: 2}.Fn(), []Metric{MetricNTK}},
 		"vit":              {models.ViT{Patch: 2, Width: 4, Layers: 1, Heads: 2, Expansion: 2}.Fn(), []Metric{MetricNTK}},
-		"two convolutions": {twoConvolutions, []Metric{MetricNTK, MetricGGN, MetricFisher, MetricIdentity}},
+		"two convolutions": {twoConvolutions, []Metric{MetricNTK, MetricGGN, MetricFisher, MetricIdentity, MetricOptimizer}},
 	} {
 		symmetric := models.Symmetrize(test.fn, orbits.EulerField(), elements)
 		source := made(t, symmetric)
 		for _, metric := range test.metrics {
-			_, records := directed(t, source, symmetric, orbits.D4(), func(b *Builder) { b.WithDirections(all...).WithMetric(metric) })
+			_, records := directed(t, source, symmetric, orbits.D4(), func(b *Builder) {
+				b.WithDirections(all...).WithMetric(metric)
+				if metric == MetricOptimizer {
+					b.WithOptimizer(optimizer.Adam().Done())
+				}
+			})
 			require.Len(t, records.Coherence, (len(all)+3)*9)
 			for _, row := range records.Coherence {
 				if !strings.Contains(row.Direction, "_to_") { // else it is that of two gradients

@@ -74,10 +74,11 @@ type gradients struct {
 	share   share
 	double  bool               // in float64
 	largest map[string]float64 // norm so far, by direction
+	root    []float64          // of the optimizer's response, by which they are scaled; nil with another metric
 }
 
 func (a *Auditor) gradientsOf(s share, double bool) *gradients {
-	return &gradients{a, s, double, map[string]float64{}}
+	return &gradients{auditor: a, share: s, double: double, largest: map[string]float64{}}
 }
 
 // What gradients may be off by, relative to the largest of a batch. In float32 up to 40 roundoffs were found of networks on ordinary data,
@@ -117,7 +118,12 @@ func (g *gradients) at(ctx context.Context, dst []float64, i int) (off float64, 
 		return 0, err
 	}
 	m, _ := g.share.member(i)
-	return g.off(m.direction.name, dst), nil
+	off = g.off(m.direction.name, dst)
+	if g.root != nil {
+		floats.Mul(dst, g.root)
+		off *= floats.Max(g.root)
+	}
+	return off, nil
 }
 
 // off is how far a gradient in a direction may be off.

@@ -44,6 +44,9 @@ const (
 	MetricFisher Metric = "fisher"
 	// MetricIdentity ignores the network: eta is 0 and lambda 1, so that influence is the inner product of gradients.
 	MetricIdentity Metric = "identity"
+	// MetricOptimizer is what the optimizer's next step makes of a small gradient (Builder.WithOptimizer): eta + lambda is diagonal, the inverse of the factors by
+	// which each weight's gradient moves it, so that influence is by how much a step on x lowers the loss at g.x, to first order.
+	MetricOptimizer Metric = "optimizer"
 )
 
 // MetricScale says whether eta is a mean over the samples of a batch or their sum.
@@ -203,7 +206,7 @@ func (a *Auditor) eta(b states, outputs int, most int64, gradient func(dst []flo
 		return metric, metric.Close, nil
 	}
 	free = func() error { return nil }
-	if a.config.metric == MetricIdentity {
+	if a.config.metric == MetricIdentity || a.config.metric == MetricOptimizer { // of right-hand sides that are scaled, then
 		return solver.Zero(a.network.Dim()), free, nil
 	}
 	samples := b.x.Shape().Dimensions[0]
@@ -311,7 +314,7 @@ const (
 // largestEigenvalue is that of eta, and the products spent on it. Every solve finds its own in the same way, so that the column
 // lambda_max means one thing.
 func (a *Auditor) largestEigenvalue(eta solver.Operator) (largest float64, products int64, err error) {
-	if a.config.metric == MetricIdentity {
+	if a.config.metric == MetricIdentity || a.config.metric == MetricOptimizer {
 		return 0, 0, nil
 	}
 	largest, products, err = solver.LargestEigenvalue(eta, lambdaSteps, lambdaSeed)

@@ -203,11 +203,11 @@ func TestBuilderRefusesSolves(t *testing.T) {
 	fn := models.Fn(smallViT.Fn())
 	from := source{backend: backendtest.Go(t)}
 	for want, configure := range map[string]func(*audit.Builder){
-		`audit: WithMetric is "hessian"; use ntk, ggn, fisher or identity`:   func(b *audit.Builder) { b.WithMetric("hessian") },
-		`audit: WithEstimator is "kfac"; use block, cg-residual or subspace`: func(b *audit.Builder) { b.WithEstimator("kfac") },
-		"audit: WithLambda is empty; name at least one":                      func(b *audit.Builder) { b.WithLambda() },
-		"audit: WithLambda has 1 twice":                                      func(b *audit.Builder) { b.WithLambda(1, 2, 1) },
-		"audit: WithMaxBytes is -1; it must be positive, or 0 for 4 GiB":     func(b *audit.Builder) { b.WithMaxBytes(-1) },
+		`audit: WithMetric is "hessian"; use ntk, ggn, fisher, identity or optimizer`: func(b *audit.Builder) { b.WithMetric("hessian") },
+		`audit: WithEstimator is "kfac"; use block, cg-residual or subspace`:          func(b *audit.Builder) { b.WithEstimator("kfac") },
+		"audit: WithLambda is empty; name at least one":                               func(b *audit.Builder) { b.WithLambda() },
+		"audit: WithLambda has 1 twice":                                               func(b *audit.Builder) { b.WithLambda(1, 2, 1) },
+		"audit: WithMaxBytes is -1; it must be positive, or 0 for 4 GiB":              func(b *audit.Builder) { b.WithMaxBytes(-1) },
 	} {
 		builder := audit.New(from, fn, nil).WithField(orbits.EulerField()).WithGroup(orbits.D4(), probes(2, 0))
 		configure(builder)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/orbits"
@@ -76,4 +77,21 @@ func ExampleFunctionalDirection() {
 	// Output:
 	// peak <nil>
 	// d4/peak audit: a direction is called "d4/peak"; its name stands in monitors, as in d4/<direction>/coherence: use letters, digits and underscores
+}
+
+// The influence of the step that the optimizer takes next: by how much it lowers the loss at g.x, to first order. Plain gradient descent moves each weight by the
+// learning rate times its gradient; Adam moves those further whose gradients were small.
+func ExampleBuilder_WithOptimizer() {
+	auditor := audit.New(newModel(slopes, waves(1)), slopes, nil).WithField(temperature).WithGroup(orbits.C4(), waves(1))
+	_, err := auditor.WithMetric(audit.MetricOptimizer).Done()
+	fmt.Println(err)
+	for _, row := range recordsOf(auditor.WithOptimizer(optimizer.Adam().LearningRate(1e-2).Done())).Influence {
+		fmt.Printf("%-2s lowers it: %t, cosine %.2f\n", row.Element, row.Influence > 0, round(*row.Cosine))
+	}
+	// Output:
+	// audit: WithMetric is optimizer, and there is none; give that of the training (WithOptimizer)
+	// e  lowers it: true, cosine 1.00
+	// r  lowers it: false, cosine 0.00
+	// r2 lowers it: false, cosine -1.00
+	// r3 lowers it: false, cosine 0.00
 }

@@ -41,6 +41,14 @@ func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment
 		return nil, err
 	}
 	gradients := a.gradientsOf(s, ready)
+	if a.config.metric == MetricOptimizer {
+		if gradients.root, err = a.response(); err != nil {
+			return nil, err
+		}
+		for j, r := range gradients.root {
+			gradients.root[j] = math.Sqrt(r)
+		}
+	}
 	if a.config.estimator.Certifies() {
 		if err := gradients.measure(ctx); err != nil {
 			return nil, err

@@ -87,6 +87,11 @@ func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 			faults = append(faults, err)
 		}
 	}
+	if len(faults) == 0 && !a.config.forward && a.config.metric == MetricOptimizer {
+		if _, err := a.response(); err != nil {
+			faults = append(faults, err)
+		}
+	}
 	if err := errors.Join(faults...); err != nil {
 		return Forecast{}, err
 	}
@@ -312,7 +317,7 @@ func (a *Auditor) predict(ctx context.Context, outputs int) (c Forecast, err err
 	sizes := make([]solver.Dimensions, len(shares))
 	for i, s := range shares {
 		c.Gradients += int64(s.gradients())
-		if a.config.metric != MetricIdentity {
+		if a.config.metric != MetricIdentity && a.config.metric != MetricOptimizer {
 			c.Products += lambdaSteps
 		}
 		if sizes[i], err = a.dimensions(s, outputs); err != nil {

@@ -121,7 +121,7 @@ type Audit struct {
 	Directions      []string   `yaml:"directions,omitempty"`   // what influence is of: "loss", "kernel", or "total_" and a channel; []: the loss
 	KernelDraws     int        `yaml:"kernel_draws,omitempty"` // of the direction kernel; 0: audit.DefaultKernelDraws
 	RelativeLambdas []float64  `yaml:"relative_lambdas"`       // lambda / lambda_max of the metric; several cost as much as the smallest
-	Metric          string     `yaml:"metric"`                 // "ntk", "ggn", "fisher" or "identity"
+	Metric          string     `yaml:"metric"`                 // "ntk", "ggn", "fisher", "identity" or "optimizer"
 	MetricScale     string     `yaml:"metric_scale"`           // "mean" or "sum"
 	MetricOver      string     `yaml:"metric_over,omitempty"`  // what the metric is over: "probes", those of a batch, or "trajectories", all their transitions, as in the paper; "": probes
 	Estimator       string     `yaml:"estimator"`              // "block", which certifies intervals; "cg-residual" and "subspace" for comparison

@@ -122,7 +122,7 @@ func TestValidateRefuses(t *testing.T) {
 		"factor":        {"audit: {groups: [{name: scalings, factors: [2, 0]}]}", "group scalings has the factor 0; factors must be positive, between 1e-15 and 1e+15"},
 		"factors of":    {"audit: {groups: [{name: d4, factors: [2]}]}", `"d4" has factors, which is for scalings alone; leave it out`},
 		"group twice":   {"audit: {groups: [{name: d4}, {name: d4}]}", `audit.groups lists "d4" twice`},
-		"metric":        {"audit: {metric: hessian}", `audit.metric is "hessian"; use ntk, ggn, fisher or identity`},
+		"metric":        {"audit: {metric: hessian}", `audit.metric is "hessian"; use ntk, ggn, fisher, identity or optimizer`},
 		"scale":         {"audit: {metric_scale: max}", `audit.metric_scale is "max"; use mean or sum`},
 		"estimator":     {"audit: {estimator: kfac}", `audit.estimator is "kfac"; use block, cg-residual or subspace`},
 		"tolerance":     {"audit: {tolerance: -1}", "audit.tolerance is -1"},

@@ -30,9 +30,10 @@ type session struct {
 	model       Model
 	checkpoints checkpoints
 
-	store   *model.Store
-	modelFn models.Fn
-	trainer *train.Trainer
+	store     *model.Store
+	modelFn   models.Fn
+	optimizer optimizer.Interface
+	trainer   *train.Trainer
 }
 
 // open builds the model and its trainer, from the latest checkpoint where there is one.
@@ -57,8 +58,8 @@ func (s *session) open() (found bool, err error) {
 		}
 	}
 	err = exceptions.TryCatch[error](func() {
-		adam := optimizer.Adam().LearningRate(s.config.Training.LearningRate).WeightDecay(s.config.Training.WeightDecay).Done()
-		s.trainer = train.NewTrainer(s.options.Backend, s.store, s.modelFn, audit.Loss, adam, nil, nil)
+		s.optimizer = optimizer.Adam().LearningRate(s.config.Training.LearningRate).WeightDecay(s.config.Training.WeightDecay).Done()
+		s.trainer = train.NewTrainer(s.options.Backend, s.store, s.modelFn, audit.Loss, s.optimizer, nil, nil)
 	})
 	if err != nil {
 		return false, fmt.Errorf("trainer: %w", err)
@@ -88,6 +89,9 @@ func (s *session) newAuditor() (*audit.Auditor, error) {
 				report(s.model.Name, done, total)
 			}
 		})
+	if settings.Metric == string(audit.MetricOptimizer) {
+		builder.WithOptimizer(s.optimizer)
+	}
 	var metrics []*audit.MetricStates
 	if settings.MetricOver == overTrajectories {
 		metrics = s.data.metricStates()

@@ -204,3 +204,33 @@ func TestABatchLargerThanTheDataHoldsAllOfThem(t *testing.T) {
 	require.Len(t, contents.Records.Training, 2, "one step an epoch")
 	require.Contains(t, log.String(), `"transitions":12,"message":"training.batch_size is larger than the training data`)
 }
+
+// The moments of the optimizer are in the checkpoint: its next step has the influence in an audit afterwards that it had in the training.
+func TestTheOptimizersMetricAfterwards(t *testing.T) {
+	config := parse(t, tinySource)
+	config.Models, config.Training.Epochs = config.Models[1:], 2
+	config.Audit.Metric, config.Audit.Directions = string(audit.MetricOptimizer), []string{audit.LossName, audit.KernelName}
+	dir := t.TempDir()
+	options := optionsFor(backendtest.Go(t), filepath.Join(dir, "run"))
+	contents := trainTiny(t, config, options)
+	records, err := trainer.AuditCheckpoint(context.Background(), config, options, config.Models[0].Name, filepath.Join(dir, "again"))
+	require.NoError(t, err)
+	values := func(rows []audit.InfluenceRow) (all []float64) {
+		for _, row := range rows {
+			if row.Step == records.Coherence[0].Step {
+				all = append(all, row.Influence)
+			}
+		}
+		return all
+	}
+	before, after := values(contents.Records.Influence), values(records.Influence)
+	require.NotEmpty(t, after)
+	require.Len(t, before, len(after))
+	for i := range after {
+		require.InEpsilon(t, before[i], after[i], 1e-7, "the learning rate, which is in float32 in a training")
+	}
+	config.Audit.Metric = string(audit.MetricIdentity)
+	plain, err := trainer.AuditCheckpoint(context.Background(), config, options, config.Models[0].Name, filepath.Join(dir, "plain"))
+	require.NoError(t, err)
+	require.NotEqual(t, *records.Coherence[8].Median, *plain.Coherence[8].Median)
+}

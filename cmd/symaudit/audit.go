@@ -92,7 +92,7 @@ estimator and precision, and what influence is of.`,
 	cmd.Flags().IntVar(&draws, "kernel-draws", 0, "most `changes` of the data that the direction kernel follows; 0: 4 (default the run's)")
 	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "half-width of a cosine's interval; of cg-residual, the relative residual (default the run's)")
 	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers: auto, float64 or float32 (default the run's)")
-	cmd.Flags().StringVar(&metric, "metric", "", "`name` of the metric: ntk, ggn, fisher or identity (default the run's)")
+	cmd.Flags().StringVar(&metric, "metric", "", "`name` of the metric: ntk, ggn, fisher, identity or optimizer (default the run's)")
 	cmd.Flags().StringVar(&scale, "metric-scale", "", "`scale` of the metric: mean or sum (default the run's)")
 	cmd.Flags().StringVar(&over, "metric-over", "", "`what` the metric is over: probes, or trajectories, all transitions of the probes' (default the run's)")
 	cmd.Flags().StringVar(&estimator, "estimator", "", "`name` of the estimator: block, or cg-residual or subspace for comparison (default the run's)")
