@@ -170,6 +170,12 @@ func (b *Builder) resolved(output orbits.Field) ([]Direction, error) {
 			return nil, fmt.Errorf("audit: direction %s has no function of the output; give audit.FunctionalDirection one", d.name)
 		}
 	}
+	names := DirectionNames(all...)
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return nil, fmt.Errorf("audit: a functional is called %s, which is what rows from the loss to another are; choose another name", name)
+		}
+	}
 	return all, nil
 }
 
@@ -199,8 +205,8 @@ func (o *orbit) draws(d *Direction) int {
 // kernelSeed fixes white noise.
 const kernelSeed = 1
 
-// drawn is the k-th of so many r of the kernel, for outputs [1, ...].
-func (o *orbit) drawn(k, draws int, shape []int) (*tensors.Tensor, error) {
+// drawn is the k-th r of the kernel, for outputs [1, ...] of this shape.
+func (o *orbit) drawn(d *Direction, k int, shape []int) (*tensors.Tensor, error) {
 	r := make([]float64, shapes.Make(dtypes.Float64, shape...).Size())
 	unit := func(i int) float64 {
 		if o.invariant {
@@ -209,17 +215,13 @@ func (o *orbit) drawn(k, draws int, shape []int) (*tensors.Tensor, error) {
 		return o.scales[i%len(o.scales)]
 	}
 	if o.changes {
-		x, err := values(o.inputs[0])
+		probe := k * len(o.samples) / o.draws(d)
+		x, y, err := o.values(probe)
 		if err != nil {
 			return nil, err
 		}
-		y, err := values(o.targets[0])
-		if err != nil {
-			return nil, err
-		}
-		first := k * len(o.samples) / draws * len(r)
 		for i := range r {
-			r[i] = (y[first+i] - x[first+i]) / unit(i)
+			r[i] = (y[i] - x[i]) / unit(i)
 		}
 	} else {
 		random := rand.New(rand.NewPCG(kernelSeed, uint64(k)))
@@ -227,56 +229,86 @@ func (o *orbit) drawn(k, draws int, shape []int) (*tensors.Tensor, error) {
 			r[i] = random.NormFloat64()
 		}
 	}
-	norm := floats.Norm(r, 2)
-	for i := range r {
-		if norm > 0 {
+	if norm := floats.Norm(r, 2); norm > 0 {
+		for i := range r {
 			r[i] /= norm * unit(i)
 		}
 	}
 	return tensors.FromFlatDataAndDimensions(r, shape...), nil
 }
 
+// values are those of a probe and its target, unmoved.
+func (o *orbit) values(probe int) (x, y []float64, err error) {
+	one, err := o.states(0, probe, probe+1)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer one.freeAfter(&err)
+	if x, err = values(one.x); err != nil {
+		return nil, nil, err
+	}
+	y, err = values(one.labels[0])
+	return x, y, err
+}
+
+// expandedAt is the output of a network at a moved sample, where a direction's gradient in it is taken; any, where it is the same at all.
+func (o *orbit) expandedAt(d *Direction, e int, net *network.Network, x *tensors.Tensor) (*tensors.Tensor, error) {
+	if _, builtIn := o.elements[e].Cells(); builtIn && !o.invariant && (d.name == KernelName || d.channel != "") {
+		shape := append([]int{1}, o.targets[e].Shape().Dimensions[1:]...)
+		return tensors.FromShape(shapes.Make(x.DType(), shape...)), nil
+	}
+	return net.Predict(x)
+}
+
 // covector is the gradient of a direction, other than the loss, in the output of a network at a sample moved by element e: of h(g^-1.y) at y, where h is the
 // direction's scalar or the inner product with its k-th r.
-func (o *orbit) covector(d Direction, k, e int, net *network.Network, x *tensors.Tensor) (u []float64, err error) {
-	y, err := net.Predict(x)
+func (o *orbit) covector(d *Direction, k, e int, net *network.Network, x *tensors.Tensor) (u []float64, err error) {
+	y, err := o.expandedAt(d, e, net, x)
 	if err != nil {
 		return nil, err
 	}
+	args := []any{y}
 	defer func() { err = errors.Join(err, freeAll(y)) }()
-	key := covectorKey{d.name, e}
-	if o.covectors[key] == nil {
-		if o.covectors[key], err = graph.NewExec(o.backend, func(y, r *graph.Node) *graph.Node {
-			back := y
-			if undo, known := o.elements[e].Undo(); known && !o.invariant {
-				back = undo(o.output, y)
-			}
-			h := graph.ReduceAllSum(graph.Mul(r, back))
-			if d.of != nil {
-				h = d.of(back)
-			}
-			return graph.Add(graph.Gradient(h, y)[0], graph.ZerosLike(r))
-		}); err != nil {
+	if d.of == nil {
+		drawn, err := o.drawn(d, k, y.Shape().Dimensions)
+		if err != nil {
 			return nil, err
 		}
+		r, err := network.ConvertDType(drawn, y.DType())
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, freeAll(r)) }()
+		args = append(args, r)
 	}
-	drawn, err := o.drawn(k, o.draws(&d), y.Shape().Dimensions)
-	if err != nil {
-		return nil, err
-	}
-	r, err := network.ConvertDType(drawn, y.DType())
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, freeAll(r)) }()
+	key := covectorKey{d.name, e}
 	var outputs []*tensors.Tensor
-	if panicked := exceptions.TryCatch[error](func() { outputs, err = o.covectors[key].Call(y, r) }); panicked != nil {
+	panicked := exceptions.TryCatch[error](func() {
+		if o.covectors[key] == nil {
+			o.covectors[key] = graph.MustNewExec(o.backend, func(args []*graph.Node) *graph.Node { return o.buildCovector(d, e, args) })
+		}
+		outputs, err = o.covectors[key].Call(args...)
+	})
+	if panicked != nil {
 		err = panicked
 	}
 	if err != nil {
 		return nil, fmt.Errorf("direction %s: %w", d.name, cause.Of(err))
 	}
 	return network.Values(outputs[0])
+}
+
+// buildCovector is a covector of an output and, of the kernel, r.
+func (o *orbit) buildCovector(d *Direction, e int, args []*graph.Node) *graph.Node {
+	y := args[0]
+	back := y
+	if undo, known := o.elements[e].Undo(); known && !o.invariant {
+		back = undo(o.output, y)
+	}
+	if d.of != nil {
+		return graph.Gradient(d.of(back), y)[0]
+	}
+	return graph.Gradient(graph.ReduceAllSum(graph.Mul(args[1], back)), y)[0]
 }
 
 type covectorKey struct {

@@ -350,14 +350,15 @@ func TestDirectionsAreRefused(t *testing.T) {
 	source := made(t, twoConvolutions)
 	mean := func(y *graph.Node) *graph.Node { return graph.ReduceAllMean(y) }
 	for want, directions := range map[string][]Direction{
-		"WithDirections is empty; name at least one":                                     {},
-		"direction kernel was given twice":                                               {KernelDirection(0), KernelDirection(1)},
-		"direction kernel has -1 draws; it must be positive, or 0 for 4":                 {KernelDirection(-1)},
-		`a direction is called ""`:                                                       {FunctionalDirection("", mean)},
-		`a direction is called "a/b"; its name stands in monitors`:                       {FunctionalDirection("a/b", mean)},
-		"a functional is called loss, which is the name of another direction":            {FunctionalDirection("loss", mean)},
-		"direction drag has no function of the output":                                   {FunctionalDirection("drag", nil)},
-		`direction total_enthalpy is of the channel "enthalpy", and those of the output`: {TotalDirection("enthalpy")},
+		"WithDirections is empty; name at least one":                                           {},
+		"direction kernel was given twice":                                                     {KernelDirection(0), KernelDirection(1)},
+		"direction kernel has -1 draws; it must be positive, or 0 for 4":                       {KernelDirection(-1)},
+		`a direction is called ""`:                                                             {FunctionalDirection("", mean)},
+		`a direction is called "a/b"; its name stands in monitors`:                             {FunctionalDirection("a/b", mean)},
+		"a functional is called loss, which is the name of another direction":                  {FunctionalDirection("loss", mean)},
+		"direction drag has no function of the output":                                         {FunctionalDirection("drag", nil)},
+		"a functional is called loss_to_mean, which is what rows from the loss to another are": {LossDirection(), FunctionalDirection("mean", mean), FunctionalDirection("loss_to_mean", mean)},
+		`direction total_enthalpy is of the channel "enthalpy", and those of the output`:       {TotalDirection("enthalpy")},
 	} {
 		_, err := New(source, twoConvolutions, Loss).WithField(orbits.EulerField()).WithDirections(directions...).
 			WithGroup(orbits.D4(), Probes{Inputs: directedStates(1), Targets: directedStates(2)}).Done()

@@ -146,7 +146,7 @@ func (g *gradients) write(ctx context.Context, dst []float64, i int) (err error)
 	of := ofLoss
 	if d.name != LossName {
 		of = func(dst []float64, net *network.Network, s states) error {
-			u, err := o.covector(*d, k, e, net, s.x)
+			u, err := o.covector(d, k, e, net, s.x)
 			if err != nil {
 				return err
 			}

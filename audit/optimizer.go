@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -63,7 +62,10 @@ func (a *Auditor) response() (response []float64, err error) {
 		defer step.Finalize()
 		outputs, err = step.Call(tensors.FromValue(gradient), tensors.FromValue(weights))
 	})
-	if err = cause.Of(errors.Join(panicked, err)); err != nil {
+	if panicked != nil {
+		err = panicked
+	}
+	if err = cause.Of(err); err != nil {
 		return nil, &SettingError{"metric", "is optimizer, and its step cannot be built in float64 on the training's variables (" + cause.Plain(err) + "); is it the optimizer of the training, without a precision of its own?"}
 	}
 	response, err = network.Values(outputs[0])
