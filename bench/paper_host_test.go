@@ -8,6 +8,8 @@ import (
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/train"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/audit"
@@ -56,6 +58,9 @@ func BenchmarkPaperHost(b *testing.B) {
 				x, y = append(x, before[at:at+size]...), append(y, after[at:at+size]...)
 			}
 			trainer, fn := trained(b, on, build, x, y, resolution, 0)
+			first := states(x[:size], resolution)
+			_, err := trainer.TrainStep(train.Batch{Inputs: []*tensors.Tensor{first}, Labels: []*tensors.Tensor{states(y[:size], resolution)}}) // makes the weights
+			must(b, err)
 			net, err := network.New(on, fn, audit.Loss, dtypes.Float32)
 			must(b, err)
 			defer net.Close()

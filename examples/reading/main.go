@@ -127,9 +127,13 @@ func run(out io.Writer, dir string, experiments []experiment) error {
 	if err := errors.Join(append(failed, sink.Close())...); err != nil {
 		return err
 	}
+	figure, err := drawFigure(dir)
+	if err != nil {
+		return err
+	}
 	page, _, err := report.Write(dir)
 	if err == nil {
-		fmt.Fprintln(out, "report:", page)
+		fmt.Fprintf(out, "figure: %s\nreport: %s\n", figure, page)
 	}
 	return err
 }
