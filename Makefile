@@ -60,8 +60,9 @@ bench-solver:
 
 # One process for each, whose peak of memory is its own.
 bench-paper:
-	go test -run "^$$" -bench Paper/unet -benchtime 1x -timeout 120m ./bench
-	go test -run "^$$" -bench Paper/vit -benchtime 1x -timeout 120m ./bench
+	go test -run "^$$" -bench '^BenchmarkPaper$$/unet' -benchtime 1x -timeout 120m ./bench
+	go test -run "^$$" -bench '^BenchmarkPaper$$/vit' -benchtime 1x -timeout 120m ./bench
+	go test -run "^$$" -bench PaperHost -benchtime 1x -timeout 120m ./bench
 
 bench-peers-step:
 	python3 -m venv bench/peers/.venv

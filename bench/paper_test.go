@@ -18,7 +18,7 @@ import (
 
 // BenchmarkPaper audits the paper's networks on its grid, 128x128: the D4 orbit of three states at lambda / lambda_max = 1e-2, every cosine
 // within 0.02. It prints the time, in training steps of the paper's 64 transitions, and the memory, of which the preflight has told
-// beforehand. One network in a process, for the peak is the process's: -bench Paper/unet.
+// beforehand. One network in a process, for the peak is the process's: -bench ^BenchmarkPaper$/unet.
 func BenchmarkPaper(b *testing.B) {
 	const most = 12 << 30
 	for _, name := range []string{"unet", "vit"} {
