@@ -205,7 +205,7 @@ var faultSections = []faultSection{
 				})
 			}
 		},
-			outcome{"ends at step 4", 1}, outcome{"ends at step 5", 1}, "hooks: audit at step 4 failed: group c4, batch 0: the gradient at sample 0 moved by e is not finite; has training diverged, or is the sample or its target not finite?"},
+			outcome{"ends at step 4", 1}, outcome{"ends at step 5", 1}, "hooks: audit at step 4 failed: group c4, batch 0: the gradient of the loss at sample 0 moved by e is not finite; has training diverged, or is the sample or its target not finite?"},
 	}},
 	{"Interruptions", "A cancelled context ends the training cleanly: no error, and the last step is whole.", []fault{
 		{"the context is cancelled between two steps, as by ctrl-C or SIGTERM", func(r *rig) {
