@@ -83,6 +83,10 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	if err := a.checkGradient(); err != nil {
 		return nil, err
 	}
+	root, err := a.rootOfResponse()
+	if err != nil {
+		return nil, err
+	}
 	progress := a.newProgress()
 	records := &Records{}
 	solved := map[question]*pairs{}
@@ -105,7 +109,7 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 			for batch := range o.batches() {
 				asked := question{o, batch, q}
 				if solved[asked] == nil {
-					found, err := a.influence(ctx, a.shareOf(o, batch), outputs, at)
+					found, err := a.influence(ctx, a.shareOf(o, batch), root, outputs, at)
 					if err != nil {
 						return nil, err
 					}

@@ -325,15 +325,12 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		}
 	}()
 	for _, g := range b.groups {
-		if err := b.checkProducts(g); err != nil {
-			return nil, err
-		}
 		o, err := newOrbit(a.backend, b, output, g)
 		if err != nil {
 			return nil, err
 		}
 		a.orbits = append(a.orbits, o)
-		if err := b.checkUndo(o); err != nil {
+		if err := cmp.Or(b.checkProducts(o), b.checkUndo(o)); err != nil {
 			return nil, err
 		}
 	}
@@ -433,7 +430,7 @@ func (b *Builder) Check() error {
 		return fault("dtype", "is %s; use float32 or float64", strings.ToLower(b.dtype.String()))
 	case !slices.Contains(metrics, b.metric):
 		return fault("metric", "is %q; use ntk, ggn, fisher, identity or optimizer", b.metric)
-	case b.metric == MetricOptimizer && isNil(b.optimizer) && !isNil(b.source):
+	case b.metric == MetricOptimizer && isNil(b.optimizer) && !isNil(b.source): // without a trainer there is none yet
 		return fault("metric", "is optimizer, and there is none; give that of the training (WithOptimizer)")
 	case b.scale != MetricMean && b.scale != MetricSum:
 		return fault("metric_scale", "is %q; use mean or sum", b.scale)
@@ -456,29 +453,16 @@ func (b *Builder) Check() error {
 }
 
 // checkProducts refuses a limit of products that one product of every gradient of a batch breaks.
-func (b *Builder) checkProducts(g groupProbes) error {
+func (b *Builder) checkProducts(o *orbit) error {
 	if b.forward || b.estimator != Block || b.solve.MaxProducts == 0 {
 		return nil
 	}
-	shape := g.probes.Inputs.Shape().Dimensions
-	elements, err := g.group.Elements(shape[1], shape[2])
-	if err != nil {
-		return cause.In("audit", err)
-	}
-	batch := g.probes.BatchSize
-	if batch == 0 {
-		batch = shape[0]
-	}
 	gradients := 0
-	for _, d := range b.directions {
-		draws := d.draws
-		if d.name == KernelName && !b.invariant && b.output == nil {
-			draws = min(draws, shape[0])
-		}
-		gradients += len(elements) * batch * draws
+	for d := range b.directions {
+		gradients += member{o, 0, &b.directions[d]}.gradients()
 	}
 	if least := int64(gradients + 1); b.solve.MaxProducts < least {
-		return &SettingError{"max_products", fmt.Sprintf("is %d; a batch of group %s needs %d at least, one for each gradient and one to check", b.solve.MaxProducts, g.group.Name, least)}
+		return &SettingError{"max_products", fmt.Sprintf("is %d; a batch of group %s needs %d at least, one for each gradient and one to check", b.solve.MaxProducts, o.group.Name, least)}
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ type pairs struct {
 	solves    []SolveRow
 }
 
-// influence estimates all pairs of x with g.x in each batch of a share, at every damping. outputs is the number that the model has for a
-// sample.
-func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment) (found map[question]*pairs, err error) {
+// influence estimates all pairs of x with g.x in each batch of a share, at every damping. root is that of the optimizer's response, nil with another
+// metric; outputs is the number that the model has for a sample.
+func (a *Auditor) influence(ctx context.Context, s share, root []float64, outputs int, at Moment) (found map[question]*pairs, err error) {
 	start := time.Now()
 	metric, err := s.states()
 	if err != nil {
@@ -41,14 +41,7 @@ func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment
 		return nil, err
 	}
 	gradients := a.gradientsOf(s, ready)
-	if a.config.metric == MetricOptimizer {
-		if gradients.root, err = a.response(); err != nil {
-			return nil, err
-		}
-		for j, r := range gradients.root {
-			gradients.root[j] = math.Sqrt(r)
-		}
-	}
+	gradients.root = root
 	if a.config.estimator.Certifies() {
 		if err := gradients.measure(ctx); err != nil {
 			return nil, err
@@ -86,8 +79,7 @@ func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment
 	}
 	found = map[question]*pairs{}
 	for place, m := range s {
-		solved := &pairs{}
-		found[question{m.orbit, m.batch, directions{m.direction, m.direction}}] = solved
+		var solves []SolveRow
 		for l, statistics := range statistics {
 			row := SolveRow{
 				Moment: at, GroupName: m.orbit.group.Name, Direction: m.direction.name, Batch: int32(m.batch), BatchSize: int32(m.orbit.batchSize),
@@ -110,21 +102,21 @@ func (a *Auditor) influence(ctx context.Context, s share, outputs int, at Moment
 			case l == 0:
 				row.SetupProducts, row.Seconds = setup+statistics.SetupProducts, time.Since(start).Seconds()
 			}
-			solved.solves = append(solved.solves, row)
+			solves = append(solves, row)
 		}
 		for _, q := range questions(a.config.directions) {
 			if q.atGX != m.direction {
 				continue
 			}
-			asked := question{m.orbit, m.batch, q}
-			if found[asked] == nil {
-				found[asked] = &pairs{}
+			asked, answer := question{m.orbit, m.batch, q}, &pairs{}
+			if q.atX == q.atGX {
+				answer.solves = solves
 			}
 			x := slices.Index(s, member{m.orbit, m.batch, q.atX})
 			for l := range lambdas {
-				forms := means{estimated, l, s, x, place}
-				found[asked].influence = append(found[asked].influence, a.pairs(asked, l, lambdas[l], at, forms))
+				answer.influence = append(answer.influence, a.pairs(asked, l, lambdas[l], at, means{estimated, l, s, x, place}))
 			}
+			found[asked] = answer
 		}
 	}
 	return found, nil

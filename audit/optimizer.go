@@ -91,6 +91,18 @@ func (a *Auditor) response() (response []float64, err error) {
 	return response, nil
 }
 
+// rootOfResponse is the root of each, by which gradients are scaled; nil where the metric is another.
+func (a *Auditor) rootOfResponse() ([]float64, error) {
+	if a.config.forward || a.config.metric != MetricOptimizer {
+		return nil, nil
+	}
+	root, err := a.response()
+	for j, r := range root {
+		root[j] = math.Sqrt(r)
+	}
+	return root, err
+}
+
 // lateLoader gives a copy of a store the variables that are in the store's checkpoint only, until they are asked for: the moments of an optimizer that has taken
 // no step since.
 type lateLoader struct{ source *model.Store }

@@ -87,8 +87,8 @@ func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 			faults = append(faults, err)
 		}
 	}
-	if len(faults) == 0 && !a.config.forward && a.config.metric == MetricOptimizer {
-		if _, err := a.response(); err != nil {
+	if len(faults) == 0 {
+		if _, err := a.rootOfResponse(); err != nil {
 			faults = append(faults, err)
 		}
 	}

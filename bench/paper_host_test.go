@@ -51,12 +51,8 @@ func BenchmarkPaperHost(b *testing.B) {
 			}
 			b.ReportMetric(0, "ns/op")
 			before, after := flow(b, on, resolution, 1)
-			size, perFamily := resolution*resolution*4, len(before)/samples
-			var x, y []float32
-			for family := range samples {
-				at := family * perFamily
-				x, y = append(x, before[at:at+size]...), append(y, after[at:at+size]...)
-			}
+			size := resolution * resolution * 4
+			x, y := firstOfEach(before, samples, size), firstOfEach(after, samples, size)
 			trainer, fn := trained(b, on, build, x, y, resolution, 0)
 			first := states(x[:size], resolution)
 			_, err := trainer.TrainStep(train.Batch{Inputs: []*tensors.Tensor{first}, Labels: []*tensors.Tensor{states(y[:size], resolution)}}) // makes the weights

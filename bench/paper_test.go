@@ -76,6 +76,15 @@ const (
 	paperTransitions = 3 * 5000 * 15 // of an epoch
 )
 
+// firstOfEach picks the first state, of this size, of each of so many families.
+func firstOfEach(values []float32, families, size int) (picked []float32) {
+	for family := range families {
+		at := family * len(values) / families
+		picked = append(picked, values[at:at+size]...)
+	}
+	return picked
+}
+
 // paperAudit trains one of the paper's networks for three steps and audits it. A step of a batch of 64 is taken as many of fewer transitions,
 // at most, where so many do not fit.
 func paperAudit(b *testing.B, on compute.Backend, name string, at int) (r paperResult) {
@@ -83,14 +92,7 @@ func paperAudit(b *testing.B, on compute.Backend, name string, at int) (r paperR
 	build := map[string]func(models.Normalization) models.Fn{"unet": unet(models.PaperUNet()), "vit": vit(models.PaperViT(8))}[name]
 	before, after := flow(b, on, resolution, 1)
 	size := resolution * resolution * 4
-	perFamily := len(before) / samples
-	pick := func(values []float32) (picked []float32) {
-		for family := range samples {
-			picked = append(picked, values[family*perFamily:family*perFamily+size]...)
-		}
-		return picked
-	}
-	before, after = pick(before), pick(after)
+	before, after = firstOfEach(before, samples, size), firstOfEach(after, samples, size)
 	batch := func(values []float32) *tensors.Tensor {
 		var all []float32
 		for i := range at {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/trainer"
 	"github.com/symaudit/symaudit/writers"
@@ -89,7 +90,7 @@ estimator and precision, and what influence is of.`,
 	cmd.Flags().Lookup("relative-lambdas").DefValue = "" // pflag would print []
 	cmd.Flags().StringSliceVar(&directions, "directions", nil, "`names` of what influence is of, by comma: loss, kernel, total_density, total_momentum_x, ... (default the run's)")
 	cmd.Flags().Lookup("directions").DefValue = "" // as above
-	cmd.Flags().IntVar(&draws, "kernel-draws", 0, "most `changes` of the data that the direction kernel follows; 0: 4 (default the run's)")
+	cmd.Flags().IntVar(&draws, "kernel-draws", 0, fmt.Sprintf("most `changes` of the data that the direction kernel follows; 0: %d (default the run's)", audit.DefaultKernelDraws))
 	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "half-width of a cosine's interval; of cg-residual, the relative residual (default the run's)")
 	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers: auto, float64 or float32 (default the run's)")
 	cmd.Flags().StringVar(&metric, "metric", "", "`name` of the metric: ntk, ggn, fisher, identity or optimizer (default the run's)")

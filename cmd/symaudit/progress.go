@@ -160,10 +160,15 @@ func (p *progress) heading() string {
 	var top, bottom strings.Builder
 	fmt.Fprintf(&top, "%-6s %6s %8s", "", "", "training")
 	fmt.Fprintf(&bottom, "%-6s %6s %8s", "model", "epoch", "loss")
+	directions := p.config.Audit.DirectionNames()
 	for _, g := range p.config.Audit.Groups {
-		fmt.Fprintf(&top, "   %-*s", groupWidth, g.Name)
+		name := g.Name
+		if directions[0] != audit.LossName {
+			name += ", " + directions[0]
+		}
+		fmt.Fprintf(&top, "   %-*s", groupWidth, name)
 		fmt.Fprintf(&bottom, "   %12s %8s %10s", "coherence", "target", "commutator")
-		for _, direction := range p.config.Audit.DirectionNames()[1:] {
+		for _, direction := range directions[1:] {
 			fmt.Fprintf(&top, " %*s", directionWidth, short(direction))
 			fmt.Fprintf(&bottom, " %*s", directionWidth, "coherence")
 		}

@@ -32,7 +32,7 @@ func (s series) wrote(moment audit.Moment) bool {
 // group of symmetries as the records name it.
 type group struct {
 	name      string
-	direction string   // of its influence; "" where it is the first of the audit
+	direction string   // of its influence; "" of the loss
 	file      string   // part of the names of its figures' files
 	elements  []string // in the order of the records
 	others    int      // elements but the identity
@@ -127,18 +127,11 @@ func newRun(contents *writers.Contents) *run {
 	return r
 }
 
-// nameDirections makes what a group shows in another direction than its first a group of its own, called by both, and returns their directions.
+// nameDirections makes what a group shows in another direction than the loss a group of its own, called by both, and returns their directions.
 func nameDirections(records *audit.Records) (renamed map[string]string) {
-	first := map[string]string{} // direction, by group
 	renamed = map[string]string{}
 	rename := func(group *string, direction string) {
-		if direction == "" {
-			return
-		}
-		if _, known := first[*group]; !known {
-			first[*group] = direction
-		}
-		if direction != first[*group] {
+		if direction != "" && direction != audit.LossName {
 			*group += ", " + direction
 			renamed[*group] = direction
 		}

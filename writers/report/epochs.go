@@ -30,7 +30,7 @@ func (r *run) overEpochs() (figure, bool) {
 	if len(panels) == 0 {
 		f.title = fmt.Sprintf("Loss over the %ss", r.time)
 	} else {
-		lead := "Coherence: median cosine between the loss gradients at x and at g.x, over the non-identity elements and the probe samples; band from 25 % to 75 %. At 1 a training step on a state lowers the loss at its transforms as it does at the state; at 0 it leaves that as it is; below 0 it raises it."
+		lead := "Coherence: median cosine between the gradients at x and at g.x, of the loss where a panel names no other direction, over the non-identity elements and the probe samples; band from 25 % to 75 %. Of the loss: at 1 a training step on a state lowers the loss at its transforms as it does at the state; at 0 it leaves that as it is; below 0 it raises it."
 		f.caption = append(append([]string{lead}, r.describeDirections()...), f.caption...)
 		f.caption = append(f.caption, certain.describe(), r.lambdas(""))
 	}
@@ -43,7 +43,7 @@ func (r *run) overEpochs() (figure, bool) {
 	return f, len(panels) > 0
 }
 
-// describeDirections says what the coherences mean that are not of the first direction.
+// describeDirections says what the coherences mean that are not of the loss.
 func (r *run) describeDirections() (all []string) {
 	for _, g := range r.groups {
 		if g.direction != "" {

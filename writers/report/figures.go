@@ -65,7 +65,7 @@ func (r *run) byElement(g group, name, title string, quantities ...quantity) (fi
 func (g group) describeDirection() string {
 	from, to, mixed := strings.Cut(g.direction, "_to_")
 	switch {
-	case g.direction == "" || g.direction == audit.LossName:
+	case g.direction == "":
 		return "Of a sample x with its own transform g.x: positive when a training step on x also lowers the cost at g.x. Equal boxes over the elements mean that learning respects the symmetry; a cosine near 0, that a training step on x leaves the cost at g.x as it is. It is about what is left of the cost: late in a training the symmetry may be learned and the cosine low all the same; the commutator error tells."
 	case g.direction == audit.KernelName:
 		return "Of the network's tangent kernel between a sample x and its own transform g.x: what a step at x carries to g.x whatever is left of the cost. It is 1 where the network is built to be equivariant, and may stay low where the symmetry is learned from data."

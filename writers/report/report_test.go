@@ -519,14 +519,14 @@ func TestCostOfAsymmetry(t *testing.T) {
 	require.Contains(t, page, "would vanish if")
 }
 
-// What is found in another direction is drawn and told as a group of its own.
+// What is found in another direction is drawn and told as a group of its own, the loss being audited or not.
 func TestDirectionsAreTold(t *testing.T) {
 	dir := t.TempDir()
 	run, err := writers.Parquet(dir).Done()
 	require.NoError(t, err)
 	median, relative := 0.5, 0.1
 	records := &audit.Records{}
-	for _, direction := range []string{audit.LossName, audit.KernelName, "total_energy", "loss_to_total_energy"} {
+	for _, direction := range []string{audit.KernelName, audit.LossName, "total_energy", "loss_to_total_energy"} {
 		at := audit.Moment{Model: "unet", Step: 4, Epoch: 1}
 		for _, element := range []string{"e", "r", audit.AllElements} {
 			records.Coherence = append(records.Coherence, audit.CoherenceRow{Moment: at, GroupName: "d4", Direction: direction, Element: element, Metric: "ntk", Estimator: "block",
