@@ -42,6 +42,14 @@ type FormOptions struct {
 	// Progress, when set, is called after each block with what is known so far; it must not keep it. Intervals of
 	// right-hand sides that are not solved yet are infinite.
 	Progress func(soFar *Forms)
+	// Solution, when set, is called with the approximate solution x of (eta + lambda I) x = g_i for each right-hand side, but those that are zero or
+	// noise, at the l-th lambda; the next solution overwrites x, and an error ends the solve. apart bounds the distance d of x from the exact
+	// solution in the norm of the damped metric, sqrt(d^T (eta + lambda I) d), and so what is made of x: p^T x is within apart ||p|| / sqrt(lambda) of its
+	// exact value for every p. The solve goes on until apart is within Tolerance of the solution's norm, which takes about twice the products that
+	// forms take, for their error is the square of it. On a Factor each solution takes another product.
+	Solution func(l, i int, x []float64, apart float64) error
+	// Spectrum asks for Forms.Spectrum.
+	Spectrum bool
 }
 
 // DefaultTolerance is the half-width of cosines that is asked for when nothing else is.
@@ -112,6 +120,7 @@ type Forms struct {
 	loaded  []bool
 	parts   []*part
 	places  []place // by right-hand side
+	spectra []Spectrum
 }
 
 // place is where a right-hand side was solved.
@@ -162,8 +171,14 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []fl
 	}
 	blocks := split(k, options.Rows, options.MaxBytes, sizes)
 	reserved := int64(0) // for a product of each block to come and its residual
+	cost := func(members []int) int64 {
+		if options.Solution == nil {
+			return int64(len(members)) + 1
+		}
+		return int64(len(members))*int64(1+len(options.Lambdas)) + 1
+	}
 	for _, members := range blocks {
-		reserved += int64(len(members)) + 1
+		reserved += cost(members)
 	}
 	if limit := options.MaxProducts; limit > 0 && f.Setup+reserved > limit {
 		return nil, fmt.Errorf("solver: the limit of %d products is below the %d that one product of every right-hand side takes; raise it", limit, f.Setup+reserved)
@@ -174,11 +189,11 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []fl
 	if options.MaxTime > 0 {
 		deadline = time.Now().Add(options.MaxTime)
 	}
-	for _, members := range blocks {
-		reserved -= int64(len(members)) + 1
+	for at, members := range blocks {
+		reserved -= cost(members)
 		p := &part{options: options, process: method.begin(scale), deadline: deadline, spent: f.Products}
 		if options.MaxProducts > 0 {
-			p.limit = options.MaxProducts - f.Setup - f.Products - reserved
+			p.limit = options.MaxProducts - f.Setup - f.Products - reserved - (cost(members) - int64(len(members)) - 1)
 		}
 		for _, i := range members {
 			if err := f.add(p, i, load, scratch); err != nil {
@@ -187,6 +202,15 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []fl
 		}
 		if len(p.off) == 0 {
 			continue // all are zero or noise
+		}
+		finish := func() error {
+			if options.Spectrum {
+				f.spectra = append(f.spectra, p.spectrum(f.norms))
+			}
+			if options.Solution == nil {
+				return nil
+			}
+			return p.solutions(ctx, op.Dim(), min(at, 1)*p.rows, f.norms) // those wanted with all are in every part
 		}
 		f.parts = append(f.parts, p)
 		f.Parts, f.BlockSize = len(f.parts), max(f.BlockSize, len(p.off))
@@ -197,7 +221,7 @@ func BilinearFormsOf(ctx context.Context, op Operator, k int, load func(dst []fl
 			if options.Progress != nil {
 				options.Progress(f)
 			}
-		})
+		}, finish)
 		if err != nil {
 			return nil, err
 		}
@@ -237,7 +261,7 @@ func (f *Forms) add(p *part, i int, load func(dst []float64, i int) (float64, er
 	}
 	floats.Scale(1/norm, side)
 	p.process.take(side)
-	p.off = append(p.off, off/norm)
+	p.members, p.off = append(p.members, i), append(p.off, off/norm)
 	return nil
 }
 

@@ -67,6 +67,13 @@ func (h *host[T]) Put(v []T, numbers []float64) error {
 	return nil
 }
 
+func (h *host[T]) Get(numbers []float64, v []T) error {
+	for i, number := range v {
+		numbers[i] = float64(number)
+	}
+	return nil
+}
+
 func (h *host[T]) Inner(a, b [][]T) (*mat.Dense, error) {
 	symmetric := len(a) == len(b) && &a[0] == &b[0]
 	down, across := (len(a)+1)/2, (len(b)+3)/4

@@ -103,22 +103,21 @@ func (f *lanczosForms) rounding() *rounding { return &f.lanczos.rounding }
 
 // largest is that of the leading part of T, where it settles first.
 func (f *lanczosForms) largest() float64 {
-	if values := f.eigenvalues(200); values != nil {
+	if values, _ := eigenvalues(f.tridiagonal(200), false); values != nil {
 		return values[len(values)-1]
 	}
 	return f.lanczos.scale
 }
 
 func (f *lanczosForms) lowest() float64 {
-	if values := f.eigenvalues(math.MaxInt); values != nil {
+	if values, _ := eigenvalues(f.tridiagonal(math.MaxInt), false); values != nil {
 		return values[0]
 	}
 	return 0
 }
 
-// eigenvalues are those of the leading part of T with the first blocks that have enough vectors, ascending; nil where they are not
-// found.
-func (f *lanczosForms) eigenvalues(enough int) []float64 {
+// tridiagonal is the leading part of T with the first blocks that have enough vectors.
+func (f *lanczosForms) tridiagonal(enough int) *mat.SymDense {
 	n, blocks := 0, 0
 	for blocks < len(f.diagonals) && (blocks == 0 || n < enough) {
 		n += f.diagonals[blocks].SymmetricDim()
@@ -140,11 +139,7 @@ func (f *lanczosForms) eigenvalues(enough int) []float64 {
 		}
 		at += b
 	}
-	var eigen mat.EigenSym
-	if !eigen.Factorize(t, false) {
-		return nil
-	}
-	return eigen.Values(nil)
+	return t
 }
 
 // check takes the solution whose residual is largest by the recurrence, and compares it with the measured one.

@@ -14,6 +14,7 @@ import (
 type part struct {
 	options  FormOptions
 	rows     int       // the first of them, wanted with all
+	members  []int     // which they are
 	off      []float64 // how far each may be from the exact one
 	deadline time.Time
 	spent    int64 // products of the parts before
@@ -22,6 +23,7 @@ type part struct {
 	process process
 	bounds  []bounds // by lambda
 	tries   []try    // by lambda
+	more    float64  // the rounding that the check has shown, as a multiple of what was assumed; at least 1
 
 	products            int64
 	iterations          int
@@ -37,7 +39,8 @@ type try struct {
 	excess   float64
 }
 
-func (p *part) solve(ctx context.Context, progress func()) error {
+// solve calls progress after each step, and finish while there is still a space.
+func (p *part) solve(ctx context.Context, progress func(), finish func() error) error {
 	const excess = 1 / 0.9 // at first: a V that is not kept is not orthogonal to all digits
 	for range p.options.Lambdas {
 		p.tries = append(p.tries, try{excess: excess})
@@ -67,6 +70,9 @@ func (p *part) solve(ctx context.Context, progress func()) error {
 	}
 	p.lambdaMax = p.process.largest()
 	err := p.check()
+	if err == nil {
+		err = finish()
+	}
 	p.bytes = max(p.bytes, p.process.held())
 	p.process.close()
 	p.process = nil // bounds stay
@@ -82,11 +88,11 @@ func (p *part) multiplySolutions(ctx context.Context) error {
 	}
 	k := int64(len(p.off))
 	for l, b := range p.bounds {
-		if b.direct == nil || b.gap == nil || p.halfWidth(l) <= p.options.Tolerance {
+		if b.direct == nil || b.gap == nil || p.width(l) <= p.options.Tolerance {
 			continue
 		}
-		direct, before := part{rows: p.rows, bounds: []bounds{*b.direct}, off: p.off}, &p.tries[l]
-		expected, again := direct.halfWidth(0), before.products > 0 && p.products >= before.products*5/4
+		direct, before := part{options: p.options, rows: p.rows, bounds: []bounds{*b.direct}, off: p.off}, &p.tries[l]
+		expected, again := direct.width(0), before.products > 0 && p.products >= before.products*5/4
 		if expected > p.options.Tolerance || expected*before.excess > p.options.Tolerance && !again || p.limit > 0 && p.products+k+1 > p.limit {
 			continue
 		}
@@ -96,7 +102,7 @@ func (p *part) multiplySolutions(ctx context.Context) error {
 		}
 		p.products += products
 		p.bounds[l] = *found
-		if width := p.halfWidth(l); width > p.options.Tolerance {
+		if width := p.width(l); width > p.options.Tolerance {
 			p.bounds[l], *before = b, try{p.products, width / expected}
 			continue
 		}
@@ -133,6 +139,14 @@ func (p *part) halfWidth(l int) float64 {
 	return widest
 }
 
+// width is what the tolerance limits: halfWidth, and how far solutions that are asked for are from the exact ones.
+func (p *part) width(l int) float64 {
+	if p.options.Solution == nil {
+		return p.halfWidth(l)
+	}
+	return max(p.halfWidth(l), p.bounds[l].apart())
+}
+
 // finished says whether to stop, and how each lambda ended if so.
 func (p *part) finished(stalled bool) bool {
 	widest, open := 0.0, false // of the lambdas that can be certified
@@ -140,7 +154,7 @@ func (p *part) finished(stalled bool) bool {
 		if b.unreachable {
 			continue
 		}
-		width := p.halfWidth(l)
+		width := p.width(l)
 		widest = max(widest, width)
 		open = open || width > p.options.Tolerance && !p.roundingDominates(l, width)
 	}
@@ -171,7 +185,11 @@ func (p *part) finished(stalled bool) bool {
 		negative = p.process.lowest()
 	}
 	for l, b := range p.bounds {
-		width := p.halfWidth(l)
+		width := p.width(l)
+		what := "the widest interval of a cosine is"
+		if width > p.halfWidth(l) {
+			what = "a solution is known, relative to its norm in the metric, to"
+		}
 		switch {
 		case rounding.asymmetric():
 			p.endings = append(p.endings, ending{Asymmetric, fmt.Sprintf("nothing is certified at lambda = %.2g: products with the metric are not symmetric, by %.1g where lambda_max is %.2g; is the model's gradient right, and its evaluation free of chance?",
@@ -185,8 +203,8 @@ func (p *part) finished(stalled bool) bool {
 		case width <= p.options.Tolerance:
 			p.endings = append(p.endings, ending{status: Converged})
 		default:
-			p.endings = append(p.endings, ending{status, fmt.Sprintf("the widest interval of a cosine is ±%.2g after %d products, above the tolerance %g; %s",
-				width, p.spent+p.products, p.options.Tolerance, why)})
+			p.endings = append(p.endings, ending{status, fmt.Sprintf("%s ±%.2g after %d products, above the tolerance %g; %s",
+				what, width, p.spent+p.products, p.options.Tolerance, why)})
 		}
 	}
 	return true
@@ -230,7 +248,8 @@ func (p *part) check() error {
 
 // widen allows for more times the rounding that was assumed, if that is more than it was.
 func (p *part) widen(more float64) {
-	if !(more > 1) {
+	p.more = max(1, more)
+	if p.more == 1 {
 		return
 	}
 	for _, b := range p.bounds {

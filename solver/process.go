@@ -55,6 +55,11 @@ type process interface {
 	// matrices and bounds. It returns its residual, and what the product differs by from the small matrices as a multiple of half of what
 	// rounding explains.
 	check(b *bounds) (residual, more float64, products int64, err error)
+	// compressed is the operator in the space of the vectors that are multiplied, and starts the right-hand sides in its first block, as columns.
+	compressed() (t *mat.SymDense, starts *mat.Dense)
+	// solutions writes the solutions of right-hand sides at the l-th lambda to x, from the first-th on, and calls found after each: their distance from
+	// the exact ones in the norm of the damped operator is at most the sum of apart and rounding.
+	solutions(ctx context.Context, l, first int, x []float64, found func(i int, apart, rounding float64) error) (products int64, err error)
 	// close gives all vectors back.
 	close()
 }

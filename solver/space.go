@@ -12,6 +12,8 @@ type Space[V any] interface {
 	Free(vectors []V)
 	// Put makes v of numbers, of the length of a vector.
 	Put(v V, numbers []float64) error
+	// Get writes the numbers of v.
+	Get(numbers []float64, v V) error
 	// Inner returns the inner products of the vectors of a with those of b, [len(a), len(b)].
 	Inner(a, b []V) (*mat.Dense, error)
 	// Add adds c b to the vectors of a, c [len(a), len(b)].
@@ -74,6 +76,8 @@ func (s long[V]) take(count int) []V {
 }
 
 func (s long[V]) put(v V, numbers []float64) { must(s.Put(v, numbers)) }
+
+func (s long[V]) get(numbers []float64, v V) { must(s.Get(numbers, v)) }
 
 func (s long[V]) inner(a, b []V) *mat.Dense {
 	products, err := s.Inner(a, b)

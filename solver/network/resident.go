@@ -171,6 +171,14 @@ func (r *resident) Put(v *vector, numbers []float64) error {
 	return errors.Join(v.set(tensor), tensor.ToDevice(r.network.backend, 0))
 }
 
+func (r *resident) Get(numbers []float64, v *vector) error {
+	copied, err := v.tensor.LocalClone()
+	if err != nil {
+		return err
+	}
+	return drain(numbers, copied)
+}
+
 func (r *resident) Inner(a, b []*vector) (*mat.Dense, error) {
 	products := mat.NewDense(len(a), len(b), nil)
 	symmetric := len(a) == len(b) && &a[0] == &b[0]
