@@ -118,6 +118,8 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 				found := solved[asked]
 				progress()
 				records.Solves = append(records.Solves, found.solves...)
+				records.Layers = append(records.Layers, found.layers...)
+				records.Spectrum = append(records.Spectrum, found.spectrum...)
 				for l, pairs := range found.influence {
 					influence[l] = append(influence[l], pairs...)
 					records.Influence = append(records.Influence, pairs...)

@@ -53,6 +53,8 @@ type Builder struct {
 	optimizer  optimizer.Interface // nil where the metric is another
 	scale      MetricScale
 	solve      solver.FormOptions
+	layers     bool
+	spectrum   bool
 	forward    bool
 	invariant  bool
 
@@ -230,6 +232,15 @@ func (b *Builder) WithMaxTime(limit time.Duration) *Builder { b.solve.MaxTime = 
 // again, which are then computed each time. Zero means 4 GiB.
 func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit; return b }
 
+// WithLayers adds table layers: the share of each variable and scope in the influence of every sample on its moved copies, with its interval. Solves then go on until
+// the solutions themselves are within the tolerance, which takes about twice the products, and each solution takes another. It
+// needs the estimator Block. By default there is no such table.
+func (b *Builder) WithLayers() *Builder { b.layers = true; return b }
+
+// WithSpectrum adds table spectrum, the Ritz values of each metric with their multiplicities, and the effective dimension at each lambda, the trace of
+// eta (eta + lambda)^-1, to table solves, by a solve for 16 random vectors. It needs MetricNTK and the estimator Block. By default there is none.
+func (b *Builder) WithSpectrum() *Builder { b.spectrum = true; return b }
+
 // WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver. By default
 // both are.
 func (b *Builder) WithForwardOnly() *Builder { b.forward = true; return b }
@@ -398,6 +409,7 @@ func (e *SettingError) Error() string { return "audit: " + methods[e.Setting] + 
 var methods = map[string]string{
 	"dtype": "WithDType", "estimator": "WithEstimator", "lambda": "WithLambda", "relative_lambda": "WithRelativeLambda", "metric": "WithMetric", "metric_scale": "WithMetricScale",
 	"tolerance": "WithTolerance", "max_products": "WithMaxProducts", "max_seconds": "WithMaxTime", "max_bytes": "WithMaxBytes",
+	"layers": "WithLayers", "spectrum": "WithSpectrum",
 }
 
 // Check reports the first setting of the solves that cannot work, as a *SettingError. Done does so too, and checks the rest.
@@ -436,6 +448,10 @@ func (b *Builder) Check() error {
 		return fault("metric_scale", "is %q; use mean or sum", b.scale)
 	case !slices.Contains(estimators, b.estimator):
 		return fault("estimator", "is %q; use block, cg-residual or subspace", b.estimator)
+	case b.layers && b.estimator != Block:
+		return fault("layers", "is asked for, and estimator %s certifies no solution to take apart; use estimator block", b.estimator)
+	case b.spectrum && (b.estimator != Block || b.metric != MetricNTK):
+		return fault("spectrum", "is asked for, which is of metric ntk by estimator block, and these are %s and %s; leave it out, or use those", b.metric, b.estimator)
 	case b.estimator == Block && s.Tolerance >= 1:
 		return fault("tolerance", "is %g, the half-width of a cosine's interval, and a cosine lies between -1 and 1; use 0.02, for instance", s.Tolerance)
 	case b.estimator == Subspace && s.Tolerance != 0:

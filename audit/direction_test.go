@@ -38,7 +38,7 @@ func directedStates(seed float64) *tensors.Tensor {
 	return tensors.FromFlatDataAndDimensions(values, directedSamples, directedSide, directedSide, 4)
 }
 
-// twoConvolutions is a model of 227 parameters.
+// twoConvolutions is a model of 223 parameters.
 func twoConvolutions(scope *model.Scope, x *graph.Node) *graph.Node {
 	hidden := graph.Tanh(layers.Convolution(scope.In("in"), x).Channels(3).KernelSize(3).PadSame().Done())
 	return graph.Add(x, layers.Convolution(scope.In("out"), hidden).Channels(4).KernelSize(3).PadSame().Done())

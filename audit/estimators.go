@@ -86,6 +86,8 @@ type problem struct {
 	// productError is what a product of a vector of norm 1 may be off by, relative to largest, where that is known to be more than its
 	// precision says.
 	productError float64
+	solution     func(l, i int, x []float64, apart float64) error // solver.FormOptions.Solution
+	spectrum     bool                                             // solver.FormOptions.Spectrum
 }
 
 // all are the first gradients as the rows of a matrix.
@@ -115,8 +117,22 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 		forms, statistics, err := solver.SubspaceForms(p.eta, p.lambdas, gradients, p.samples)
 		return plainForms(forms), statistics, err
 	}
+	forms, err := a.block(ctx, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	var statistics []solver.Statistics
+	for l := range p.lambdas {
+		statistics = append(statistics, forms.Statistics(l))
+	}
+	return forms, statistics, nil
+}
+
+// block runs that estimator.
+func (a *Auditor) block(ctx context.Context, p problem) (*solver.Forms, error) {
 	options := a.config.solve
 	options.Lambdas, options.Rows = p.lambdas, p.samples
+	options.Solution, options.Spectrum = p.solution, p.spectrum
 	options.LambdaMax = p.largest * solver.LargestEigenvalueExcess(p.eta.Dim(), lambdaSteps)
 	if a.multipliesNetwork() {
 		options.Roundoff = roundoff(a.network.DType())
@@ -127,20 +143,16 @@ func (a *Auditor) estimate(ctx context.Context, p problem) (estimate, []solver.S
 	if factor, ok := eta.(*network.Factor); ok && a.resident {
 		var err error
 		if eta, err = factor.Resident(); err != nil {
-			return nil, nil, cause.In("audit", err)
+			return nil, cause.In("audit", err)
 		}
 	}
 	forms, err := solver.BilinearFormsOf(ctx, eta, p.count, p.gradient, options)
 	if err != nil {
-		return nil, nil, err
-	}
-	var statistics []solver.Statistics
-	for l := range p.lambdas {
-		statistics = append(statistics, forms.Statistics(l))
+		return nil, err
 	}
 	a.config.log.Debug().Int("block", forms.BlockSize).Int("parts", forms.Parts).Int64("products", forms.Products).Float64("mib", mib(forms.Bytes)).Float64("primal_mib", mib(keptBytes(p.eta))).
-		Float64("half_width", forms.HalfWidth(0)).Str("status", string(statistics[0].Status)).Msg("solved")
-	return forms, statistics, nil
+		Float64("half_width", forms.HalfWidth(0)).Str("status", string(forms.Statistics(0).Status)).Msg("solved")
+	return forms, nil
 }
 
 // fits refuses a solve that cannot be done in parts and holds more vectors than the memory limit has room for.

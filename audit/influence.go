@@ -16,6 +16,8 @@ import (
 type pairs struct {
 	influence [][]InfluenceRow
 	solves    []SolveRow
+	layers    []LayerRow
+	spectrum  []SpectrumRow // of a share's first batch
 }
 
 // influence estimates all pairs of x with g.x in each batch of a share, at every damping. root is that of the optimizer's response, nil with another
@@ -73,9 +75,22 @@ func (a *Auditor) influence(ctx context.Context, s share, root []float64, output
 	}
 	setup += spent
 	load := func(dst []float64, i int) (float64, error) { return gradients.at(ctx, dst, i) }
-	estimated, statistics, err := a.estimate(ctx, problem{eta, largest, lambdas, s.gradients(), s.atX(), load, productError})
+	asked := problem{eta: eta, largest: largest, lambdas: lambdas, count: s.gradients(), samples: s.atX(), gradient: load, productError: productError}
+	var layered *layered
+	if a.config.layers {
+		layered = a.newLayered(ctx, gradients, lambdas)
+		asked.solution = layered.take
+	}
+	estimated, statistics, err := a.estimate(ctx, asked)
 	if err != nil {
 		return nil, err
+	}
+	var spectrum spectrum
+	if a.config.spectrum {
+		if spectrum, err = a.spectrumOf(ctx, eta.(solver.Factor), largest, lambdas, productError); err != nil {
+			return nil, err
+		}
+		setup += spectrum.products
 	}
 	found = map[question]*pairs{}
 	for place, m := range s {
@@ -96,6 +111,10 @@ func (a *Auditor) influence(ctx context.Context, s share, root []float64, output
 				why := *statistics.Explanation + ": " + a.indefinite()
 				row.Explanation = &why
 			}
+			if a.config.spectrum {
+				d := spectrum.dimensions[l]
+				row.EffectiveDimension, row.EffectiveDimensionLow, row.EffectiveDimensionHigh = &d.Value, &d.Low, &d.High
+			}
 			switch { // what several lambdas and batches share is counted once
 			case place > 0:
 				row.Products, row.SetupProducts = 0, 0
@@ -114,7 +133,19 @@ func (a *Auditor) influence(ctx context.Context, s share, root []float64, output
 			}
 			x := slices.Index(s, member{m.orbit, m.batch, q.atX})
 			for l := range lambdas {
-				answer.influence = append(answer.influence, a.pairs(asked, l, lambdas[l], at, means{estimated, l, s, x, place}))
+				found := means{estimated, l, s, x, place}
+				answer.influence = append(answer.influence, a.pairs(asked, l, lambdas[l], at, found))
+				if a.config.layers {
+					answer.layers = append(answer.layers, layered.rows(asked, found, LayerRow{
+						Moment: at, GroupName: m.orbit.group.Name, Direction: q.name(), Batch: int32(m.batch), RelativeLambda: a.config.damping.multiple(l), Lambda: lambdas[l],
+					})...)
+				}
+			}
+			if place == 0 && q.atX == q.atGX {
+				for _, row := range spectrum.rows {
+					row.Moment, row.GroupName, row.Batch = at, m.orbit.group.Name, int32(m.batch)
+					answer.spectrum = append(answer.spectrum, row)
+				}
 			}
 			found[asked] = answer
 		}
@@ -146,6 +177,10 @@ func (a *Auditor) pairs(q question, l int, lambda float64, at Moment, found mean
 				if ok {
 					pair.Cosine = &cosine.Value
 					pair.CosineLow, pair.CosineHigh = ends(cosine)
+				}
+				if leakage, ok := found.leakage(e, col, lambda); ok {
+					pair.Leakage = &leakage.Value
+					pair.LeakageLow, pair.LeakageHigh = ends(leakage)
 				}
 				pairs = append(pairs, pair)
 			}
@@ -185,6 +220,28 @@ func (f means) pair(e, row, col int) (mean, cosine solver.Interval, ok bool) {
 	}
 	over := 1 / float64(draws)
 	return solver.Interval{Value: form.Value * over, Low: form.Low * over, High: form.High * over}, cosine, ok
+}
+
+// leakage is the share of the square of the gradient at the column sample moved by element e that lambda divides rather than the metric, lambda g^T (eta + lambda)^-1
+// g / |g|^2, over the draws of its direction. It falls with lambda, to the share outside of the metric's range. ok is false where nothing is certified,
+// or the gradient is zero or noise.
+func (f means) leakage(e, col int, lambda float64) (leakage solver.Interval, ok bool) {
+	forms, ok := f.estimate.(*solver.Forms)
+	if !ok {
+		return leakage, false
+	}
+	m := f.share[f.gx]
+	var form, square solver.Interval // sums
+	for k := range m.orbit.draws(m.direction) {
+		j := f.share.side(f.gx, m.gradient(e, k, col))
+		norm := forms.Norm(j)
+		form, square = plus(form, f.Form(f.l, j, j)), plus(square, solver.Interval{Value: norm.Value * norm.Value, Low: norm.Low * norm.Low, High: norm.High * norm.High})
+	}
+	if !(square.Low > 0) {
+		return leakage, false
+	}
+	clipped := func(share float64) float64 { return min(1, max(0, share)) }
+	return solver.Interval{Value: clipped(lambda * form.Value / square.Value), Low: clipped(lambda * form.Low / square.High), High: clipped(lambda * form.High / square.Low)}, true
 }
 
 func plus(a, b solver.Interval) solver.Interval {

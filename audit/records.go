@@ -78,36 +78,79 @@ type InfluenceRow struct {
 	Cosine              *float64 `parquet:"cosine,optional"`
 	CosineLow           *float64 `parquet:"cosine_low,optional"`
 	CosineHigh          *float64 `parquet:"cosine_high,optional"`
+	Leakage             *float64 `parquet:"leakage,optional"` // share of |gradient at g.x|^2 that lambda divides rather than the metric; nil where nothing is certified
+	LeakageLow          *float64 `parquet:"leakage_low,optional"`
+	LeakageHigh         *float64 `parquet:"leakage_high,optional"`
 	Estimator           string   `parquet:"estimator"`
 }
 
 // SolveRow is one solve with chi = eta + lambda I, for the gradients of one batch of a group at one lambda.
 type SolveRow struct {
 	Moment
-	GroupName            string        `parquet:"group_name"`
-	Direction            string        `parquet:"direction,optional"` // whose gradient: "loss", "kernel", ...; null in files of before there was a choice, of the loss
-	Batch                int32         `parquet:"batch"`
-	BatchSize            int32         `parquet:"batch_size"`
-	Metric               string        `parquet:"metric"`       // "ntk"
-	MetricScale          string        `parquet:"metric_scale"` // "mean" or "sum"
-	RelativeLambda       *float64      `parquet:"relative_lambda,optional"`
-	DType                string        `parquet:"dtype"`
-	Estimator            string        `parquet:"estimator"`
-	RHS                  int32         `parquet:"rhs"` // right-hand sides
-	Lambda               float64       `parquet:"lambda"`
-	LambdaMax            float64       `parquet:"lambda_max"` // largest eigenvalue of eta, from below
-	BlockSize            int32         `parquet:"block_size"` // right-hand sides solved together
-	Iterations           int32         `parquet:"iterations"`
-	Products             int64         `parquet:"products"` // set-up excluded; of several lambdas the smallest has them
-	SetupProducts        int64         `parquet:"setup_products"`
-	MaxTrueResidual      *float64      `parquet:"max_true_residual,optional"`      // relative, recomputed after the solve; nil where it was not
-	MaxHalfWidth         *float64      `parquet:"max_half_width,optional"`         // of a cosine's interval; nil where nothing is certified
-	ProductError         *float64      `parquet:"product_error,optional"`          // of a vector of norm 1 that intervals allow for, relative to LambdaMax, of a factor to its root; nil where nothing can be certified
-	ProductErrorMeasured *float64      `parquet:"product_error_measured,optional"` // largest measured against float64; nil where none was
-	GradientError        *float64      `parquet:"gradient_error,optional"`         // that intervals allow for, relative to the largest gradient
-	Status               solver.Status `parquet:"status"`
-	Explanation          *string       `parquet:"explanation,optional"` // what was not reached and what to do; nil if converged
-	Seconds              float64       `parquet:"seconds"`
+	GroupName              string        `parquet:"group_name"`
+	Direction              string        `parquet:"direction,optional"` // whose gradient: "loss", "kernel", ...; null in files of before there was a choice, of the loss
+	Batch                  int32         `parquet:"batch"`
+	BatchSize              int32         `parquet:"batch_size"`
+	Metric                 string        `parquet:"metric"`       // "ntk"
+	MetricScale            string        `parquet:"metric_scale"` // "mean" or "sum"
+	RelativeLambda         *float64      `parquet:"relative_lambda,optional"`
+	DType                  string        `parquet:"dtype"`
+	Estimator              string        `parquet:"estimator"`
+	RHS                    int32         `parquet:"rhs"` // right-hand sides
+	Lambda                 float64       `parquet:"lambda"`
+	LambdaMax              float64       `parquet:"lambda_max"` // largest eigenvalue of eta, from below
+	BlockSize              int32         `parquet:"block_size"` // right-hand sides solved together
+	Iterations             int32         `parquet:"iterations"`
+	Products               int64         `parquet:"products"` // set-up excluded; of several lambdas the smallest has them
+	SetupProducts          int64         `parquet:"setup_products"`
+	MaxTrueResidual        *float64      `parquet:"max_true_residual,optional"`      // relative, recomputed after the solve; nil where it was not
+	MaxHalfWidth           *float64      `parquet:"max_half_width,optional"`         // of a cosine's interval; nil where nothing is certified
+	ProductError           *float64      `parquet:"product_error,optional"`          // of a vector of norm 1 that intervals allow for, relative to LambdaMax, of a factor to its root; nil where nothing can be certified
+	ProductErrorMeasured   *float64      `parquet:"product_error_measured,optional"` // largest measured against float64; nil where none was
+	GradientError          *float64      `parquet:"gradient_error,optional"`         // that intervals allow for, relative to the largest gradient
+	EffectiveDimension     *float64      `parquet:"effective_dimension,optional"`    // trace of eta (eta + lambda)^-1, of Builder.WithSpectrum
+	EffectiveDimensionLow  *float64      `parquet:"effective_dimension_low,optional"`
+	EffectiveDimensionHigh *float64      `parquet:"effective_dimension_high,optional"`
+	Status                 solver.Status `parquet:"status"`
+	Explanation            *string       `parquet:"explanation,optional"` // what was not reached and what to do; nil if converged
+	Seconds                float64       `parquet:"seconds"`
+}
+
+// LayerRow is what the parameters of one layer contribute to the influence of a sample x on its moved copy g.x: the sum over these parameters of gradient at g.x times what a
+// step on x moves, (eta + lambda)^-1 of the gradient at x. The shares of all variables sum to that of the layer "/", which is the influence; so
+// do those within a scope. The share of a layer may be negative.
+type LayerRow struct {
+	Moment
+	GroupName       string   `parquet:"group_name"`
+	Direction       string   `parquet:"direction"`
+	Element         string   `parquet:"element"`
+	Batch           int32    `parquet:"batch"`
+	Sample          int32    `parquet:"sample"`
+	Layer           string   `parquet:"layer"`       // path of a variable, "/unet/input/weights", or of a scope, which ends in a slash
+	IsVariable      bool     `parquet:"is_variable"` // and no scope, which takes variables together
+	Parameters      int64    `parquet:"parameters"`  // trainable ones in it
+	RelativeLambda  *float64 `parquet:"relative_lambda,optional"`
+	Lambda          float64  `parquet:"lambda"`
+	Influence       float64  `parquet:"influence"`
+	InfluenceLow    float64  `parquet:"influence_low"`
+	InfluenceHigh   float64  `parquet:"influence_high"`
+	InfluenceX      float64  `parquet:"influence_x"` // the same of x on itself
+	InfluenceXLow   float64  `parquet:"influence_x_low"`
+	InfluenceXHigh  float64  `parquet:"influence_x_high"`
+	InfluenceGX     float64  `parquet:"influence_gx"` // the same of g.x on itself
+	InfluenceGXLow  float64  `parquet:"influence_gx_low"`
+	InfluenceGXHigh float64  `parquet:"influence_gx_high"`
+}
+
+// SpectrumRow is a Ritz value of the metric of a batch, with the number of eigenvalues that it stands for: an estimate from random vectors, by which the sum of
+// multiplicity times f(ritz_value) is that of f over the metric's eigenvalues for smooth f. Values at the level of rounding are left out. Where
+// several batches share a metric, they are with the first.
+type SpectrumRow struct {
+	Moment
+	GroupName    string  `parquet:"group_name"`
+	Batch        int32   `parquet:"batch"`
+	RitzValue    float64 `parquet:"ritz_value"`
+	Multiplicity float64 `parquet:"multiplicity"`
 }
 
 // set fills in what the solver found.
@@ -163,6 +206,8 @@ type Records struct {
 	Errors    []ErrorRow
 	Influence []InfluenceRow
 	Solves    []SolveRow
+	Layers    []LayerRow
+	Spectrum  []SpectrumRow
 	Coherence []CoherenceRow
 }
 

@@ -61,6 +61,11 @@ func (a *Auditor) Settings() map[string]string {
 	if names := describeDirections(b.directions); names != LossName { // of which runs of earlier programs are, and say nothing
 		all["directions"] = names
 	}
+	for name, asked := range map[string]bool{"layers": b.layers, "spectrum": b.spectrum} {
+		if asked {
+			all[name] = "true"
+		}
+	}
 	for i, o := range a.orbits {
 		if hash := a.metricHashes[i]; hash != "" {
 			all["metric states of "+o.group.Name] = hash

@@ -441,6 +441,11 @@ func split(k, rows int, limit int64, d Dimensions) [][]int {
 	return blocks
 }
 
+// Norm is the Euclidean norm of the i-th right-hand side, as far as it is known.
+func (f *Forms) Norm(i int) Interval {
+	return Interval{f.norms[i], max(0, f.norms[i]-f.off[i]), f.norms[i] + f.off[i]}
+}
+
 // Form is M[i, j] at the l-th lambda, for i below FormOptions.Rows or i = j.
 func (f *Forms) Form(l, i, j int) Interval {
 	p, a, b := f.find(i, j)
