@@ -17,7 +17,12 @@ type layer struct {
 	from, to int // its place in a gradient
 }
 
-func (l layer) isVariable() bool { return !strings.HasSuffix(l.path, "/") }
+func (l layer) kind() string {
+	if strings.HasSuffix(l.path, "/") {
+		return "scope"
+	}
+	return "variable"
+}
 
 // layers are the trainable variables and the scopes that they are in, in the order of their paths: first "/", which is all.
 func (a *Auditor) layers() (all []layer) {
@@ -147,7 +152,7 @@ func (y *layered) rows(q question, found means, row LayerRow) (rows []LayerRow) 
 			for at, l := range y.layers {
 				row := row
 				row.Element, row.Sample = element.Name(), int32(q.batch*q.orbit.batchSize+sample)
-				row.Layer, row.IsVariable, row.Parameters = l.path, l.isVariable(), int64(l.to-l.from)
+				row.Layer, row.Kind, row.Parameters = l.path, l.kind(), int64(l.to-l.from)
 				row.Influence, row.InfluenceLow, row.InfluenceHigh = bounded(influence.interval(at))
 				row.InfluenceX, row.InfluenceXLow, row.InfluenceXHigh = bounded(x.interval(at))
 				row.InfluenceGX, row.InfluenceGXLow, row.InfluenceGXHigh = bounded(gx.interval(at))

@@ -86,7 +86,7 @@ func TestLayersAgainstADenseOracle(t *testing.T) {
 				place, known := places[row.Layer]
 				require.True(t, known, row.Layer)
 				require.Equal(t, int64(place[1]-place[0]), row.Parameters)
-				require.Equal(t, strings.HasSuffix(row.Layer, "s"), row.IsVariable)
+				require.Equal(t, map[bool]string{true: "variable", false: "scope"}[strings.HasSuffix(row.Layer, "s")], row.Kind)
 				e := slices.IndexFunc(elements, func(e orbits.Element) bool { return e.Name() == row.Element })
 				solutions := dampings[row.Lambda]
 				share := func(gradient, solution int) float64 {
@@ -115,7 +115,7 @@ func TestLayersAgainstADenseOracle(t *testing.T) {
 				case row.Layer == "/":
 					sum = row.Influence
 					require.InDelta(t, whole, sum, row.InfluenceHigh-row.InfluenceLow+1e-12*size)
-				case row.IsVariable:
+				case row.Kind == "variable":
 					sum -= row.Influence
 				}
 				if row.Layer == "/out/conv/weights" { // the last
@@ -148,7 +148,7 @@ func TestLayersOfAllDirections(t *testing.T) {
 	found := map[pair]float64{}
 	for _, row := range records.Layers {
 		at := pair{row.Direction, row.Element, row.Sample}
-		if row.IsVariable {
+		if row.Kind == "variable" {
 			found[at] += row.Influence
 		}
 		if row.Layer == "/" {

@@ -126,9 +126,9 @@ type LayerRow struct {
 	Element         string   `parquet:"element"`
 	Batch           int32    `parquet:"batch"`
 	Sample          int32    `parquet:"sample"`
-	Layer           string   `parquet:"layer"`       // path of a variable, "/unet/input/weights", or of a scope, which ends in a slash
-	IsVariable      bool     `parquet:"is_variable"` // and no scope, which takes variables together
-	Parameters      int64    `parquet:"parameters"`  // trainable ones in it
+	Layer           string   `parquet:"layer"`      // path of a variable, "/unet/input/weights", or of a scope, which ends in a slash
+	Kind            string   `parquet:"kind"`       // "variable", or "scope", which takes all variables below it together
+	Parameters      int64    `parquet:"parameters"` // trainable ones in it
 	RelativeLambda  *float64 `parquet:"relative_lambda,optional"`
 	Lambda          float64  `parquet:"lambda"`
 	Influence       float64  `parquet:"influence"`
@@ -209,6 +209,46 @@ type Records struct {
 	Layers    []LayerRow
 	Spectrum  []SpectrumRow
 	Coherence []CoherenceRow
+}
+
+// Moments are those of all rows, to be read or changed.
+func (r *Records) Moments() (all []*Moment) {
+	all = momentsOf(all, r.Training, func(row *TrainingRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.Errors, func(row *ErrorRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.Influence, func(row *InfluenceRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.Solves, func(row *SolveRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.Layers, func(row *LayerRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.Spectrum, func(row *SpectrumRow) *Moment { return &row.Moment })
+	return momentsOf(all, r.Coherence, func(row *CoherenceRow) *Moment { return &row.Moment })
+}
+
+func momentsOf[Row any](all []*Moment, rows []Row, moment func(*Row) *Moment) []*Moment {
+	for i := range rows {
+		all = append(all, moment(&rows[i]))
+	}
+	return all
+}
+
+// Add appends the rows of other.
+func (r *Records) Add(other *Records) {
+	r.Training = append(r.Training, other.Training...)
+	r.Errors = append(r.Errors, other.Errors...)
+	r.Influence = append(r.Influence, other.Influence...)
+	r.Solves = append(r.Solves, other.Solves...)
+	r.Layers = append(r.Layers, other.Layers...)
+	r.Spectrum = append(r.Spectrum, other.Spectrum...)
+	r.Coherence = append(r.Coherence, other.Coherence...)
+}
+
+// DropAfter deletes the rows of later steps, which a training has taken back.
+func (r *Records) DropAfter(step int64) {
+	r.Training = slices.DeleteFunc(r.Training, func(row TrainingRow) bool { return row.Step > step })
+	r.Errors = slices.DeleteFunc(r.Errors, func(row ErrorRow) bool { return row.Step > step })
+	r.Influence = slices.DeleteFunc(r.Influence, func(row InfluenceRow) bool { return row.Step > step })
+	r.Solves = slices.DeleteFunc(r.Solves, func(row SolveRow) bool { return row.Step > step })
+	r.Layers = slices.DeleteFunc(r.Layers, func(row LayerRow) bool { return row.Step > step })
+	r.Spectrum = slices.DeleteFunc(r.Spectrum, func(row SpectrumRow) bool { return row.Step > step })
+	r.Coherence = slices.DeleteFunc(r.Coherence, func(row CoherenceRow) bool { return row.Step > step })
 }
 
 // Summaries are the coherence of each group as a whole, in each direction, at its smallest damping: what monitors and headlines show.

@@ -71,7 +71,7 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 
 	complete := *records
 	complete.Training = h.pending.Training
-	h.add(records)
+	h.pending.Add(records)
 	if err := h.settle("the sink failed", h.flush()); err != nil {
 		return err
 	}
@@ -190,14 +190,6 @@ func (h *Hook) measure(at audit.Moment) (records *audit.Records, err error) {
 	return records, err
 }
 
-// add appends an audit's records to those that the sink does not have yet.
-func (h *Hook) add(records *audit.Records) {
-	h.pending.Errors = append(h.pending.Errors, records.Errors...)
-	h.pending.Influence = append(h.pending.Influence, records.Influence...)
-	h.pending.Solves = append(h.pending.Solves, records.Solves...)
-	h.pending.Coherence = append(h.pending.Coherence, records.Coherence...)
-}
-
 // settle deals with an error as the user wants: it returns it, or notes it and trains on.
 func (h *Hook) settle(what string, err error) error {
 	if err == nil || h.config.failures == EndTraining {
@@ -221,8 +213,7 @@ func (h *Hook) cancelled(err error) bool {
 // flush writes what the sink does not have. After an error it is still pending, for Close to try again.
 func (h *Hook) flush() error {
 	records := h.pending
-	rows := len(records.Training) + len(records.Errors) + len(records.Influence) + len(records.Solves) + len(records.Coherence)
-	if h.config.sink != nil && rows > 0 {
+	if h.config.sink != nil && len(records.Moments()) > 0 {
 		if err := guard(func() error { return h.config.sink.Write(&records) }); err != nil {
 			return says(err, "the records up to step %d are not written", h.step)
 		}

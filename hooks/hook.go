@@ -161,14 +161,9 @@ func (h *Hook) begin(step int64) error {
 
 // dropAfter forgets records that the sink has not taken, of steps that the training has taken back.
 func (h *Hook) dropAfter(step int64) {
-	later := func(at audit.Moment) bool { return at.Step > step }
 	before := len(h.pending.Training)
-	h.pending.Training = slices.DeleteFunc(h.pending.Training, func(row audit.TrainingRow) bool { return later(row.Moment) })
+	h.pending.DropAfter(step)
 	h.undated = h.undated[:max(0, len(h.undated)-(before-len(h.pending.Training)))]
-	h.pending.Errors = slices.DeleteFunc(h.pending.Errors, func(row audit.ErrorRow) bool { return later(row.Moment) })
-	h.pending.Influence = slices.DeleteFunc(h.pending.Influence, func(row audit.InfluenceRow) bool { return later(row.Moment) })
-	h.pending.Solves = slices.DeleteFunc(h.pending.Solves, func(row audit.SolveRow) bool { return later(row.Moment) })
-	h.pending.Coherence = slices.DeleteFunc(h.pending.Coherence, func(row audit.CoherenceRow) bool { return later(row.Moment) })
 }
 
 // Best is the step and value of the audit that is best by the first stop rule; false before there is one.

@@ -149,12 +149,18 @@ func requireWholeAudits(t testingT, records audit.Records) map[int64]bool {
 	for _, row := range records.Solves {
 		count("solves", row.Moment)
 	}
+	for _, row := range records.Layers {
+		count("layers", row.Moment)
+	}
+	for _, row := range records.Spectrum {
+		count("spectrum", row.Moment)
+	}
 	for _, row := range records.Coherence {
 		count("coherence", row.Moment)
 	}
 	steps := map[int64]bool{}
 	for step, got := range counts {
-		want := map[string]int{"training": 2, "errors": 2, "influence": 2, "solves": 2, "coherence": 2}
+		want := map[string]int{"training": 2, "errors": 2, "influence": 2, "solves": 2, "layers": 2, "spectrum": 2, "coherence": 2}
 		if alone[step] {
 			want = map[string]int{"training": 2}
 		}

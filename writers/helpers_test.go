@@ -28,6 +28,12 @@ func auditAt(step int64) *audit.Records {
 		Solves: []audit.SolveRow{
 			{Moment: moment, GroupName: "d4", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged},
 			{Moment: moment, GroupName: "translations", Metric: "ntk", Lambda: 1e-6, LambdaMax: 60, Status: solver.Converged}},
+		Layers: []audit.LayerRow{
+			{Moment: moment, GroupName: "d4", Element: "r", Layer: "/", Kind: "scope", Parameters: 3, RelativeLambda: &half, Lambda: 1e-6, Influence: 2},
+			{Moment: moment, GroupName: "d4", Element: "r", Layer: "/weights", Kind: "variable", Parameters: 3, RelativeLambda: &half, Lambda: 1e-6, Influence: 2}},
+		Spectrum: []audit.SpectrumRow{
+			{Moment: moment, GroupName: "d4", RitzValue: 60, Multiplicity: 1},
+			{Moment: moment, GroupName: "d4", RitzValue: 1, Multiplicity: 2}},
 		Coherence: []audit.CoherenceRow{
 			{Moment: moment, GroupName: "d4", Element: "*", Metric: "ntk", RelativeLambda: &half, N: 3, Median: &half},
 			{Moment: moment, GroupName: "translations", Element: "*"}},
@@ -47,34 +53,15 @@ func trainingAt(step int64) *audit.Records {
 
 // ofModel says that another model was audited.
 func ofModel(name string, records *audit.Records) *audit.Records {
-	for _, moment := range momentsOf(records) {
+	for _, moment := range records.Moments() {
 		moment.Model = name
 	}
 	return records
 }
 
-func momentsOf(records *audit.Records) (all []*audit.Moment) {
-	for i := range records.Training {
-		all = append(all, &records.Training[i].Moment)
-	}
-	for i := range records.Errors {
-		all = append(all, &records.Errors[i].Moment)
-	}
-	for i := range records.Influence {
-		all = append(all, &records.Influence[i].Moment)
-	}
-	for i := range records.Solves {
-		all = append(all, &records.Solves[i].Moment)
-	}
-	for i := range records.Coherence {
-		all = append(all, &records.Coherence[i].Moment)
-	}
-	return all
-}
-
 // stamped returns what Read gives back for records written by run.
 func stamped(run *Run, records *audit.Records) *audit.Records {
-	for _, moment := range momentsOf(records) {
+	for _, moment := range records.Moments() {
 		moment.RunID, moment.Attempt = run.ID(), run.Attempt()
 	}
 	return records

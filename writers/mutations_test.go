@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -82,9 +83,11 @@ func TestMutations(t *testing.T) {
 // Whatever it is fed, decoding returns and its memory is in proportion to the file.
 func FuzzRead(f *testing.F) {
 	for i, table := range tables {
-		content, err := os.ReadFile(directory{path: beforeDigest}.visible(table.name(), 0))
-		require.NoError(f, err)
-		f.Add(i, content)
+		if !slices.Contains([]string{"layers", "spectrum"}, table.name()) { // which are newer
+			content, err := os.ReadFile(directory{path: beforeDigest}.visible(table.name(), 0))
+			require.NoError(f, err)
+			f.Add(i, content)
+		}
 		sealed, err := table.encode(auditAt(1), stamp{"run", 1, tableNames()})
 		require.NoError(f, err)
 		f.Add(i, sealed)

@@ -73,7 +73,7 @@ func Read(dir string) (*Contents, error) {
 			if version, err = table.decode(path, part); err != nil {
 				return nil, err
 			}
-			for _, m := range table.moments(part) {
+			for _, m := range part.Moments() {
 				if int(m.Attempt) > len(infos) {
 					return nil, fmt.Errorf("writers: %s is missing: %s is of attempt %d; restore it from a copy", filepath.Join(dir, infoName(m.Attempt)), path, m.Attempt)
 				}
@@ -85,9 +85,7 @@ func Read(dir string) (*Contents, error) {
 		if version == 1 {
 			completeVersion1(part)
 		}
-		for _, table := range tables {
-			table.add(part, &contents.Records)
-		}
+		contents.Records.Add(part)
 	}
 	for _, table := range tables {
 		table.keepCurrent(&contents.Records)

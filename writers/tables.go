@@ -35,9 +35,7 @@ type table interface {
 	count(*audit.Records) int
 	encode(records *audit.Records, stamp stamp) ([]byte, error)
 	decode(path string, into *audit.Records) (version int, err error)
-	add(part, to *audit.Records)
 	keepCurrent(*audit.Records)
-	moments(*audit.Records) []*audit.Moment
 }
 
 // stamp is what a part says of itself beside its rows.
@@ -65,6 +63,14 @@ var tables = []table{
 		func(r *audit.Records) *[]audit.SolveRow { return &r.Solves },
 		func(row *audit.SolveRow) *audit.Moment { return &row.Moment },
 		converted[solveRow1]},
+	tableOf[audit.LayerRow]{"layers",
+		func(r *audit.Records) *[]audit.LayerRow { return &r.Layers },
+		func(row *audit.LayerRow) *audit.Moment { return &row.Moment },
+		readRows[audit.LayerRow]},
+	tableOf[audit.SpectrumRow]{"spectrum",
+		func(r *audit.Records) *[]audit.SpectrumRow { return &r.Spectrum },
+		func(row *audit.SpectrumRow) *audit.Moment { return &row.Moment },
+		readRows[audit.SpectrumRow]},
 	tableOf[audit.CoherenceRow]{"coherence",
 		func(r *audit.Records) *[]audit.CoherenceRow { return &r.Coherence },
 		func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment },
@@ -210,21 +216,6 @@ func columnsFit(file, wanted *parquet.Schema) bool {
 		}
 	}
 	return len(rest) == 0
-}
-
-// add appends the rows of a part.
-func (t tableOf[Row]) add(part, to *audit.Records) {
-	all := t.rows(to)
-	*all = append(*all, *t.rows(part)...)
-}
-
-// moments are those of the rows.
-func (t tableOf[Row]) moments(records *audit.Records) (all []*audit.Moment) {
-	rows := *t.rows(records)
-	for i := range rows {
-		all = append(all, t.moment(&rows[i]))
-	}
-	return all
 }
 
 // keepCurrent leaves out superseded rows.

@@ -20,12 +20,13 @@ func newAudit(s *settings) *cobra.Command {
 	var directions []string
 	var draws int
 	var tolerance float64
+	var layers, spectrum bool
 	cmd := &cobra.Command{
 		Use:   "audit <run directory>",
 		Short: "audit the latest checkpoint of a model after its training",
 		Long: `audit loads the latest checkpoint of one model of a run, audits it on the run's own probe states, and writes a run
 directory of its own. Without flags the audit is the one that the training made; the flags change its damping, metric,
-estimator and precision, and what influence is of.`,
+estimator and precision, what influence is of, and ask for the shares of layers and the metric's spectrum.`,
 		Args: oneArgument("a run directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name == "" || out == "" {
@@ -42,6 +43,8 @@ estimator and precision, and what influence is of.`,
 				"metric":           func() { config.Audit.Metric = metric },
 				"metric-scale":     func() { config.Audit.MetricScale = scale },
 				"metric-over":      func() { config.Audit.MetricOver = over },
+				"layers":           func() { config.Audit.Layers = layers },
+				"spectrum":         func() { config.Audit.Spectrum = spectrum },
 				"kernel-draws":     func() { config.Audit.KernelDraws = draws },
 				"directions": func() {
 					config.Audit.Directions, config.Audit.Stop, config.Audit.RestoreBest = directions, nil, false // rules are the training's
@@ -91,6 +94,8 @@ estimator and precision, and what influence is of.`,
 	cmd.Flags().StringSliceVar(&directions, "directions", nil, "`names` of what influence is of, by comma: loss, kernel, total_density, total_momentum_x, ... (default the run's)")
 	cmd.Flags().Lookup("directions").DefValue = "" // as above
 	cmd.Flags().IntVar(&draws, "kernel-draws", 0, fmt.Sprintf("most `changes` of the data that the direction kernel follows; 0: %d (default the run's)", audit.DefaultKernelDraws))
+	cmd.Flags().BoolVar(&layers, "layers", false, "also write table layers: the share of each layer in the influence, for about three times the products (default the run's)")
+	cmd.Flags().BoolVar(&spectrum, "spectrum", false, "also write table spectrum, the metric's Ritz values, and the effective dimension at each lambda (default the run's)")
 	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "half-width of a cosine's interval; of cg-residual, the relative residual (default the run's)")
 	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers: auto, float64 or float32 (default the run's)")
 	cmd.Flags().StringVar(&metric, "metric", "", "`name` of the metric: ntk, ggn, fisher, identity or optimizer (default the run's)")

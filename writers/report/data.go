@@ -150,23 +150,7 @@ func nameDirections(records *audit.Records) (renamed map[string]string) {
 
 // countSteps takes steps for epochs where all rows say epoch 0: their length was not known.
 func (r *run) countSteps() {
-	var moments []*audit.Moment
-	records := &r.Records
-	for i := range records.Training {
-		moments = append(moments, &records.Training[i].Moment)
-	}
-	for i := range records.Errors {
-		moments = append(moments, &records.Errors[i].Moment)
-	}
-	for i := range records.Influence {
-		moments = append(moments, &records.Influence[i].Moment)
-	}
-	for i := range records.Solves {
-		moments = append(moments, &records.Solves[i].Moment)
-	}
-	for i := range records.Coherence {
-		moments = append(moments, &records.Coherence[i].Moment)
-	}
+	moments := r.Records.Moments()
 	if slices.ContainsFunc(moments, func(m *audit.Moment) bool { return m.Epoch != 0 }) {
 		return
 	}
