@@ -137,6 +137,8 @@ func TestValidateRefuses(t *testing.T) {
 		"direction 2":   {"audit: {directions: [loss, loss]}", `audit.directions lists "loss" twice; leave one out`},
 		"kernel draws":  {"audit: {directions: [kernel], kernel_draws: -1}", `audit.kernel_draws is -1; it must be positive, or 0 for 4`},
 		"no kernel":     {"audit: {kernel_draws: 2}", `audit.kernel_draws is 2, and audit.directions does not list kernel; add it, or leave the key out`},
+		"layers":        {"audit: {layers: true, estimator: cg-residual}", `audit.layers is asked for, and estimator cg-residual certifies no solution to take apart; use estimator block`},
+		"spectrum":      {"audit: {spectrum: true, metric: fisher}", `audit.spectrum is asked for, which is of metric ntk by estimator block, and these are fisher and block; leave it out, or use those`},
 		"no direction": {"audit: {directions: [loss], groups: [{name: d4}], stop: [{monitor: d4/kernel/coherence, mode: maximize, patience: 1}]}",
 			`audit.stop watches "d4/kernel/coherence", and audit.directions does not list "kernel"; add it, or watch another`},
 		"stop rule": {"audit: {stop: [{monitor: d4/x, mode: maximize, patience: 1}]}", `audit.stop: stop rule: the monitor is "d4/x"`},

@@ -206,6 +206,26 @@ func TestABatchLargerThanTheDataHoldsAllOfThem(t *testing.T) {
 }
 
 // The moments of the optimizer are in the checkpoint: its next step has the influence in an audit afterwards that it had in the training.
+// Tables that a training was not asked for are made of its checkpoint.
+func TestLayersAndSpectrumAfterwards(t *testing.T) {
+	config := parse(t, tinySource)
+	config.Models, config.Training.Epochs = config.Models[1:], 1
+	dir := t.TempDir()
+	options := optionsFor(backendtest.Go(t), filepath.Join(dir, "run"))
+	require.Empty(t, trainTiny(t, config, options).Records.Layers)
+	config.Audit.Layers, config.Audit.Spectrum = true, true
+	_, err := trainer.AuditCheckpoint(context.Background(), config, options, config.Models[0].Name, filepath.Join(dir, "again"))
+	require.NoError(t, err)
+	again, err := writers.Read(filepath.Join(dir, "again"))
+	require.NoError(t, err)
+	require.NotEmpty(t, again.Records.Layers)
+	require.NotEmpty(t, again.Records.Spectrum)
+	for _, row := range again.Records.Solves {
+		require.Less(t, *row.EffectiveDimensionLow, *row.EffectiveDimensionHigh)
+	}
+	require.Equal(t, "true", again.Info.Trainings[0].Settings["layers"])
+}
+
 func TestTheOptimizersMetricAfterwards(t *testing.T) {
 	config := parse(t, tinySource)
 	config.Models, config.Training.Epochs = config.Models[1:], 2
