@@ -255,7 +255,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		return nil, err
 	}
 	if len(b.field.Channels) == 0 {
-		return nil, errors.New(`audit: it is not declared how the channels of the states transform; add .WithField(orbits.Field{Channels: []string{"u", "v", "p"}, Vectors: [][2]int{{0, 1}}}) with your own names and the pairs that are vectors, or .WithField(orbits.EulerField()) for density, momentum_x, momentum_y, energy`)
+		return nil, errors.New(`audit: it is not declared how the channels of the states transform; add .WithField(orbits.Field{Channels: []string{"u", "v", "p"}, Vectors: [][]int{{0, 1}}}) with your own names and the pairs that are vectors, or .WithField(orbits.EulerField()) for density, momentum_x, momentum_y, energy`)
 	}
 	output := b.field
 	if b.output != nil {

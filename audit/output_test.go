@@ -102,7 +102,7 @@ func TestBoostsDriftTheOutput(t *testing.T) {
 }
 
 var (
-	velocityField  = orbits.Field{Channels: []string{"u", "v"}, Vectors: [][2]int{{0, 1}}}
+	velocityField  = orbits.Field{Channels: []string{"u", "v"}, Vectors: [][]int{{0, 1}}}
 	vorticityField = orbits.Field{Channels: []string{"vorticity"}, Pseudoscalars: []int{0}}
 )
 

@@ -79,8 +79,8 @@ func TestPreflightChecksTheFieldAgainstTheProbes(t *testing.T) {
 				boosts := orbits.Boosts(1, orbits.Vector{X: 1})
 				require.NoError(t, preflight(func(f *orbits.Field) { f.Conserved = orbits.EulerField().Conserved }, boosts))
 				require.ErrorContains(t, preflight(func(f *orbits.Field) {
-					f.Vectors = [][2]int{{2, 1}}
-					f.Conserved = &orbits.Conserved{Density: 0, Momentum: [2]int{2, 1}, Energy: 3}
+					f.Vectors = [][]int{{2, 1}}
+					f.Conserved = &orbits.Conserved{Density: 0, Momentum: []int{2, 1}, Energy: 3}
 				}, boosts), right)
 				// The units of the channels make no difference.
 				for _, units := range [][4]float32{{1e-12, 1e-12, 1e-12, 1e-12}, {1e-9, 1e3, 1e3, 1e12}} {
@@ -150,8 +150,8 @@ func TestPreflightLeavesRightFieldsAlone(t *testing.T) {
 	still := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
 	fields := map[string]orbits.Field{
 		"scalars":               {Channels: []string{"temperature", "dye"}},
-		"two vectors":           {Channels: []string{"u", "v", "a", "b"}, Vectors: [][2]int{{0, 1}, {2, 3}}},
-		"a vector and a scalar": {Channels: []string{"u", "v", "p"}, Vectors: [][2]int{{0, 1}}},
+		"two vectors":           {Channels: []string{"u", "v", "a", "b"}, Vectors: [][]int{{0, 1}, {2, 3}}},
+		"a vector and a scalar": {Channels: []string{"u", "v", "p"}, Vectors: [][]int{{0, 1}}},
 	}
 	for name, field := range fields {
 		for _, noise := range []float64{0, 0.01, 0.1, 1} {

@@ -146,7 +146,7 @@ func neighbours(field orbits.Field) (all [][][2]int) {
 		for y := range field.Channels {
 			if x != y && !slices.Contains(field.Vectors, [2]int{x, y}) {
 				rest := slices.DeleteFunc(slices.Clone(field.Vectors), func(v [2]int) bool {
-					return paired([][2]int{v}, x) || paired([][2]int{v}, y)
+					return paired([][]int{v}, x) || paired([][]int{v}, y)
 				})
 				all = append(all, append(rest, [2]int{x, y}))
 			}

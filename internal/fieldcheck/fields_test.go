@@ -28,7 +28,7 @@ func declare(vectors [][2]int, channels ...string) orbits.Field {
 }
 
 var (
-	pair  = [][2]int{{0, 1}} // the first two channels are a vector
+	pair  = [][]int{{0, 1}} // the first two channels are a vector
 	water = declare(pair, "u", "v", "height", "dye")
 	sound = declare(pair, "u", "v", "pressure")
 )
@@ -102,7 +102,7 @@ func fieldCases(t *testing.T) (all []fieldCase) {
 	add("a channel of zeros", shallow().probes(1, 8, 8).with(func(_, _ int) []float64 { return []float64{0} }), static("empty"), "", nil)
 	idle := func(h neighbourhood) []float64 { return append(waves(h), 0, 0) }
 	add("two coefficients", physics{channels: 5, rate: idle}.probes(12, 8, 8), declare(pair, "u", "v", "pressure", "conductivity", "heat capacity"), "", anyVectorOf(3, 4))
-	windAbove := declare([][2]int{{0, 1}, {3, 4}}, "u", "v", "pressure", "wind_x", "wind_y")
+	windAbove := declare([][]int{{0, 1}, {3, 4}}, "u", "v", "pressure", "wind_x", "wind_y")
 	add("a static wind without effect", physics{channels: 5, rate: idle}.probes(12, 8, 8), windAbove, "(wind_x, wind_y) never change", anyVectorOf(3, 4))
 	add("a static wind that drags", physics{channels: 5, rate: func(h neighbourhood) []float64 {
 		r := idle(h)
@@ -126,7 +126,7 @@ func fieldCases(t *testing.T) (all []fieldCase) {
 	elastic := physics{channels: 5, rate: func(h neighbourhood) []float64 {
 		return []float64{h.o[2] - h.dx(4), h.o[3] - h.dy(4), h.laplacian(0) + h.dxx(0), h.laplacian(1) + h.dyy(1), h.laplacian(4) + h.dx(2) + h.dy(3)}
 	}}
-	solid := declare([][2]int{{0, 1}, {2, 3}}, "w_x", "w_y", "v_x", "v_y", "heat")
+	solid := declare([][]int{{0, 1}, {2, 3}}, "w_x", "w_y", "v_x", "v_y", "heat")
 	add("an elastic solid, 3 probes", elastic.probes(10, 3, 8), solid, "", nil)
 	add("an elastic solid, 8 probes", elastic.probes(10, 8, 8), solid, "", nil)
 
