@@ -23,7 +23,7 @@ type fieldCase struct {
 	open   func(orbits.Field) bool // what the physics leaves open: declarations that are as right
 }
 
-func declare(vectors [][2]int, channels ...string) orbits.Field {
+func declare(vectors [][]int, channels ...string) orbits.Field {
 	return orbits.Field{Channels: channels, Vectors: vectors}
 }
 
@@ -161,7 +161,7 @@ func fieldCases(t *testing.T) (all []fieldCase) {
 // anyVectorOf says that it makes no difference whether some channels are a vector.
 func anyVectorOf(channels ...int) func(orbits.Field) bool {
 	return func(f orbits.Field) bool {
-		rest := slices.DeleteFunc(slices.Clone(f.Vectors), func(v [2]int) bool {
+		rest := slices.DeleteFunc(slices.Clone(f.Vectors), func(v []int) bool {
 			return slices.Contains(channels, v[0]) && slices.Contains(channels, v[1])
 		})
 		return !f.RowDown && samePairs(rest, pair)
@@ -170,25 +170,25 @@ func anyVectorOf(channels ...int) func(orbits.Field) bool {
 
 // mistakes are wrong declarations.
 func mistakes(field orbits.Field) (all []orbits.Field) {
-	add := func(down bool, vectors ...[2]int) {
+	add := func(down bool, vectors ...[]int) {
 		f := orbits.Field{Channels: field.Channels, Vectors: vectors, RowDown: down}
 		if !sameField(f, field) {
 			all = append(all, f)
 		}
 	}
 	down, last := field.RowDown, len(field.Channels)-1
-	add(down)                  // no vector
-	add(down, [2]int{0, 1})    // of scalars
-	add(down, [2]int{1, 0})    // components in the other order
-	add(!down, [2]int{0, 1})   // rows the other way
-	add(down, [2]int{0, last}) // a wrong pair
+	add(down)                 // no vector
+	add(down, []int{0, 1})    // of scalars
+	add(down, []int{1, 0})    // components in the other order
+	add(!down, []int{0, 1})   // rows the other way
+	add(down, []int{0, last}) // a wrong pair
 	if last > 1 {
-		add(down, [2]int{last, 1})
-		add(!down, [2]int{last - 1, last})
+		add(down, []int{last, 1})
+		add(!down, []int{last - 1, last})
 	}
 	if last > 2 {
-		add(down, [2]int{0, 1}, [2]int{2, 3}) // a vector too many
-		add(down, [2]int{0, 2}, [2]int{1, 3}) // vectors crossed
+		add(down, []int{0, 1}, []int{2, 3}) // a vector too many
+		add(down, []int{0, 2}, []int{1, 3}) // vectors crossed
 	}
 	return all
 }

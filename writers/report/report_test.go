@@ -271,7 +271,7 @@ func TestFiguresShowTheLastAudit(t *testing.T) {
 	}
 	records.Errors = append(records.Errors, later.Errors...)
 	r := newRun(&writers.Contents{Records: *records})
-	values := targetError.values(r, r.series[0], func(string, string, float64, float64) bool { return true })
+	values := targetError.values(r, r.series[0], func(string, string, shift) bool { return true })
 	require.NotEmpty(t, values)
 	for _, value := range values {
 		require.Equal(t, 7.0, value)
