@@ -16,10 +16,13 @@ const (
 	C4Name           = "c4"
 	OctahedralName   = "octahedral"
 	ReflectionsName  = "reflections"
-	D4GridOnlyName   = D4Name + gridOnly
 	TranslationsName = "translations"
 	BoostsName       = "boosts"
 	ScalingsName     = "scalings"
+
+	// Of the negative controls; that of any group is its name and "-grid-only".
+	D4GridOnlyName          = D4Name + gridOnly
+	ReflectionsGridOnlyName = ReflectionsName + gridOnly
 )
 
 const gridOnly = "-grid-only"
