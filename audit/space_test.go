@@ -157,7 +157,9 @@ func TestPointCloudsUnderRotations(t *testing.T) {
 	coordinates := func(scope *model.Scope, x *graph.Node) *graph.Node {
 		return graph.Add(x, layers.Dense(scope.In("out"), graph.Tanh(layers.Dense(scope.In("in"), x, true, 5)), true, 3))
 	}
-	height := func(y *graph.Node) *graph.Node { return graph.ReduceAllSum(graph.Square(graph.SliceAxis(y, -1, graph.AxisElem(2)))) }
+	height := func(y *graph.Node) *graph.Node {
+		return graph.ReduceAllSum(graph.Square(graph.SliceAxis(y, -1, graph.AxisElem(2))))
+	}
 	x, y := smooth(1, 3, 4, 3), smooth(2, 3, 4, 3)
 	for name, fn := range map[string]models.Fn{"distances": distances, "coordinates": coordinates} {
 		source := untrained{backendtest.Go(t), model.NewStore()}

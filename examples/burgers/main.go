@@ -77,7 +77,7 @@ func run(out io.Writer) error {
 	defer auditor.Close()
 	fmt.Fprintln(out, "epoch  group                  target error  commutator error  coherence")
 	hook, err := hooks.New(auditor).
-		WithSchedule(hooks.EveryEpochs(20)).
+		WithSchedule(hooks.EveryEpochs(30)).
 		WithOnAudit(func(records *audit.Records) {
 			for _, row := range records.Summaries() {
 				fmt.Fprintf(out, "%5.0f  %-21s  %12.1e  %16.1e  %9.3f\n", row.Epoch, row.GroupName, *row.MedianTargetError, *row.MedianCommutatorError, *row.Median)
