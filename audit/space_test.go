@@ -304,3 +304,9 @@ func TestFieldsOfOtherDimensionsAreNotJudged(t *testing.T) {
 		}
 	}
 }
+
+// Components share a unit, of both kinds of vectors and however many there are.
+func TestUnitsOfVectors(t *testing.T) {
+	field := orbits.Field{Channels: []string{"p", "a", "b", "c", "u", "v", "w"}, Vectors: [][]int{{4, 5, 6}}, Pseudovectors: [][]int{{1, 2, 3}}}
+	require.Equal(t, []float64{9, 5, 5, 5, 7, 7, 7}, unitsOfProbes([]float64{9, 1, -5, 3, 2, 0, -7}, field))
+}
