@@ -118,7 +118,7 @@ func TestValidateRefuses(t *testing.T) {
 		"stride of d4":  {"audit: {groups: [{name: d4, stride: 3}]}", `audit.groups: "d4" has stride, which is for translations alone; leave it out`},
 		"no velocities": {"audit: {groups: [{name: boosts}]}", "group boosts has no velocities; give it at least one"},
 		"no boost":      {"audit: {groups: [{name: boosts, velocities: [{x: 0}]}]}", `group boosts has two elements named "e"`},
-		"axis":          {"audit: {groups: [{name: boosts, velocities: [{x: .inf}]}]}", "group boosts has the velocity (x: +Inf, y: 0); it, and what it crosses in a step, must be finite"},
+		"axis":          {"audit: {groups: [{name: boosts, velocities: [{x: .inf}]}]}", "group boosts has the velocity (x: +Inf, y: 0, z: 0); it, and what it crosses in a step, must be finite"},
 		"velocities of": {"audit: {groups: [{name: c4, velocities: [{x: 1}]}]}", `"c4" has velocities, which is for boosts alone; leave it out`},
 		"no factors":    {"audit: {groups: [{name: scalings}]}", "group scalings has no factors; give it at least one"},
 		"factor":        {"audit: {groups: [{name: scalings, factors: [2, 0]}]}", "group scalings has the factor 0; factors must be positive, between 1e-15 and 1e+15"},
