@@ -11,10 +11,10 @@ const smseFloor = 1e-6
 //
 //	SMSE = mean over the grid and c of ((prediction - target) / scale_c)^2,   scale_c = sqrt(mean over the grid of target^2) + 1e-6 unit_c,
 //
-// shaped [batch] for states [batch, grid..., channel]; of states without a grid, [batch, channel], scale_c is of all channels in their units. It is dimensionless, the same in any units of the data, and invariant
-// when one symmetry that permutes grid points and channels, up to signs, acts on both states: each scale moves with its
-// channel. unit_c is the largest magnitude of the channel in the batch, or, of a channel that is zero throughout, of all. An
-// audit takes it from all the probes of a group instead, and the larger of two for the components of a vector.
+// shaped [batch] for states [batch, grid..., channel]; of states without a grid, [batch, channel], scale_c is of all channels in their units.
+// It is dimensionless, the same in any units of the data, and invariant when one symmetry that permutes grid points and channels, up to signs,
+// acts on both states: each scale moves with its channel. unit_c is the largest magnitude of the channel in the batch, or, of a channel that
+// is zero throughout, of all. An audit takes it from all the probes of a group instead, and the largest for the components of a vector.
 //
 // The paper adds 1e-6 itself, in the units of its data, which are of order one: for data of another order that floor
 // would be most of the scale, or nothing.

@@ -61,14 +61,14 @@ func (e Element) WithOutput(act func(y *graph.Node) *graph.Node) Element {
 	return Element{custom: &custom{name: e.Name(), input: e.Apply, output: guarded(e.Name(), act)}}
 }
 
-// WithInverse returns an element like e, of which it is known that undo takes a model's output at g.x back: undo(e.ApplyOutput(f, y)) is y. Influence on
-// anything but the loss asks for that, audit.KernelDirection for instance; the elements of this package know it of themselves.
+// WithInverse returns an element like e, of which it is known that undo takes a model's output at g.x back: undo(e.ApplyOutput(f, y)) is y.
+// Influence on anything but the loss asks for that, audit.KernelDirection for instance; the elements of this package know it of themselves.
 func (e Element) WithInverse(undo func(y *graph.Node) *graph.Node) Element {
 	return Element{custom: &custom{name: e.Name(), input: e.Apply, output: e.ApplyOutput, undo: guarded(e.Name(), undo)}}
 }
 
-// Undo takes a model's output at g.x back: Undo(f, ApplyOutput(f, y)) is y. ok is false where e is of NewElement or WithOutput and it is not known how
-// (WithInverse).
+// Undo takes a model's output at g.x back: Undo(f, ApplyOutput(f, y)) is y. ok is false where e is of NewElement or WithOutput and it is not
+// known how (WithInverse).
 func (e Element) Undo() (undo func(f Field, y *graph.Node) *graph.Node, ok bool) {
 	switch {
 	case e.custom == nil:
@@ -225,7 +225,8 @@ func (e Element) Apply(f Field, x *graph.Node) *graph.Node {
 	return e.move(f, x, e.shift)
 }
 
-// ApplyOutput returns the image of a model's output y, or of a target, a state as Apply takes it, where x is moved by Apply. It is the same but for boosts, which carry the output a step further along than the input, and where WithOutput says otherwise.
+// ApplyOutput returns the image of a model's output y, or of a target, a state as Apply takes it, where x is moved by Apply. It is the same
+// but for boosts, which carry the output a step further along than the input, and where WithOutput says otherwise.
 func (e Element) ApplyOutput(f Field, y *graph.Node) *graph.Node {
 	if e.custom != nil {
 		return e.custom.apply(e.custom.output, f, y)

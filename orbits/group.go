@@ -42,11 +42,12 @@ func D4() Group { return turns(D4Name, 2, 3, func(int) []turn { return squareTur
 // C4 is the rotations of the square, on a grid of three axes those about z. On a grid that is not square it is e and r2.
 func C4() Group { return turns(C4Name, 2, 3, func(int) []turn { return squareTurns[:4] }) }
 
-// Octahedral is the symmetry group of the cube: 24 rotations and 24 reflections, the elements of D4 first. On a box that is no cube it is what fits.
+// Octahedral is the symmetry group of the cube: 24 rotations and 24 reflections, the elements of D4 first. On a box that is no cube it is what
+// fits.
 func Octahedral() Group { return turns(OctahedralName, 3, 3, func(int) []turn { return cubeTurns() }) }
 
-// Reflections turn axes round, each or none, on grids of one, two or three axes: e and s in 1-D, where s is x -> -x, e, s, sr2 and r2 in 2-D, and eight
-// elements in 3-D. They fit any grid.
+// Reflections turn axes round, each or none, on grids of one, two or three axes: e and s in 1-D, where s is x -> -x, e, s, sr2 and r2 in 2-D,
+// and eight elements in 3-D. They fit any grid.
 func Reflections() Group { return turns(ReflectionsName, 1, 3, axisMirrors) }
 
 // turns is a group of those that fit a grid, of all on so many axes.
@@ -146,10 +147,10 @@ func Translations(stride float64) Group {
 	}}
 }
 
-// Boosts are Galilean boosts of a flow by some velocities v. In conserved variables, which the field must declare, density
-// stays, momentum becomes m + rho v and energy E + m.v + rho |v|^2 / 2; the output, a time dt later, is also shifted by v dt.
-// Velocities have as many components as the grid has axes, one to three. step is dt / dx, the pixels that unit velocity crosses from input to target: shifts by a whole number of pixels,
-// v step, are exact, and others as in Translations.
+// Boosts are Galilean boosts of a flow by some velocities v. In conserved variables, which the field must declare, density stays, momentum
+// becomes m + rho v and energy E + m.v + rho |v|^2 / 2; the output, a time dt later, is also shifted by v dt. Velocities have as many
+// components as the grid has axes, one to three. step is dt / dx, the pixels that unit velocity crosses from input to target: shifts by a
+// whole number of pixels, v step, are exact, and others as in Translations.
 func Boosts(step float64, velocities ...Vector) Group {
 	return Group{Name: BoostsName, elements: func(grid []int) ([]Element, error) {
 		if err := onAxes(BoostsName, 1, 3, grid); err != nil {
@@ -245,8 +246,9 @@ func Product(groups ...Group) Group {
 	}}
 }
 
-// Check refuses what cannot be audited on states of a field: a group without elements on their grid, boosts of a field that does
-// not declare its conserved variables, vectors that have not as many components as the grid has axes, and a product of which a factor adds no element to the others, as c4 to d4.
+// Check refuses what cannot be audited on states of a field: a group without elements on their grid, boosts of a field that does not declare
+// its conserved variables, vectors that have not as many components as the grid has axes, and a product of which a factor adds no element to
+// the others, as c4 to d4.
 func (g Group) Check(field Field, grid ...int) error {
 	all, err := g.Elements(grid...)
 	if err != nil {

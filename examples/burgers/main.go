@@ -1,6 +1,6 @@
-// Command burgers audits a small network on a line while it learns a step of Burgers' equation, u_t + u u_x = nu u_xx. In the mirror x -> -x a velocity
-// turns round, u(x) becomes -u(-x), so u is declared a vector of one component. Shifts are the second symmetry, and Galilean boosts the third: who
-// moves along sees u + c, and a step later all of it c dt further on.
+// Command burgers audits a small network on a line while it learns a step of Burgers' equation, u_t + u u_x = nu u_xx. In the mirror x -> -x a
+// velocity turns round, u(x) becomes -u(-x), so u is declared a vector of one component. Shifts are the second symmetry, and Galilean boosts
+// the third: who moves along sees u + c, and a step later all of it c dt further on.
 //
 // The network sees each cell with its neighbours on a periodic line: it has the shifts from birth, and mirror and boosts to learn.
 package main
@@ -132,8 +132,8 @@ func transitions(n int, seed uint64) (before, after *tensors.Tensor) {
 	return tensors.FromFlatDataAndDimensions(x, n, size, 1), tensors.FromFlatDataAndDimensions(y, n, size, 1)
 }
 
-// evolved is a line after a step, exact for waves that the grid resolves, by the substitution of Cole and Hopf: where u = m - 2 nu phi_x / phi, with m its
-// mean, phi spreads as heat does, carried along by m.
+// evolved is a line after a step, exact for waves that the grid resolves, by the substitution of Cole and Hopf: where u = m - 2 nu phi_x /
+// phi, with m its mean, phi spreads as heat does, carried along by m.
 func evolved(u []float64) []float64 {
 	mean := 0.0
 	for _, v := range u {
