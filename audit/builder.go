@@ -143,12 +143,12 @@ func orError[Built any](build func() Built) (built Built) {
 	panic(fmt.Errorf("panic: %v", panicked))
 }
 
-// WithField declares how the channels of the states transform: which are scalars, which pairs are vectors, and which way rows grow.
+// WithField declares how the channels of the states transform: which are scalars, which are components of vectors, and which way rows grow.
 // It is needed, for a wrong field makes every number wrong without a failure.
 func (b *Builder) WithField(field orbits.Field) *Builder { b.field = field; return b }
 
 // WithOutputField declares how the channels of the model's output transform, where it is not a state like its input: the
-// vorticity of a velocity, for instance. Outputs and targets are [n, y, x, channel] on the grid of the input. There is no
+// vorticity of a velocity, for instance. Outputs and targets are [n, ..., channel] on the grid of the input. There is no
 // persistence error then. The default is WithField's.
 func (b *Builder) WithOutputField(field orbits.Field) *Builder { b.output = &field; return b }
 
@@ -266,7 +266,7 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		return nil, err
 	}
 	if len(b.field.Channels) == 0 {
-		return nil, errors.New(`audit: it is not declared how the channels of the states transform; add .WithField(orbits.Field{Channels: []string{"u", "v", "p"}, Vectors: [][2]int{{0, 1}}}) with your own names and the pairs that are vectors, or .WithField(orbits.EulerField()) for density, momentum_x, momentum_y, energy`)
+		return nil, errors.New(`audit: it is not declared how the channels of the states transform; add .WithField(orbits.Field{Channels: []string{"u", "v", "p"}, Vectors: [][]int{{0, 1}}}) with your own names and the components of vectors, as many as there are axes, or .WithField(orbits.EulerField()) for density, momentum_x, momentum_y, energy`)
 	}
 	output := b.field
 	if b.output != nil {
@@ -311,17 +311,17 @@ func (b *Builder) Done() (made *Auditor, err error) {
 		if err := g.probes.validate(b.field, output, b.invariant); err != nil {
 			return nil, err
 		}
-		if targets := g.probes.Targets.Shape(); b.smse && (targets.Rank() != 4 || !targets.DType.IsFloat()) {
-			return nil, fmt.Errorf("audit: the targets of group %s are %s, and the loss that is taken where none is given, SMSE, is of states [n, y, x, channel]; give audit.New the loss of the training", g.group.Name, targets)
+		if targets := g.probes.Targets.Shape(); b.smse && (targets.Rank() != g.probes.Inputs.Rank() || !targets.DType.IsFloat()) {
+			return nil, fmt.Errorf("audit: the targets of group %s are %s, and the loss that is taken where none is given, SMSE, is of states [n, ..., channel]; give audit.New the loss of the training", g.group.Name, targets)
 		}
-		grid := g.probes.Inputs.Shape().Dimensions[1:3]
-		if err := g.group.Check(b.field, grid[0], grid[1]); err != nil {
+		grid := gridOf(g.probes.Inputs)
+		if err := g.group.Check(b.field, grid...); err != nil {
 			return nil, cause.In("audit", err)
 		}
 		if b.invariant {
 			continue
 		}
-		if err := g.group.Check(output, grid[0], grid[1]); err != nil {
+		if err := g.group.Check(output, grid...); err != nil {
 			return nil, cause.Say("audit: the output's field: "+cause.Plain(err), err)
 		}
 	}

@@ -47,19 +47,19 @@ func summarise(o *orbit, base CoherenceRow, errors []ErrorRow, pairs []Influence
 			of[AllElements].broken = true // the untransformed probes themselves: what holds of their copies alone would flatter
 		}
 	}
-	describe := func(name string, dy, dx float64) CoherenceRow {
+	describe := func(name string, shift orbits.Vector) CoherenceRow {
 		row := base
-		row.GroupName, row.Element, row.ShiftY, row.ShiftX = o.group.Name, name, dy, dx
+		row.GroupName, row.Element = o.group.Name, name
+		row.ShiftZ, row.ShiftY, row.ShiftX = shift.Z, shift.Y, shift.X
 		of[name].describe(&row)
 		return row
 	}
 	rows := make([]CoherenceRow, 0, len(o.elements)+1)
 	for _, element := range o.elements {
-		dy, dx := element.Shift()
-		rows = append(rows, describe(element.Name(), dy, dx))
+		rows = append(rows, describe(element.Name(), element.Shift()))
 	}
 	if slices.ContainsFunc(o.elements, func(e orbits.Element) bool { return !e.IsIdentity() }) {
-		all := describe(AllElements, 0, 0)
+		all := describe(AllElements, orbits.Vector{})
 		all.AsymmetryShare = asymmetryShare(errors)
 		rows = append(rows, all)
 	}

@@ -221,7 +221,7 @@ func ExampleAuditor_Preflight_faults() {
 func ExampleBuilder_WithField() {
 	still := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
 	wrong := wind
-	wrong.Vectors = [][2]int{{1, 0}} // x and y exchanged
+	wrong.Vectors = [][]int{{1, 0}} // x and y exchanged
 	for _, field := range []orbits.Field{wind, wrong} {
 		auditor, err := audit.New(newModel(still, sound()), still, nil).WithField(field).WithForwardOnly().
 			WithGroup(orbits.D4(), sound()).Done()
@@ -385,7 +385,7 @@ func waves(n int) audit.Probes {
 	}
 }
 
-var wind = orbits.Field{Channels: []string{"u", "v", "pressure"}, Vectors: [][2]int{{0, 1}}}
+var wind = orbits.Field{Channels: []string{"u", "v", "pressure"}, Vectors: [][]int{{0, 1}}}
 
 // sound is a step of a random wind and pressure: the wind is driven by the slope of the pressure, and that falls where the wind
 // diverges.

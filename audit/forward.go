@@ -62,12 +62,12 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) (rows []ErrorRow, outputs i
 		if err != nil {
 			return nil, 0, err
 		}
-		dy, dx := element.Shift()
+		shift := element.Shift()
 		for n, sample := range o.samples {
 			row := ErrorRow{
 				Moment: at, Sample: int32(n), Class: sample.Class, Trajectory: sample.Trajectory, TimeIndex: sample.TimeIndex,
 				Batch: int32(n / o.batchSize), BatchSize: int32(o.batchSize),
-				GroupName: o.group.Name, Element: element.Name(), ShiftY: dy, ShiftX: dx,
+				GroupName: o.group.Name, Element: element.Name(), ShiftZ: shift.Z, ShiftY: shift.Y, ShiftX: shift.X,
 				TargetError: target[n], CommutatorError: commutator[n],
 				IdentityError: identity[n],
 			}

@@ -158,7 +158,7 @@ func (a *Auditor) pairs(q question, l int, lambda float64, at Moment, found mean
 	o, batch, n := q.orbit, q.batch, q.orbit.batchSize
 	pairs := make([]InfluenceRow, 0, len(o.elements)*n*n)
 	for e, element := range o.elements {
-		dy, dx := element.Shift()
+		shift := element.Shift()
 		first := len(pairs)
 		forms := make([]solver.Interval, 0, n*n)
 		for row := range n {
@@ -168,7 +168,8 @@ func (a *Auditor) pairs(q question, l int, lambda float64, at Moment, found mean
 				from, to := batch*n+row, batch*n+col
 				x, gx := o.samples[from], o.samples[to]
 				pair := InfluenceRow{
-					Moment: at, Batch: int32(batch), BatchSize: int32(n), GroupName: o.group.Name, Direction: q.name(), Element: element.Name(), ShiftY: dy, ShiftX: dx,
+					Moment: at, Batch: int32(batch), BatchSize: int32(n), GroupName: o.group.Name, Direction: q.name(), Element: element.Name(),
+					ShiftZ: shift.Z, ShiftY: shift.Y, ShiftX: shift.X,
 					RowSample: int32(from), RowClass: x.Class, RowTrajectory: x.Trajectory, RowTimeIndex: x.TimeIndex,
 					ColSample: int32(to), ColClass: gx.Class, ColTrajectory: gx.Trajectory, ColTimeIndex: gx.TimeIndex,
 					RelativeLambda: a.config.damping.multiple(l), Lambda: lambda, Influence: form.Value, Estimator: string(a.config.estimator),

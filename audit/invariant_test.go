@@ -107,7 +107,7 @@ func TestInvariantOutputRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "there must be a target for each")
 	labels = tensors.FromFlatDataAndDimensions([]int32{1, 0}, 2, 1)
 	_, err = builder().WithInvariantOutput().Done()
-	require.ErrorContains(t, err, "the targets of group d4 are (Int32)[2, 1], and the loss that is taken where none is given, SMSE, is of states [n, y, x, channel]; give audit.New the loss of the training")
+	require.ErrorContains(t, err, "the targets of group d4 are (Int32)[2, 1], and the loss that is taken where none is given, SMSE, is of states [n, ..., channel]; give audit.New the loss of the training")
 	_, err = builder().Done()
 	require.ErrorContains(t, err, "unless the output is invariant (audit.Builder.WithInvariantOutput)")
 }

@@ -102,7 +102,7 @@ func TestBoostsDriftTheOutput(t *testing.T) {
 }
 
 var (
-	velocityField  = orbits.Field{Channels: []string{"u", "v"}, Vectors: [][2]int{{0, 1}}}
+	velocityField  = orbits.Field{Channels: []string{"u", "v"}, Vectors: [][]int{{0, 1}}}
 	vorticityField = orbits.Field{Channels: []string{"vorticity"}, Pseudoscalars: []int{0}}
 )
 
@@ -177,7 +177,7 @@ func TestOutputFieldRefuses(t *testing.T) {
 	}{
 		"undeclared": {builder(vorticity), "have 1 channels, the output's field has 4 ([density momentum_x momentum_y energy]); declare the field of the output (audit.Builder.WithOutputField)"},
 		"channels":   {builder(x).WithOutputField(vorticityField), "have 4 channels, the output's field has 1 ([vorticity])"},
-		"grid":       {builder(coarse).WithOutputField(vorticityField), "both must be the same [n, y, x, channel] up to their channels"},
+		"grid":       {builder(coarse).WithOutputField(vorticityField), "both must be the same [n, ..., channel] up to their channels"},
 		"field":      {builder(vorticity).WithOutputField(orbits.Field{}), "a field needs at least one channel"},
 		"invariant":  {builder(vorticity).WithOutputField(vorticityField).WithInvariantOutput(), "the output is declared invariant and of a field; use one of"},
 		"boost": {builder(vorticity).WithOutputField(vorticityField).WithGroup(orbits.Boosts(1, orbits.Vector{X: 1}), audit.Probes{Inputs: x, Targets: vorticity}),

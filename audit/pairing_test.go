@@ -52,35 +52,35 @@ func TestPreflightChecksTheFieldAgainstTheProbes(t *testing.T) {
 					_, err = auditor.Preflight(context.Background())
 					return err
 				}
-				vectors := func(pairs ...[2]int) func(*orbits.Field) {
+				vectors := func(pairs ...[]int) func(*orbits.Field) {
 					return func(f *orbits.Field) { f.Vectors = pairs }
 				}
 				const right = ". Declare vectors (momentum_x, momentum_y), rows upwards; or let the preflight warn"
-				require.NoError(t, preflight(vectors([2]int{1, 2}), orbits.D4()))
+				require.NoError(t, preflight(vectors([]int{1, 2}), orbits.D4()))
 				require.NoError(t, preflight(vectors(), orbits.D4GridOnly()), "a control is no mistake")
 				for _, wrong := range []func(*orbits.Field){
-					vectors(), vectors([2]int{2, 1}), vectors([2]int{0, 1}),
+					vectors(), vectors([]int{2, 1}), vectors([]int{0, 1}),
 					func(f *orbits.Field) { f.RowDown = true },
 				} {
 					err := preflight(wrong, orbits.D4())
 					require.ErrorContains(t, err, "audit: the probes do not behave as the field says", "%s, interval %g, step %d", family, interval, first)
 					require.ErrorContains(t, err, right)
 				}
-				if err := preflight(vectors([2]int{1, 2}, [2]int{0, 3}), orbits.D4()); err != nil { // else a direction may be to blame
+				if err := preflight(vectors([]int{1, 2}, []int{0, 3}), orbits.D4()); err != nil { // else a direction may be to blame
 					require.ErrorContains(t, err, right)
 				}
-				require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.C4()), "do not behave")
+				require.ErrorContains(t, preflight(vectors([]int{2, 1}), orbits.C4()), "do not behave")
 				if first > 0 || interval < 0.05 {
 					continue
 				}
 				// Shifts make no difference to a field, in a product with turns these do, and boosts move the components apart.
-				require.NoError(t, preflight(vectors([2]int{2, 1}), orbits.Translations(8)))
-				require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.Product(orbits.D4(), orbits.Translations(8))), right)
+				require.NoError(t, preflight(vectors([]int{2, 1}), orbits.Translations(8)))
+				require.ErrorContains(t, preflight(vectors([]int{2, 1}), orbits.Product(orbits.D4(), orbits.Translations(8))), right)
 				boosts := orbits.Boosts(1, orbits.Vector{X: 1})
 				require.NoError(t, preflight(func(f *orbits.Field) { f.Conserved = orbits.EulerField().Conserved }, boosts))
 				require.ErrorContains(t, preflight(func(f *orbits.Field) {
-					f.Vectors = [][2]int{{2, 1}}
-					f.Conserved = &orbits.Conserved{Density: 0, Momentum: [2]int{2, 1}, Energy: 3}
+					f.Vectors = [][]int{{2, 1}}
+					f.Conserved = &orbits.Conserved{Density: 0, Momentum: []int{2, 1}, Energy: 3}
 				}, boosts), right)
 				// The units of the channels make no difference.
 				for _, units := range [][4]float32{{1e-12, 1e-12, 1e-12, 1e-12}, {1e-9, 1e3, 1e3, 1e12}} {
@@ -91,8 +91,8 @@ func TestPreflightChecksTheFieldAgainstTheProbes(t *testing.T) {
 							}
 						})
 					}
-					require.NoError(t, preflight(vectors([2]int{1, 2}), orbits.D4()), units)
-					require.ErrorContains(t, preflight(vectors([2]int{2, 1}), orbits.D4()), "vectors (momentum_x, momentum_y), rows upwards", "%g", units)
+					require.NoError(t, preflight(vectors([]int{1, 2}), orbits.D4()), units)
+					require.ErrorContains(t, preflight(vectors([]int{2, 1}), orbits.D4()), "vectors (momentum_x, momentum_y), rows upwards", "%g", units)
 				}
 			}
 		}
@@ -150,8 +150,8 @@ func TestPreflightLeavesRightFieldsAlone(t *testing.T) {
 	still := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
 	fields := map[string]orbits.Field{
 		"scalars":               {Channels: []string{"temperature", "dye"}},
-		"two vectors":           {Channels: []string{"u", "v", "a", "b"}, Vectors: [][2]int{{0, 1}, {2, 3}}},
-		"a vector and a scalar": {Channels: []string{"u", "v", "p"}, Vectors: [][2]int{{0, 1}}},
+		"two vectors":           {Channels: []string{"u", "v", "a", "b"}, Vectors: [][]int{{0, 1}, {2, 3}}},
+		"a vector and a scalar": {Channels: []string{"u", "v", "p"}, Vectors: [][]int{{0, 1}}},
 	}
 	for name, field := range fields {
 		for _, noise := range []float64{0, 0.01, 0.1, 1} {

@@ -31,8 +31,10 @@ type Sample struct {
 
 // Probes are held-out transitions, chosen once: the state after a step is the target of the state before it.
 type Probes struct {
-	Inputs  *tensors.Tensor // [n, y, x, channel], float32 or float64
-	Targets *tensors.Tensor // the same, or [n, y, x, channel] of the output's field; where the output is invariant, the labels as the loss takes them: [n, ...]
+	// Inputs are states, float32 or float64: [n, x, channel], [n, y, x, channel] or [n, z, y, x, channel], and for groups of one's own, and scalings,
+	// [n, ..., channel] of any rank.
+	Inputs  *tensors.Tensor
+	Targets *tensors.Tensor // the same, or channels of the output's field on the grid of the inputs; where the output is invariant, the labels as the loss takes them: [n, ...]
 	// Further are the model's inputs beside the states, in order, [n, ...] of any type: a coefficient or the length of a step. Those
 	// of the shape of the grid, [n, y, x] or [n, y, x, channel], are scalars that move with the states, such as a mask; no element
 	// changes the others. A vector, gravity for instance, belongs into channels of the states.
@@ -63,21 +65,21 @@ func (p Probes) validate(field, output orbits.Field, invariant bool) error {
 	switch {
 	case shape.DType != dtypes.Float32 && shape.DType != dtypes.Float64:
 		return fmt.Errorf("audit: probes are %s; they must be float32 or float64", shape)
-	case shape.Rank() != 4 || shape.Size() == 0:
-		return fmt.Errorf("audit: probes are %s; they must be [n, y, x, channel]", shape)
+	case shape.Rank() < 2 || shape.Size() == 0:
+		return fmt.Errorf("audit: probes are %s; they must be [n, ..., channel], [n, y, x, channel] for instance", shape)
 	case invariant && (targets.Rank() == 0 || targets.Dimensions[0] != shape.Dimensions[0]):
 		return fmt.Errorf("audit: probes are %s with targets %s; there must be a target for each, [n, ...]", shape, targets)
-	case !invariant && targets.DType != shape.DType && targets.Rank() == 4:
+	case !invariant && targets.DType != shape.DType && targets.Rank() == shape.Rank():
 		return fmt.Errorf("audit: probes are %s with targets %s; states and targets must be of one type: convert the targets, or declare the output invariant (WithInvariantOutput) if they are labels", shape, targets)
-	case !invariant && (targets.Rank() != 4 || targets.DType != shape.DType || !slices.Equal(targets.Dimensions[:3], shape.Dimensions[:3])):
-		return fmt.Errorf("audit: probes are %s with targets %s; both must be the same [n, y, x, channel] up to their channels, unless the output is invariant (audit.Builder.WithInvariantOutput)", shape, targets)
+	case !invariant && (targets.Rank() != shape.Rank() || targets.DType != shape.DType || !slices.Equal(targets.Dimensions[:targets.Rank()-1], shape.Dimensions[:shape.Rank()-1])):
+		return fmt.Errorf("audit: probes are %s with targets %s; both must be the same [n, ..., channel] up to their channels, unless the output is invariant (audit.Builder.WithInvariantOutput)", shape, targets)
 	}
 	dimensions := shape.Dimensions
-	if dimensions[3] != len(field.Channels) {
-		return fmt.Errorf("audit: probes %s have %d channels, the field has %d (%v); declare the field of these states", shape, dimensions[3], len(field.Channels), field.Channels)
+	if channels := shape.Dim(-1); channels != len(field.Channels) {
+		return fmt.Errorf("audit: probes %s have %d channels, the field has %d (%v); declare the field of these states", shape, channels, len(field.Channels), field.Channels)
 	}
-	if !invariant && targets.Dimensions[3] != len(output.Channels) {
-		return fmt.Errorf("audit: targets %s have %d channels, the output's field has %d (%v); declare the field of the output (audit.Builder.WithOutputField)", targets, targets.Dimensions[3], len(output.Channels), output.Channels)
+	if channels := targets.Dim(-1); !invariant && channels != len(output.Channels) {
+		return fmt.Errorf("audit: targets %s have %d channels, the output's field has %d (%v); declare the field of the output (audit.Builder.WithOutputField)", targets, channels, len(output.Channels), output.Channels)
 	}
 	if p.Samples != nil && len(p.Samples) != dimensions[0] {
 		return fmt.Errorf("audit: Probes.Samples describes %d samples of %d; give one for each, or none", len(p.Samples), dimensions[0])
@@ -129,10 +131,17 @@ func (p Probes) companions() (all []companion) {
 	return all
 }
 
-// movesWith reports whether a companion has the shape of the grid of states [n, y, x, channel], so that it moves with them.
+// gridOf is the grid of states [n, grid..., channel].
+func gridOf(states *tensors.Tensor) []int {
+	dimensions := states.Shape().Dimensions
+	return dimensions[1 : len(dimensions)-1]
+}
+
+// movesWith reports whether a companion has the shape of the grid of states, with or without channels, so that it moves with them.
 func (c companion) movesWith(states *tensors.Tensor) bool {
-	shape, grid := c.tensor.Shape().Dimensions, states.Shape().Dimensions[:3]
-	return (len(shape) == 3 || len(shape) == 4) && slices.Equal(shape[:3], grid)
+	shape, grid := c.tensor.Shape().Dimensions, gridOf(states)
+	after := len(shape) - 1 - len(grid)
+	return len(grid) > 0 && (after == 0 || after == 1) && slices.Equal(shape[1:1+len(grid)], grid)
 }
 
 func shapeOf(t *tensors.Tensor) string {
@@ -218,8 +227,8 @@ type orbit struct {
 // newOrbit moves the probes of a group, which are valid, by every element of it. output is the field of outputs and targets.
 func newOrbit(backend compute.Backend, b *Builder, output orbits.Field, g groupProbes) (o *orbit, err error) {
 	group, probes, field, invariant, dtype, log := g.group, g.probes, b.field, b.invariant, b.dtype, b.log
-	dimensions := probes.Inputs.Shape().Dimensions
-	elements, err := group.Elements(dimensions[1], dimensions[2])
+	grid := gridOf(probes.Inputs)
+	elements, err := group.Elements(grid...)
 	if err != nil {
 		return nil, cause.In("audit", err)
 	}
@@ -228,9 +237,12 @@ func newOrbit(backend compute.Backend, b *Builder, output orbits.Field, g groupP
 			return nil, fmt.Errorf("audit: group %s: the element %q is not named in UTF-8; convert the name", group.Name, element.Name())
 		}
 	}
-	if square, err := group.Elements(dimensions[1], dimensions[1]); err == nil && dimensions[1] != dimensions[2] && slices.ContainsFunc(square, orbits.Element.NeedsSquare) {
-		log.Warn().Str("group", group.Name).Str("grid", fmt.Sprintf("%dx%d", dimensions[1], dimensions[2])).Str("elements", fmt.Sprint(elements)).
-			Msg("the grid is not square: quarter turns are left out")
+	if len(grid) > 1 && slices.Min(grid) < slices.Max(grid) {
+		cube, err := group.Elements(slices.Repeat(grid[:1], len(grid))...)
+		if err == nil && slices.ContainsFunc(cube, func(e orbits.Element) bool { return e.NeedsSquare() && !slices.Contains(elements, e) }) {
+			log.Warn().Str("group", group.Name).Ints("grid", grid).Str("elements", fmt.Sprint(elements)).
+				Msg("the axes of the grid differ in length: elements that carry one to another, such as quarter turns, are left out")
+		}
 	}
 	o = &orbit{group: group, elements: elements, samples: probes.Samples, batchSize: probes.BatchSize, invariant: invariant,
 		output: output, changes: !b.invariant && b.output == nil, backend: backend, covectors: map[covectorKey]*graph.Exec{}}
@@ -240,7 +252,7 @@ func newOrbit(backend compute.Backend, b *Builder, output orbits.Field, g groupP
 		}
 	}()
 	if o.samples == nil {
-		o.samples = make([]Sample, dimensions[0])
+		o.samples = make([]Sample, probes.Inputs.Shape().Dim(0))
 		for i := range o.samples {
 			o.samples[i].Trajectory = int64(i)
 		}
@@ -334,9 +346,14 @@ func unitsOfProbes(targets []float64, field orbits.Field) []float64 {
 		c := at % len(units)
 		units[c] = max(units[c], math.Abs(v))
 	}
-	for _, v := range field.Vectors {
-		shared := max(units[v[0]], units[v[1]])
-		units[v[0]], units[v[1]] = shared, shared
+	for _, vector := range slices.Concat(field.Vectors, field.Pseudovectors) {
+		shared := 0.0
+		for _, c := range vector {
+			shared = max(shared, units[c])
+		}
+		for _, c := range vector {
+			units[c] = shared
+		}
 	}
 	all := slices.Max(units)
 	for c := range units {
@@ -386,16 +403,16 @@ func (o *orbit) accompany(backend compute.Backend, c companion, states *tensors.
 		if cells[i], known = e.Cells(); !known {
 			return nil, fmt.Errorf("audit: %s is %s, scalars on the grid, and how element %s of your own moves these is not known: make it channels of the states, or use a group of package orbits", c.name, c.tensor.Shape(), e.Name())
 		}
-		if dy, dx := e.Shift(); !values.DType().IsFloat() && (dy != math.Trunc(dy) || dx != math.Trunc(dx)) {
+		if s := e.Shift(); !values.DType().IsFloat() && s != (orbits.Vector{X: math.Trunc(s.X), Y: math.Trunc(s.Y), Z: math.Trunc(s.Z)}) {
 			return nil, fmt.Errorf("audit: %s is %s, and element %s moves it by a fraction of a cell, which takes interpolation: give it as float32, or shift by whole cells", c.name, c.tensor.Shape(), e.Name())
 		}
 	}
 	act, err := graph.NewExec(backend, func(x *graph.Node) (images []*graph.Node) {
 		whole := x
-		if x.Rank() == 3 {
+		if x.Rank() < states.Rank() {
 			whole = graph.InsertAxes(x, -1)
 		}
-		of := orbits.Field{Channels: make([]string, whole.Shape().Dimensions[3]), RowDown: field.RowDown}
+		of := orbits.Field{Channels: make([]string, whole.Shape().Dim(-1)), RowDown: field.RowDown}
 		for _, e := range cells {
 			image := e.Apply(of, whole)
 			if c.isLabel {

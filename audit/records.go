@@ -36,8 +36,9 @@ type ErrorRow struct {
 	BatchSize        int32    `parquet:"batch_size"`
 	GroupName        string   `parquet:"group_name"`
 	Element          string   `parquet:"element"`
-	ShiftY           float64  `parquet:"shift_y"` // pixels
-	ShiftX           float64  `parquet:"shift_x"` // pixels
+	ShiftZ           float64  `parquet:"shift_z,optional"` // pixels; null where it is zero, as in states of fewer axes
+	ShiftY           float64  `parquet:"shift_y"`          // pixels
+	ShiftX           float64  `parquet:"shift_x"`          // pixels
 	TargetError      float64  `parquet:"target_error"`
 	CommutatorError  float64  `parquet:"commutator_error"`
 	IdentityError    float64  `parquet:"identity_error"`
@@ -57,6 +58,7 @@ type InfluenceRow struct {
 	GroupName           string   `parquet:"group_name"`
 	Direction           string   `parquet:"direction,optional"` // whose gradient: "loss", "kernel", ...; null in files of before there was a choice, of the loss
 	Element             string   `parquet:"element"`
+	ShiftZ              float64  `parquet:"shift_z,optional"`
 	ShiftY              float64  `parquet:"shift_y"`
 	ShiftX              float64  `parquet:"shift_x"`
 	RowSample           int32    `parquet:"row_sample"`
@@ -174,6 +176,7 @@ type CoherenceRow struct {
 	GroupName               string   `parquet:"group_name"`
 	Direction               string   `parquet:"direction,optional"` // whose gradient: "loss", "kernel", ...; null in files of before there was a choice, of the loss
 	Element                 string   `parquet:"element"`
+	ShiftZ                  float64  `parquet:"shift_z,optional"`
 	ShiftY                  float64  `parquet:"shift_y"`
 	ShiftX                  float64  `parquet:"shift_x"`
 	Metric                  string   `parquet:"metric,optional"`

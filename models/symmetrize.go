@@ -11,7 +11,7 @@ import (
 )
 
 // Symmetrize returns the mean over elements g of g^-1 fn(g x), a model with fn's variables. Where elements are a whole
-// group, as those of orbits.D4 are and those of orbits.Translations are not, it is exactly equivariant under them, whatever
+// group, as those of orbits.D4 and orbits.Octahedral are and those of orbits.Translations are not, it is exactly equivariant under them, whatever
 // the weights: the positive control of an audit.
 //
 // It calls fn once, on a batch that is len(elements) times as large; fn must treat the samples of a batch independently.

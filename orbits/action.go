@@ -8,38 +8,32 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
-const (
-	rowAxis     = 1
-	columnAxis  = 2
-	channelAxis = 3
-)
+// arrayAxis is where an axis of space is in states [batch, z, y, x, channel], [batch, y, x, channel] or [batch, x, channel].
+func arrayAxis(x *graph.Node, axis int) int { return x.Rank() - 2 - axis }
 
-// turnGrid moves whole cells. Output (row, column) reads the cell at g^-1 (column, row), which on the two centred axes
-// is at most a swap and a sign each: a transposition and reversals.
+// turnGrid moves whole cells: about the centre of the grid, a turn is a transposition and reversals.
 func (e Element) turnGrid(f Field, x *graph.Node) *graph.Node {
-	back := e.grid.inverse()
-	up := 1.0 // sign of +y in rows
-	if f.RowDown {
-		up = -1
+	if e.grid == (turn{}) {
+		return x
 	}
-	var rowSign, columnSign float64 // negative where the source is read backwards
-	if back.swapsAxes() {
-		if height, width := x.Shape().Dimensions[rowAxis], x.Shape().Dimensions[columnAxis]; height != width {
-			exceptions.Panicf("orbits: element %s needs a square grid, got %dx%d", e.Name(), height, width)
-		}
-		x = graph.Transpose(x, rowAxis, columnAxis)
-		rowSign = back.apply(Vector{Y: up}).X // output rows now run over source columns
-		columnSign = back.apply(Vector{X: up}).Y
-	} else {
-		columnSign = back.apply(Vector{X: 1}).X
-		rowSign = back.apply(Vector{Y: 1}).Y
+	from := make([]int, x.Rank()) // by axis of the image
+	for i := range from {
+		from[i] = i
 	}
 	var reversed []int
-	if rowSign < 0 {
-		reversed = append(reversed, rowAxis)
+	for i := range x.Rank() - 2 {
+		to := e.grid.axis(i)
+		from[arrayAxis(x, to)] = arrayAxis(x, i)
+		backwards := e.grid.flip[i]
+		if f.RowDown && (i == 1) != (to == 1) {
+			backwards = !backwards
+		}
+		if backwards {
+			reversed = append(reversed, arrayAxis(x, to))
+		}
 	}
-	if columnSign < 0 {
-		reversed = append(reversed, columnAxis)
+	if e.NeedsSquare() {
+		x = graph.TransposeAllAxes(x, from...)
 	}
 	if len(reversed) > 0 {
 		x = graph.Reverse(x, reversed...)
@@ -49,12 +43,12 @@ func (e Element) turnGrid(f Field, x *graph.Node) *graph.Node {
 
 // mixChannels is what happens to the values within each cell.
 func (e Element) mixChannels(f Field, x *graph.Node) *graph.Node {
-	turns := e.vector != 0 && len(f.Vectors)+len(f.Pseudoscalars) > 0
+	turns := e.vector != turn{} && len(f.Vectors)+len(f.Pseudovectors)+len(f.Pseudoscalars) > 0
 	boosts := e.velocity != Vector{}
 	if !turns && !boosts {
 		return x
 	}
-	channels := graph.Split(x, channelAxis, len(f.Channels))
+	channels := graph.Split(x, -1, len(f.Channels))
 	if turns {
 		old := slices.Clone(channels)
 		to, sign := e.TurnChannels(f)
@@ -68,27 +62,28 @@ func (e Element) mixChannels(f Field, x *graph.Node) *graph.Node {
 	if boosts {
 		e.boost(f, channels)
 	}
-	return graph.Concatenate(channels, channelAxis)
+	return graph.Concatenate(channels, -1)
 }
 
-// TurnChannels says to which channel, and with which sign, the rotation or reflection in e carries each channel of a field: the
-// components of a vector v become those of M v, M a signed permutation, and pseudoscalars change sign in a mirror.
+// TurnChannels says to which channel, and with which sign, the rotation or reflection M in e carries each channel of a field: the components
+// of a vector v become those of M v, a signed permutation, those of a pseudovector w become det(M) M w, and a pseudoscalar is multiplied by
+// det(M). It panics where M moves a component that a vector of the field does not have, which Group.Check reports as an error.
 func (e Element) TurnChannels(f Field) (to []int, sign []float64) {
 	for c := range f.Channels {
 		to, sign = append(to, c), append(sign, 1)
 	}
-	if e.vector.flips() == 1 {
-		for _, c := range f.Pseudoscalars {
-			sign[c] = -1
-		}
+	handed := e.vector.determinant()
+	for _, c := range f.Pseudoscalars {
+		sign[c] = handed
 	}
 	for _, vector := range f.Vectors {
-		for component, unit := range [2]Vector{{X: 1}, {Y: 1}} {
-			c, image, target := vector[component], e.vector.apply(unit), vector[0]
-			if image.X == 0 {
-				target = vector[1]
-			}
-			to[c], sign[c] = target, image.X+image.Y
+		for i, c := range vector {
+			to[c], sign[c] = vector[e.vector.axis(i)], e.vector.sign(i)
+		}
+	}
+	for _, vector := range f.Pseudovectors {
+		for i, c := range vector {
+			to[c], sign[c] = vector[e.vector.axis(i)], handed*e.vector.sign(i)
 		}
 	}
 	return to, sign
@@ -100,12 +95,13 @@ func (e Element) boost(f Field, channels []*graph.Node) {
 	if f.Conserved == nil {
 		exceptions.Panicf("orbits: %s", e.needsConserved())
 	}
-	c, v := f.Conserved, e.velocity
-	density, mx, my := channels[c.Density], channels[c.Momentum[0]], channels[c.Momentum[1]]
-	work := graph.Add(graph.MulScalar(mx, v.X), graph.MulScalar(my, v.Y))
-	channels[c.Energy] = graph.Add(channels[c.Energy], graph.Add(work, graph.MulScalar(density, v.dot(v)/2)))
-	channels[c.Momentum[0]] = graph.Add(mx, graph.MulScalar(density, v.X))
-	channels[c.Momentum[1]] = graph.Add(my, graph.MulScalar(density, v.Y))
+	density, v := channels[f.Conserved.Density], e.velocity.components()
+	work := graph.MulScalar(density, e.velocity.dot(e.velocity)/2)
+	for i, c := range f.Conserved.Momentum {
+		work = graph.Add(work, graph.MulScalar(channels[c], v[i]))
+		channels[c] = graph.Add(channels[c], graph.MulScalar(density, v[i]))
+	}
+	channels[f.Conserved.Energy] = graph.Add(channels[f.Conserved.Energy], work)
 }
 
 func (e Element) needsConserved() string {

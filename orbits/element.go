@@ -4,24 +4,26 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
-// Element is a symmetry of fields on the periodic square: a rotation or reflection about its centre, then a shift, then a
+// Element is a symmetry of fields on a periodic line, rectangle or box: a rotation or reflection about its centre, then a shift, then a
 // Galilean boost, then a scaling; or one of the user's own. The zero value is the identity; elements compare with ==.
 //
 // Elements of all groups compose freely. Shifts are kept as given and taken modulo the grid only when applied, so a shift
 // by the grid's width acts as the identity without being equal to it.
 type Element struct {
-	grid     dihedral // acts on positions
-	vector   dihedral // acts on vectors and pseudoscalars; differs from grid only in the negative control d4-grid-only
-	shift    Vector   // pixels
-	velocity Vector   // of a boost
-	drift    Vector   // pixels by which a boost carries the output besides
-	factor   float64  // of a scaling; 0 stands for 1
-	custom   *custom  // of the user; the others are zero then
+	grid     turn    // acts on positions
+	vector   turn    // acts on vectors, pseudovectors and pseudoscalars; differs from grid only in the negative controls of GridOnly
+	shift    Vector  // pixels
+	velocity Vector  // of a boost
+	drift    Vector  // pixels by which a boost carries the output besides
+	axes     int     // of the grid that the last three are on, as names show; 0 where they are zero
+	factor   float64 // of a scaling; 0 stands for 1
+	custom   *custom // of the user; the others are zero then
 }
 
 // custom is what a user has defined, or a composition with that.
@@ -33,7 +35,7 @@ type custom struct {
 
 type action func(f Field, x *graph.Node) *graph.Node
 
-// NewElement returns an element of the user's own for Custom: act maps states [batch, y, x, channel] to their images, of the same
+// NewElement returns an element of the user's own for Custom: act maps states [batch, ..., channel] of any rank to their images, of the same
 // shape and dtype. The name, "offset(2)" for instance, stands in the records and is not empty or that of another element.
 func NewElement(name string, act func(x *graph.Node) *graph.Node) Element {
 	onStates := guarded(name, act)
@@ -59,14 +61,14 @@ func (e Element) WithOutput(act func(y *graph.Node) *graph.Node) Element {
 	return Element{custom: &custom{name: e.Name(), input: e.Apply, output: guarded(e.Name(), act)}}
 }
 
-// WithInverse returns an element like e, of which it is known that undo takes a model's output at g.x back: undo(e.ApplyOutput(f, y)) is y. Influence on
-// anything but the loss asks for that, audit.KernelDirection for instance; the elements of this package know it of themselves.
+// WithInverse returns an element like e, of which it is known that undo takes a model's output at g.x back: undo(e.ApplyOutput(f, y)) is y.
+// Influence on anything but the loss asks for that, audit.KernelDirection for instance; the elements of this package know it of themselves.
 func (e Element) WithInverse(undo func(y *graph.Node) *graph.Node) Element {
 	return Element{custom: &custom{name: e.Name(), input: e.Apply, output: e.ApplyOutput, undo: guarded(e.Name(), undo)}}
 }
 
-// Undo takes a model's output at g.x back: Undo(f, ApplyOutput(f, y)) is y. ok is false where e is of NewElement or WithOutput and it is not known how
-// (WithInverse).
+// Undo takes a model's output at g.x back: Undo(f, ApplyOutput(f, y)) is y. ok is false where e is of NewElement or WithOutput and it is not
+// known how (WithInverse).
 func (e Element) Undo() (undo func(f Field, y *graph.Node) *graph.Node, ok bool) {
 	switch {
 	case e.custom == nil:
@@ -77,9 +79,10 @@ func (e Element) Undo() (undo func(f Field, y *graph.Node) *graph.Node, ok bool)
 	return func(f Field, y *graph.Node) *graph.Node { return e.custom.apply(e.custom.undo, f, y) }, true
 }
 
-// Name is "e", "r", "r2", "r3", "s", "sr", "sr2" or "sr3" for D4 ("sr": r first, then s), "t(dy,dx)" in pixels for a
-// translation, "boost(vy,vx)", and "scale(factor)". A composition is written as in algebra, what comes first on the right:
-// "t(0,8)r" is a rotation followed by a translation. The elements of D4GridOnly are named as those of D4: the group's name
+// Name is "e", "r", "r2", "r3", "s", "sr", "sr2" or "sr3" for D4 ("sr": r first, then s); of another element of Octahedral it is where the
+// point (x, y, z) goes, as in "(-y,x,-z)", and the reflection of a line is "s". A translation is "t(dx)", "t(dy,dx)" or "t(dz,dy,dx)" in pixels,
+// a boost "boost(vy,vx)" and so on, a scaling "scale(factor)". A composition is written as in algebra, what comes first on the right:
+// "t(0,8)r" is a rotation followed by a translation. The elements of GridOnly are named as those of its group: the group's name
 // tells them apart.
 func (e Element) Name() string {
 	if e.custom != nil {
@@ -90,15 +93,26 @@ func (e Element) Name() string {
 		name += "scale(" + number(e.factor) + ")"
 	}
 	if e.velocity != (Vector{}) {
-		name += "boost(" + number(e.velocity.Y) + "," + number(e.velocity.X) + ")"
+		name += "boost" + e.tuple(e.velocity)
 	}
 	if e.shift != (Vector{}) {
-		name += "t(" + number(e.shift.Y) + "," + number(e.shift.X) + ")"
+		name += "t" + e.tuple(e.shift)
 	}
-	if name == "" || e.grid != 0 {
-		name += dihedralNames[e.grid]
+	if name == "" || e.grid != (turn{}) {
+		name += e.grid.name()
 	}
 	return name
+}
+
+// tuple is a vector in the order of the grid's axes.
+func (e Element) tuple(v Vector) string {
+	var parts []string
+	for axis, c := range v.components() {
+		if axis < e.axes {
+			parts = append([]string{number(c)}, parts...)
+		}
+	}
+	return "(" + strings.Join(parts, ",") + ")"
 }
 
 func number(v float64) string {
@@ -111,26 +125,33 @@ func number(v float64) string {
 // String is Name.
 func (e Element) String() string { return e.Name() }
 
-// Shift returns the translation in pixels along +y and +x; zero for D4, and for a boost, which shifts the output alone.
-func (e Element) Shift() (dy, dx float64) { return e.shift.Y, e.shift.X }
+// Shift returns the translation in pixels along +x, +y and +z; zero for D4, and for a boost, which shifts the output alone.
+func (e Element) Shift() Vector { return e.shift }
 
 // Cells returns the element that moves the cells of the grid as e does and leaves the values in them: what e does to scalars that
 // belong to a state and are no part of it, such as a mask. It is not known of an element of NewElement.
 func (e Element) Cells() (cells Element, ok bool) {
-	return Element{grid: e.grid, shift: e.shift, drift: e.drift}, e.custom == nil
+	return Element{grid: e.grid, shift: e.shift, drift: e.drift, axes: e.axes}.tidy(), e.custom == nil
+}
+
+// tidy makes equal what acts alike: without shift and velocity an element is of any grid.
+func (e Element) tidy() Element {
+	if e.shift == (Vector{}) && e.velocity == (Vector{}) && e.drift == (Vector{}) {
+		e.axes = 0
+	}
+	return e
 }
 
 // IsIdentity reports whether e is the zero value.
 func (e Element) IsIdentity() bool { return e == Element{} }
 
-// NeedsSquare reports whether e swaps the axes: a quarter turn, or a reflection about a diagonal.
+// NeedsSquare reports whether e carries an axis to another, as a quarter turn does, or a reflection about a diagonal: these must be of one size.
 func (e Element) NeedsSquare() bool { return e.grid.swapsAxes() }
 
 // Permutes reports whether e moves the values of a state about and changes at most their signs, as turns, reflections and shifts by whole
 // pixels do: it then keeps every distance between states.
 func (e Element) Permutes() bool {
-	whole := func(v Vector) bool { return v.X == math.Trunc(v.X) && v.Y == math.Trunc(v.Y) }
-	return e.custom == nil && e.velocity == (Vector{}) && e.scale() == 1 && whole(e.shift) && whole(e.drift)
+	return e.custom == nil && e.velocity == (Vector{}) && e.scale() == 1 && e.shift.whole() && e.drift.whole()
 }
 
 // Inverse returns the element that undoes e. It panics for an element of NewElement, of which that is not known.
@@ -142,7 +163,7 @@ func (e Element) Inverse() Element {
 	return Element{
 		grid: grid, vector: vector,
 		shift: grid.apply(e.shift).times(-1), velocity: vector.apply(e.velocity).times(-1), drift: grid.apply(e.drift).times(-1),
-		factor: asFactor(1 / e.scale()),
+		axes: e.axes, factor: asFactor(1 / e.scale()),
 	}
 }
 
@@ -171,8 +192,9 @@ func (e Element) Compose(h Element) Element {
 		shift:    e.shift.plus(e.grid.apply(h.shift)).settled(),
 		velocity: e.velocity.plus(e.vector.apply(h.velocity)),
 		drift:    e.drift.plus(e.grid.apply(h.drift)).settled(),
+		axes:     max(e.axes, h.axes),
 		factor:   asFactor(e.scale() * h.scale()),
-	}
+	}.tidy()
 }
 
 func (e Element) scale() float64 {
@@ -190,11 +212,12 @@ func asFactor(scale float64) float64 {
 	return scale
 }
 
-// Apply returns gx for each state of x, [batch, y, x, channel] of any float dtype: (gU)(p) = M_g U(g^-1 p), positions
-// about the centre of the periodic square. What M_g does to a channel is for f to say.
+// Apply returns gx for each state of x, [batch, x, channel], [batch, y, x, channel] or [batch, z, y, x, channel] of any float dtype:
+// (gU)(p) = M_g U(g^-1 p), positions about the centre of the periodic box. What M_g does to a channel is for f to say. A scaling, and an element
+// of the user's own, take states [batch, ..., channel] of any rank.
 //
-// It panics, as graph building does, when x does not have the field's channels, when a quarter turn meets a grid that
-// is not square, and when a boost meets a field without conserved variables.
+// It panics, as graph building does, when x does not have the field's channels, when x or the field's vectors lack an axis that e moves, when
+// e carries an axis to one of another size, and when a boost meets a field without conserved variables. Group.Check says all that before.
 func (e Element) Apply(f Field, x *graph.Node) *graph.Node {
 	if e.custom != nil {
 		return e.custom.apply(e.custom.input, f, x)
@@ -202,8 +225,8 @@ func (e Element) Apply(f Field, x *graph.Node) *graph.Node {
 	return e.move(f, x, e.shift)
 }
 
-// ApplyOutput returns the image of a model's output y, or of a target, [batch, y, x, channel], where x is moved by Apply. It
-// is the same but for boosts, which carry the output a step further along than the input, and where WithOutput says otherwise.
+// ApplyOutput returns the image of a model's output y, or of a target, a state as Apply takes it, where x is moved by Apply. It is the same
+// but for boosts, which carry the output a step further along than the input, and where WithOutput says otherwise.
 func (e Element) ApplyOutput(f Field, y *graph.Node) *graph.Node {
 	if e.custom != nil {
 		return e.custom.apply(e.custom.output, f, y)
@@ -221,31 +244,54 @@ func (o *custom) apply(act action, f Field, x *graph.Node) *graph.Node {
 }
 
 func checkState(f Field, x *graph.Node) {
-	if x.Rank() != 4 || x.Shape().Dimensions[channelAxis] != len(f.Channels) {
-		exceptions.Panicf("orbits: a state of this field is [batch, y, x, %d], got %s", len(f.Channels), x.Shape())
+	if x.Rank() < 2 || x.Shape().Dim(-1) != len(f.Channels) {
+		exceptions.Panicf("orbits: a state of this field is [batch, ..., %d], got %s", len(f.Channels), x.Shape())
 	}
+}
+
+// fits refuses a grid on which e does not act, and a field of another.
+func (e Element) fits(f Field, grid []int) error {
+	moved := max(e.grid.reach(), e.vector.reach(), e.shift.reach(), e.velocity.reach(), e.drift.reach())
+	switch {
+	case e.custom != nil || moved == 0:
+		return nil
+	case moved > len(grid) || len(grid) > 3:
+		return fmt.Errorf("orbits: element %s is of states with 1 to 3 axes of space, and moves them along %c; these have the grid %s", e.Name(), "xyz"[moved-1], gridName(grid))
+	case !e.grid.fits(grid):
+		return fmt.Errorf("orbits: element %s carries an axis of the grid to another and needs them of one size, got %s", e.Name(), gridName(grid))
+	}
+	return f.fits(grid)
 }
 
 // move applies a built-in element with a shift that is the input's or the output's.
 func (e Element) move(f Field, x *graph.Node, shift Vector) *graph.Node {
 	checkState(f, x)
+	if err := e.fits(f, x.Shape().Dimensions[1:x.Rank()-1]); err != nil {
+		panic(err)
+	}
 	x = e.turnGrid(f, x)
 	x = e.mixChannels(f, x)
 	if f.RowDown {
 		shift.Y = -shift.Y
 	}
-	x = shifted(shifted(x, rowAxis, shift.Y), columnAxis, shift.X)
+	for axis, pixels := range shift.components() {
+		if pixels != 0 {
+			x = shifted(x, arrayAxis(x, axis), pixels)
+		}
+	}
 	if e.factor != 0 {
 		x = graph.MulScalar(x, e.factor)
 	}
 	return x
 }
 
-// Turn returns the images of the vectors (1, 0) and (0, 1), if e is a rotation or a reflection and nothing else.
-func (e Element) Turn() (x, y Vector, ok bool) {
+// Turn returns the images of the unit vectors along x, y and z, if e is a rotation or a reflection and nothing else.
+func (e Element) Turn() (x, y, z Vector, ok bool) {
 	if e != (Element{grid: e.grid, vector: e.grid}) {
-		return Vector{}, Vector{}, false
+		return Vector{}, Vector{}, Vector{}, false
 	}
-	positive := func(v Vector) Vector { return Vector{v.X + 0, v.Y + 0} } // no -0, which prints as such
-	return positive(e.grid.apply(Vector{X: 1})), positive(e.grid.apply(Vector{Y: 1})), true
+	image := func(unit Vector) Vector {
+		return e.grid.apply(unit).each(func(_ int, c float64) float64 { return c + 0 }) // no -0, which prints as such
+	}
+	return image(Vector{X: 1}), image(Vector{Y: 1}), image(Vector{Z: 1}), true
 }

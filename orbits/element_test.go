@@ -134,7 +134,8 @@ func TestTranslationsMatchLoops(t *testing.T) {
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 		for _, rowDown := range []bool{false, true} {
 			for _, element := range elements {
-				dy, dx := element.Shift()
+				shift := element.Shift()
+				dy, dx := shift.Y, shift.X
 				if rowDown {
 					dy = -dy
 				}
@@ -159,8 +160,8 @@ func TestApplyRefuses(t *testing.T) {
 		_, err := graph.CallOnce(b, func(x *graph.Node) *graph.Node { return turn.Apply(orbits.EulerField(), x) }, state)
 		return err
 	}
-	require.ErrorContains(t, build(numbered[float32](1, 4, 6, 4)), "orbits: element r needs a square grid, got 4x6")
-	require.ErrorContains(t, build(numbered[float32](1, 4, 4, 3)), "orbits: a state of this field is [batch, y, x, 4]")
+	require.ErrorContains(t, build(numbered[float32](1, 4, 6, 4)), "orbits: element r carries an axis of the grid to another and needs them of one size, got 4x6")
+	require.ErrorContains(t, build(numbered[float32](1, 4, 4, 3)), "orbits: a state of this field is [batch, ..., 4]")
 }
 
 func mustElements(t require.TestingT, group orbits.Group, size int) []orbits.Element {

@@ -27,7 +27,7 @@ func ExampleD4() {
 		panic(err)
 	}
 	for _, element := range elements {
-		x, y, _ := element.Turn()
+		x, y, _, _ := element.Turn()
 		fmt.Printf("%-3s takes right to (%2d, %2d), up to (%2d, %2d)\n", element, int(x.X), int(x.Y), int(y.X), int(y.Y))
 	}
 	// Output:
@@ -62,7 +62,7 @@ func ExampleC4() {
 
 // The control moves the cells of a wind and lets it blow from where it did.
 func ExampleD4GridOnly() {
-	wind := orbits.Field{Channels: []string{"u", "v"}, Vectors: [][2]int{{0, 1}}}
+	wind := orbits.Field{Channels: []string{"u", "v"}, Vectors: [][]int{{0, 1}}}
 	westerly := [][][][]float32{{{{5, 1}}}}
 	for _, group := range []orbits.Group{orbits.D4(), orbits.D4GridOnly()} {
 		elements, _ := group.Elements(1, 1)
@@ -76,6 +76,46 @@ func ExampleD4GridOnly() {
 	// d4-grid-only r: [[[[5 1]]]] <nil>
 }
 
+// The 48 symmetries of a cube on a box that is twice as high: the turns about its axis and the mirrors that keep it.
+func ExampleOctahedral() {
+	cube, err := orbits.Octahedral().Elements(16, 16, 16)
+	fmt.Println(len(cube), cube[1], cube[16], cube[47], err)
+	box, err := orbits.Octahedral().Elements(32, 16, 16)
+	fmt.Println(len(box), box, err)
+	// Output:
+	// 48 r (z,x,y) (-x,-z,-y) <nil>
+	// 16 [e r r2 r3 s sr sr2 sr3 (x,y,-z) (-y,x,-z) (-x,-y,-z) (y,-x,-z) (-x,y,-z) (y,x,-z) (x,-y,-z) (-y,-x,-z)] <nil>
+}
+
+// What swims to the right along a line swims to the left in the mirror.
+func ExampleReflections() {
+	swimmers := orbits.Field{Channels: []string{"number", "velocity"}, Vectors: [][]int{{1}}}
+	elements, err := orbits.Reflections().Elements(3)
+	if err != nil {
+		panic(err)
+	}
+	image, err := graph.CallOnce(goBackend(), func(x *graph.Node) *graph.Node {
+		return elements[1].Apply(swimmers, x)
+	}, [][][]float32{{{1, 0.5}, {2, 0}, {3, 0}}})
+	fmt.Println(elements, image.Value(), err)
+	// Output: [e s] [[[3 -0] [2 -0] [1 -0.5]]] <nil>
+}
+
+// A vortex that turns about z turns the other way in a mirror that contains z. The control leaves it.
+func ExampleGridOnly() {
+	vorticity := orbits.Field{Channels: []string{"w_x", "w_y", "w_z"}, Pseudovectors: [][]int{{0, 1, 2}}}
+	for _, group := range []orbits.Group{orbits.Reflections(), orbits.GridOnly(orbits.Reflections())} {
+		elements, _ := group.Elements(1, 1, 1)
+		image, err := graph.CallOnce(goBackend(), func(x *graph.Node) *graph.Node {
+			return elements[1].Apply(vorticity, x)
+		}, [][][][][]float32{{{{{1, 2, 3}}}}})
+		fmt.Println(group.Name, elements[1], image.Value(), err)
+	}
+	// Output:
+	// reflections s [[[[[1 -2 -3]]]]] <nil>
+	// reflections-grid-only s [[[[[1 2 3]]]]] <nil>
+}
+
 // Shifts are along +y and +x, in pixels. By fractions of a pixel they interpolate: a wave moves on by a quarter of its length.
 func ExampleTranslations() {
 	elements, err := orbits.Translations(0.5).Elements(1, 2)
@@ -85,11 +125,11 @@ func ExampleTranslations() {
 		panic(err)
 	}
 	shift := elements[1]
-	dy, dx := shift.Shift()
+	by := shift.Shift()
 	moved, err := graph.CallOnce(goBackend(), func(x *graph.Node) *graph.Node {
 		return shift.Apply(orbits.Field{Channels: []string{"u"}}, x)
 	}, [][][][]float64{{{{1}, {-0.5}, {-0.5}}}}) // cos(2 pi column / 3)
-	fmt.Printf("%s: %g up, %g to the right, %.3f %v\n", shift, dy, dx, moved.Value(), err)
+	fmt.Printf("%s: %g up, %g to the right, %.3f %v\n", shift, by.Y, by.X, moved.Value(), err)
 	// Output:
 	// [e t(0,0.5) t(0,1) t(0,1.5) t(0.5,0)] <nil>
 	// t(0,0.75): 0 up, 0.75 to the right, [[[[0.000] [0.866] [-0.866]]]] <nil>
@@ -127,7 +167,7 @@ func ExampleCustom() {
 
 func ExampleElement_Apply() {
 	elements, _ := orbits.D4().Elements(2, 2)
-	wind := orbits.Field{Channels: []string{"u", "v"}, Vectors: [][2]int{{0, 1}}}
+	wind := orbits.Field{Channels: []string{"u", "v"}, Vectors: [][]int{{0, 1}}}
 	eastward := [][][][]float32{{{{1, -9}, {2, -9}}, {{3, -9}, {4, -9}}}} // row 0 is at the bottom
 
 	turned, err := graph.CallOnce(goBackend(), func(x *graph.Node) *graph.Node {
@@ -174,8 +214,8 @@ func ExampleBoosts() {
 func ExampleConserved() {
 	field := orbits.Field{
 		Channels:  []string{"energy", "mx", "my", "rho"},
-		Vectors:   [][2]int{{1, 2}},
-		Conserved: &orbits.Conserved{Density: 3, Momentum: [2]int{1, 2}, Energy: 0},
+		Vectors:   [][]int{{1, 2}},
+		Conserved: &orbits.Conserved{Density: 3, Momentum: []int{1, 2}, Energy: 0},
 	}
 	boosts, err := orbits.Boosts(1, orbits.Vector{X: 2}).Elements(1, 4)
 	if err != nil {
@@ -278,7 +318,7 @@ func ExampleField_Validate() {
 	fmt.Println(field.Channels, field.Vectors, field.Validate())
 	field.Vectors = nil
 	fmt.Println(field.Validate())
-	field = orbits.Field{Channels: []string{"u", "v", "p"}, Vectors: [][2]int{{1, 3}}}
+	field = orbits.Field{Channels: []string{"u", "v", "p"}, Vectors: [][]int{{1, 3}}}
 	fmt.Println(field.Validate())
 	// Output:
 	// [density momentum_x momentum_y energy] [[1 2]] <nil>

@@ -40,8 +40,8 @@ func scaling(t require.TestingT, factor float64) orbits.Element {
 // Channels stand in an unusual order, so that any mistaken one shows.
 var shuffled = orbits.Field{
 	Channels:  []string{"energy", "momentum_y", "tracer", "momentum_x", "density"},
-	Vectors:   [][2]int{{3, 1}},
-	Conserved: &orbits.Conserved{Density: 4, Momentum: [2]int{3, 1}, Energy: 0},
+	Vectors:   [][]int{{3, 1}},
+	Conserved: &orbits.Conserved{Density: 4, Momentum: []int{3, 1}, Energy: 0},
 }
 
 func TestBoostsMatchTheirFormula(t *testing.T) {
@@ -168,7 +168,7 @@ func second(_, b int) int { return b }
 // The curl of a moved velocity is the moved curl, by central differences on the periodic grid.
 func TestVorticityIsAPseudoscalar(t *testing.T) {
 	const size = 6
-	velocity := orbits.Field{Channels: []string{"u", "v"}, Vectors: [][2]int{{0, 1}}}
+	velocity := orbits.Field{Channels: []string{"u", "v"}, Vectors: [][]int{{0, 1}}}
 	vorticity := orbits.Field{Channels: []string{"vorticity"}, Pseudoscalars: []int{0}}
 	curl := func(state [][][][]float64) [][][][]float64 {
 		out := numbered[float64](1, size, size, 1)

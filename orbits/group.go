@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -13,92 +14,161 @@ import (
 const (
 	D4Name           = "d4"
 	C4Name           = "c4"
-	D4GridOnlyName   = "d4-grid-only"
+	OctahedralName   = "octahedral"
+	ReflectionsName  = "reflections"
 	TranslationsName = "translations"
 	BoostsName       = "boosts"
 	ScalingsName     = "scalings"
+
+	// Of the negative controls; that of any group is its name and "-grid-only".
+	D4GridOnlyName          = D4Name + gridOnly
+	ReflectionsGridOnlyName = ReflectionsName + gridOnly
 )
+
+const gridOnly = "-grid-only"
 
 // Group is a set of elements to audit; which ones depends on the grid.
 type Group struct {
 	Name     string
-	elements func(height, width int) ([]Element, error)
+	elements func(grid []int) ([]Element, error)
 	factors  []Group // of a product
 }
 
 // D4 is the symmetry group of the square: four rotations and four reflections, in the order e, r, r2, r3, s, sr, sr2, sr3. On a
-// grid that is not square it is what fits: e, r2, s and sr2.
-func D4() Group { return dihedralGroup(D4Name, dihedralOrder, true) }
+// grid that is not square it is what fits: e, r2, s and sr2. On a grid of three axes it turns about z, and its mirrors contain z: the symmetry of
+// a flow under gravity along z.
+func D4() Group { return turns(D4Name, 2, 3, func(int) []turn { return squareTurns }) }
 
-// C4 is the rotations of the square. On a grid that is not square it is e and r2.
-func C4() Group { return dihedralGroup(C4Name, dihedralOrder/2, true) }
+// C4 is the rotations of the square, on a grid of three axes those about z. On a grid that is not square it is e and r2.
+func C4() Group { return turns(C4Name, 2, 3, func(int) []turn { return squareTurns[:4] }) }
 
-// D4GridOnly is a negative control: the grid moves as in D4, vectors and pseudoscalars stay as they are. It obeys the group
-// axioms and is a symmetry of no equation with a vector in it: even an exact solver fails an audit under it.
-func D4GridOnly() Group { return dihedralGroup(D4GridOnlyName, dihedralOrder, false) }
+// Octahedral is the symmetry group of the cube: 24 rotations and 24 reflections, the elements of D4 first. On a box that is no cube it is what
+// fits.
+func Octahedral() Group { return turns(OctahedralName, 3, 3, func(int) []turn { return cubeTurns() }) }
 
-func dihedralGroup(name string, order dihedral, turnsVectors bool) Group {
-	return Group{Name: name, elements: func(height, width int) ([]Element, error) {
-		var elements []Element
-		for d := range order {
-			if height != width && d.swapsAxes() {
-				continue
+// Reflections turn axes round, each or none, on grids of one, two or three axes: e and s in 1-D, where s is x -> -x, e, s, sr2 and r2 in 2-D,
+// and eight elements in 3-D. They fit any grid.
+func Reflections() Group { return turns(ReflectionsName, 1, 3, axisMirrors) }
+
+// turns is a group of those that fit a grid, of all on so many axes.
+func turns(name string, least, most int, all func(axes int) []turn) Group {
+	return Group{Name: name, elements: func(grid []int) (elements []Element, err error) {
+		if err := onAxes(name, least, most, grid); err != nil {
+			return nil, err
+		}
+		for _, t := range all(len(grid)) {
+			if t.fits(grid) {
+				elements = append(elements, Element{grid: t, vector: t})
 			}
-			element := Element{grid: d}
-			if turnsVectors {
-				element.vector = d
-			}
-			elements = append(elements, element)
 		}
 		return elements, nil
 	}}
 }
 
+// onAxes refuses grids that a group is not of.
+func onAxes(name string, least, most int, grid []int) error {
+	instead, some := "a group of your own (Custom)", fmt.Sprint(least)
+	switch {
+	case len(grid) >= least && len(grid) <= most:
+		return nil
+	case len(grid) == 1:
+		instead = ReflectionsName
+	case len(grid) == 2:
+		instead = D4Name
+	}
+	if most > least {
+		some = fmt.Sprintf("%d to %d", least, most)
+	}
+	return fmt.Errorf("orbits: group %s is of states with %s axes of space, and these have %d (grid %s); use %s", name, some, len(grid), gridName(grid), instead)
+}
+
+// gridName is "16x32" of a grid of 16 rows and 32 columns.
+func gridName(grid []int) string {
+	if len(grid) == 0 {
+		return "of no axes"
+	}
+	var sizes []string
+	for _, size := range grid {
+		sizes = append(sizes, strconv.Itoa(size))
+	}
+	return strings.Join(sizes, "x")
+}
+
+// GridOnly is a negative control, named as the group and "-grid-only": the grid moves as in the group, and vectors, pseudovectors and pseudoscalars
+// stay as they are. It obeys the group axioms and is a symmetry of no equation with a vector in it: even an exact solver fails an audit
+// under it. The group is one with rotations or reflections, D4, C4, Octahedral, Reflections or a product with one of these.
+func GridOnly(group Group) Group {
+	return Group{Name: group.Name + gridOnly, elements: func(grid []int) ([]Element, error) {
+		elements, err := group.Elements(grid...)
+		if err != nil {
+			return nil, err
+		}
+		changed := false
+		for i := range elements {
+			changed = changed || elements[i].vector != turn{}
+			elements[i].vector = turn{}
+		}
+		if !changed {
+			return nil, fmt.Errorf("orbits: group %s%s: no element of %s is known to turn vectors, so that this is no control; use one with d4, octahedral or reflections", group.Name, gridOnly, group.Name)
+		}
+		return elements, nil
+	}}
+}
+
+// D4GridOnly is GridOnly(D4()).
+func D4GridOnly() Group { return GridOnly(D4()) }
+
 // leastStride keeps a slip of the pen from making millions of elements.
 const leastStride = 0.01
 
-// Translations are the circular shifts along one axis by multiples of stride pixels, less than the grid's size: e, those
-// along x, those along y. They generate the group of all shifts by multiples of stride but are not closed under
-// composition: no element shifts both axes. Product(Translations(stride), Translations(stride)) is, where stride divides
-// the grid.
+// Translations are the circular shifts along one axis of a grid of one, two or three by multiples of stride pixels, less than the grid's size: e,
+// those along x, those along y, those along z. They generate the group of all shifts by multiples of stride but are not closed under
+// composition: no element shifts two axes. A product of them with themselves, a factor for each axis, is, where stride divides the grid.
 //
 // Shifts by a whole number of pixels are exact. Others are Fourier interpolation: exact for waves that the grid resolves, and
 // a group action but for the highest mode of an even grid, which is multiplied by cos(pi shift), the real part of its
 // phase. It rings at jumps, where it may make negative what is positive.
 func Translations(stride float64) Group {
-	return Group{Name: TranslationsName, elements: func(height, width int) ([]Element, error) {
-		if least := min(height, width); !(stride >= leastStride && stride < float64(least)) {
-			return nil, fmt.Errorf("orbits: group translations needs a stride of at least %g and less than %d pixels on a %dx%d grid, got %g",
-				leastStride, least, height, width, stride)
+	return Group{Name: TranslationsName, elements: func(grid []int) ([]Element, error) {
+		if err := onAxes(TranslationsName, 1, 3, grid); err != nil {
+			return nil, err
+		}
+		if least := slices.Min(grid); !(stride >= leastStride && stride < float64(least)) {
+			return nil, fmt.Errorf("orbits: group translations needs a stride of at least %g and less than %d pixels on a %s grid, got %g",
+				leastStride, least, gridName(grid), stride)
 		}
 		elements := []Element{{}}
-		for _, axis := range []struct {
-			unit Vector
-			size int
-		}{{Vector{X: 1}, width}, {Vector{Y: 1}, height}} {
-			for n := 1.0; settled(n*stride) < float64(axis.size); n++ {
-				elements = append(elements, Element{shift: axis.unit.times(n * stride).settled()})
+		for axis, unit := range []Vector{{X: 1}, {Y: 1}, {Z: 1}}[:len(grid)] {
+			for n := 1.0; settled(n*stride) < float64(grid[len(grid)-1-axis]); n++ {
+				elements = append(elements, Element{shift: unit.times(n * stride).settled(), axes: len(grid)})
 			}
 		}
 		return elements, nil
 	}}
 }
 
-// Boosts are Galilean boosts of a flow by some velocities v. In conserved variables, which the field must declare, density
-// stays, momentum becomes m + rho v and energy E + m.v + rho |v|^2 / 2; the output, a time dt later, is also shifted by v dt.
-// step is dt / dx, the pixels that unit velocity crosses from input to target: shifts by a whole number of pixels,
-// v step, are exact, and others as in Translations.
+// Boosts are Galilean boosts of a flow by some velocities v. In conserved variables, which the field must declare, density stays, momentum
+// becomes m + rho v and energy E + m.v + rho |v|^2 / 2; the output, a time dt later, is also shifted by v dt. Velocities have as many
+// components as the grid has axes, one to three. step is dt / dx, the pixels that unit velocity crosses from input to target: shifts by a
+// whole number of pixels, v step, are exact, and others as in Translations.
 func Boosts(step float64, velocities ...Vector) Group {
-	return Group{Name: BoostsName, elements: func(_, _ int) ([]Element, error) {
+	return Group{Name: BoostsName, elements: func(grid []int) ([]Element, error) {
+		if err := onAxes(BoostsName, 1, 3, grid); err != nil {
+			return nil, err
+		}
 		if step == 0 || !finite(step) {
 			return nil, fmt.Errorf("orbits: group boosts has a step of %g; it is the pixels that unit velocity crosses from input to target, dt / dx, and neither zero nor infinite", step)
 		}
 		var elements []Element
 		for _, v := range velocities {
-			if drift := v.times(step); !finite(drift.X) || !finite(drift.Y) {
-				return nil, fmt.Errorf("orbits: group boosts has the velocity (x: %g, y: %g); it, and what it crosses in a step, must be finite", v.X, v.Y)
+			drift := v.times(step)
+			if !finite(drift.dot(Vector{1, 1, 1})) {
+				return nil, fmt.Errorf("orbits: group boosts has the velocity (x: %g, y: %g, z: %g); it, and what it crosses in a step, must be finite", v.X, v.Y, v.Z)
 			}
-			elements = append(elements, Element{velocity: v, drift: v.times(step).settled()})
+			if v.reach() > len(grid) {
+				return nil, fmt.Errorf("orbits: group boosts has the velocity (x: %g, y: %g, z: %g), and the grid %s has %d axes; leave out the other components", v.X, v.Y, v.Z, gridName(grid), len(grid))
+			}
+			elements = append(elements, Element{velocity: v, drift: drift.settled(), axes: len(grid)}.tidy())
 		}
 		return withIdentity(BoostsName, "velocities", elements)
 	}}
@@ -110,7 +180,7 @@ const mostFactor = 1e15
 // Scalings multiply all channels by some positive factors: a symmetry of equations of degree one, such as those of Euler for
 // an ideal gas, and of linear ones.
 func Scalings(factors ...float64) Group {
-	return Group{Name: ScalingsName, elements: func(_, _ int) ([]Element, error) {
+	return Group{Name: ScalingsName, elements: func([]int) ([]Element, error) {
 		var elements []Element
 		for _, factor := range factors {
 			if !(factor >= 1/mostFactor && factor <= mostFactor) {
@@ -124,7 +194,7 @@ func Scalings(factors ...float64) Group {
 
 // Custom is a set of elements of the user's own, with the identity, which is added. Its name stands in the records.
 func Custom(name string, elements ...Element) Group {
-	return Group{Name: name, elements: func(_, _ int) ([]Element, error) { return withIdentity(name, "elements", elements) }}
+	return Group{Name: name, elements: func([]int) ([]Element, error) { return withIdentity(name, "elements", elements) }}
 }
 
 // withIdentity also refuses names that records could not tell apart.
@@ -161,14 +231,14 @@ func Product(groups ...Group) Group {
 		names[i] = g.Name
 	}
 	name := strings.Join(names, "*")
-	return Group{Name: name, factors: groups, elements: func(height, width int) ([]Element, error) {
+	return Group{Name: name, factors: groups, elements: func(grid []int) ([]Element, error) {
 		product := []Element{{}}
 		for _, g := range groups {
-			factor, err := g.Elements(height, width)
+			factor, err := g.Elements(grid...)
 			if err != nil {
 				return nil, err
 			}
-			if product, err = compositions(name, product, factor, height, width); err != nil {
+			if product, err = compositions(name, product, factor, grid); err != nil {
 				return nil, err
 			}
 		}
@@ -176,10 +246,11 @@ func Product(groups ...Group) Group {
 	}}
 }
 
-// Check refuses what cannot be audited on states of a field: a group without elements on their grid, boosts of a field that does
-// not declare its conserved variables, and a product of which a factor adds no element to the others, as c4 to d4.
-func (g Group) Check(field Field, height, width int) error {
-	all, err := g.Elements(height, width)
+// Check refuses what cannot be audited on states of a field: a group without elements on their grid, boosts of a field that does not declare
+// its conserved variables, vectors that have not as many components as the grid has axes, and a product of which a factor adds no element to
+// the others, as c4 to d4.
+func (g Group) Check(field Field, grid ...int) error {
+	all, err := g.Elements(grid...)
 	if err != nil {
 		return err
 	}
@@ -187,25 +258,29 @@ func (g Group) Check(field Field, height, width int) error {
 		if e.velocity != (Vector{}) && field.Conserved == nil {
 			return fmt.Errorf("orbits: group %s: %s", g.Name, e.needsConserved())
 		}
+		if err := e.fits(field, grid); err != nil {
+			return err
+		}
 	}
 	for i := 0; len(g.factors) > 1 && i < len(g.factors); i++ {
 		others := Product(slices.Delete(slices.Clone(g.factors), i, i+1)...)
-		if without, err := others.Elements(height, width); err != nil || len(without) == len(all) {
+		if without, err := others.Elements(grid...); err != nil || len(without) == len(all) {
 			return cmp.Or(err, fmt.Errorf("orbits: group %s: %s adds no element to %s; leave it out", g.Name, g.factors[i].Name, others.Name))
 		}
 	}
 	return nil
 }
 
-func compositions(group string, left, right []Element, height, width int) ([]Element, error) {
+func compositions(group string, left, right []Element, grid []int) ([]Element, error) {
 	var all []Element
 	seen := make(map[string]Element)
 	for _, g := range left {
 		for _, h := range right {
 			element := g.Compose(h)
-			element.shift = Vector{modulo(element.shift.X, width), modulo(element.shift.Y, height)}
+			element.shift = within(grid, element.shift, modulo)
+			element = element.tidy()
 			rounded := element // two thirds are twice a third, though each is kept to 1e-9 of a pixel
-			rounded.shift = Vector{coarse(element.shift.X, width), coarse(element.shift.Y, height)}
+			rounded.shift = within(grid, element.shift, coarse)
 			name := rounded.Name()
 			if known, ok := seen[name]; !ok {
 				all = append(all, element)
@@ -221,9 +296,19 @@ func compositions(group string, left, right []Element, height, width int) ([]Ele
 // near reports whether two elements differ by rounding at most: 0.1 + 0.2 is not 0.3.
 func (e Element) near(other Element) bool {
 	alike := func(a, b float64) bool { return math.Abs(a-b) <= 1e-8*max(1, math.Abs(a), math.Abs(b)) }
-	both := func(a, b Vector) bool { return alike(a.X, b.X) && alike(a.Y, b.Y) }
+	both := func(a, b Vector) bool { return alike(a.X, b.X) && alike(a.Y, b.Y) && alike(a.Z, b.Z) }
 	return e.custom == other.custom && e.grid == other.grid && e.vector == other.vector && both(e.shift, other.shift) &&
 		both(e.velocity, other.velocity) && both(e.drift, other.drift) && alike(e.scale(), other.scale())
+}
+
+// within reduces each component of a shift by the size of its axis.
+func within(grid []int, shift Vector, reduced func(pixels float64, size int) float64) Vector {
+	return shift.each(func(axis int, pixels float64) float64 {
+		if axis >= len(grid) {
+			return pixels
+		}
+		return reduced(pixels, grid[len(grid)-1-axis])
+	})
 }
 
 // coarse is a shift modulo size to 1e-7 of a pixel.
@@ -243,13 +328,15 @@ func modulo(pixels float64, size int) float64 {
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-// Elements returns the group's elements on a grid of height rows and width columns, the identity first.
-func (g Group) Elements(height, width int) ([]Element, error) {
-	if height <= 0 || width <= 0 {
-		return nil, fmt.Errorf("orbits: a grid needs positive sizes, got %dx%d", height, width)
+// Elements returns the group's elements on a grid, the identity first. The sizes are in the order of arrays: Elements(height, width) for states
+// [batch, y, x, channel], Elements(width) for [batch, x, channel], Elements(depth, height, width) for [batch, z, y, x, channel]. A group that
+// does not exist on a grid of so many axes is an error; those of Scalings and Custom are of any, of none too.
+func (g Group) Elements(grid ...int) ([]Element, error) {
+	if slices.ContainsFunc(grid, func(size int) bool { return size <= 0 }) {
+		return nil, fmt.Errorf("orbits: a grid needs positive sizes, got %s", gridName(grid))
 	}
 	if g.elements == nil || g.Name == "" {
-		return nil, errors.New("orbits: a group needs a name and elements; make one with D4, C4, D4GridOnly, Translations, Boosts, Scalings, Product or Custom")
+		return nil, errors.New("orbits: a group needs a name and elements; make one with D4, C4, Octahedral, Reflections, GridOnly, Translations, Boosts, Scalings, Product or Custom")
 	}
-	return g.elements(height, width)
+	return g.elements(grid)
 }

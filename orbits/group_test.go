@@ -108,8 +108,7 @@ func TestElementsOfTranslations(t *testing.T) {
 		names = append(names, element.Name())
 	}
 	require.Equal(t, []string{"e", "t(0,4)", "t(0,8)", "t(4,0)", "t(8,0)"}, names)
-	dy, dx := elements[3].Shift()
-	require.Equal(t, [2]float64{4, 0}, [2]float64{dy, dx})
+	require.Equal(t, orbits.Vector{Y: 4}, elements[3].Shift())
 	turned := elements[1].Compose(mustElements(t, orbits.D4(), 8)[1])
 	require.Equal(t, "t(0,4)r", turned.Name())
 }
@@ -167,7 +166,7 @@ func TestGroupErrors(t *testing.T) {
 		height, width int
 		want          string
 	}{
-		{orbits.Custom("", mirrored), 16, 16, "orbits: a group needs a name and elements; make one with D4, C4, D4GridOnly, Translations, Boosts, Scalings, Product or Custom"},
+		{orbits.Custom("", mirrored), 16, 16, "orbits: a group needs a name and elements; make one with D4, C4, Octahedral, Reflections, GridOnly, Translations, Boosts, Scalings, Product or Custom"},
 		{orbits.Custom("twice", mirrored, mirrored), 16, 16, `orbits: group twice has two elements named "mirrored" (the identity is "e" and need not be given)`},
 		{orbits.D4(), 0, 0, "orbits: a grid needs positive sizes, got 0x0"},
 		{orbits.Custom("nothing"), 16, 16, "orbits: group nothing has no elements; give it at least one"},
@@ -176,7 +175,7 @@ func TestGroupErrors(t *testing.T) {
 		{orbits.Translations(math.NaN()), 16, 16, "orbits: group translations needs a stride of at least 0.01 and less than 16 pixels on a 16x16 grid, got NaN"},
 		{orbits.Boosts(0, eastward), 16, 16, "orbits: group boosts has a step of 0; it is the pixels that unit velocity crosses from input to target, dt / dx, and neither zero nor infinite"},
 		{orbits.Boosts(math.Inf(1), eastward), 16, 16, "orbits: group boosts has a step of +Inf; it is the pixels that unit velocity crosses from input to target, dt / dx, and neither zero nor infinite"},
-		{orbits.Boosts(1, orbits.Vector{Y: math.NaN()}), 16, 16, "orbits: group boosts has the velocity (x: 0, y: NaN); it, and what it crosses in a step, must be finite"},
+		{orbits.Boosts(1, orbits.Vector{Y: math.NaN()}), 16, 16, "orbits: group boosts has the velocity (x: 0, y: NaN, z: 0); it, and what it crosses in a step, must be finite"},
 		{orbits.Boosts(1, orbits.Vector{}), 16, 16, `orbits: group boosts has two elements named "e" (the identity is "e" and need not be given)`},
 		{orbits.Boosts(1, eastward, eastward), 16, 16, `orbits: group boosts has two elements named "boost(0,0.5)" (the identity is "e" and need not be given)`},
 		{orbits.Boosts(1), 16, 16, "orbits: group boosts has no velocities; give it at least one"},
@@ -185,8 +184,8 @@ func TestGroupErrors(t *testing.T) {
 		{orbits.Scalings(1), 16, 16, `orbits: group scalings has two elements named "e" (the identity is "e" and need not be given)`},
 		{orbits.Product(orbits.D4(), orbits.Translations(16)), 16, 16, "orbits: group translations needs a stride of at least 0.01 and less than 16 pixels on a 16x16 grid, got 16"},
 		{orbits.Product(orbits.D4(), orbits.D4GridOnly()), 16, 16, `orbits: group d4*d4-grid-only has two different elements named "r"; audit its factors apart`},
-		{orbits.Group{}, 16, 16, "orbits: a group needs a name and elements; make one with D4, C4, D4GridOnly, Translations, Boosts, Scalings, Product or Custom"},
-		{orbits.Product(), 16, 16, "orbits: a group needs a name and elements; make one with D4, C4, D4GridOnly, Translations, Boosts, Scalings, Product or Custom"},
+		{orbits.Group{}, 16, 16, "orbits: a group needs a name and elements; make one with D4, C4, Octahedral, Reflections, GridOnly, Translations, Boosts, Scalings, Product or Custom"},
+		{orbits.Product(), 16, 16, "orbits: a group needs a name and elements; make one with D4, C4, Octahedral, Reflections, GridOnly, Translations, Boosts, Scalings, Product or Custom"},
 	} {
 		_, err := c.group.Elements(c.height, c.width)
 		require.EqualError(t, err, c.want)
@@ -202,22 +201,22 @@ func TestFieldValidate(t *testing.T) {
 	}{
 		{orbits.Field{}, "orbits: a field needs at least one channel"},
 		{orbits.Field{Channels: []string{"u", "u"}}, `orbits: channel name "u" is used twice; give each channel its own`},
-		{orbits.Field{Channels: three, Vectors: [][2]int{{1, 3}}}, "orbits: vector [1 3] names channel 3, but the field has channels 0 to 2"},
+		{orbits.Field{Channels: three, Vectors: [][]int{{1, 3}}}, "orbits: vector [1 3] names channel 3, but the field has channels 0 to 2"},
 		{orbits.Field{Channels: three, Pseudoscalars: []int{-1}}, "orbits: the list of pseudoscalars names channel -1, but the field has channels 0 to 2"},
-		{orbits.Field{Channels: three, Pseudoscalars: []int{2}, Vectors: [][2]int{{1, 2}}}, "orbits: channel 2 (momentum_y) is a pseudoscalar and something else, or twice; a channel is one thing"},
-		{orbits.Field{Channels: three, Pseudoscalars: []int{0, 0}}, "orbits: channel 0 (density) is a pseudoscalar and something else, or twice; a channel is one thing"},
-		{conserved(0, [2]int{2, 1}, 3), "orbits: the momentum [2 1] is none of the field's vectors [[1 2]]; add it to them"},
-		{conserved(4, [2]int{1, 2}, 3), "orbits: Conserved names channel 4, but the field has channels 0 to 3"},
-		{conserved(3, [2]int{1, 2}, 3), "orbits: channel 3 (energy) cannot be density or energy: these are two scalars of their own"},
-		{conserved(0, [2]int{1, 2}, 1), "orbits: channel 1 (momentum_x) cannot be density or energy: these are two scalars of their own"},
-		{orbits.Field{Channels: three, Vectors: [][2]int{{1, 1}}}, "orbits: channel 1 (momentum_x) is a component twice; a channel belongs to one vector at most"},
+		{orbits.Field{Channels: three, Pseudoscalars: []int{2}, Vectors: [][]int{{1, 2}}}, "orbits: channel 2 (momentum_y) is in the list of pseudoscalars and in something else, or twice; a channel is one thing"},
+		{orbits.Field{Channels: three, Pseudoscalars: []int{0, 0}}, "orbits: channel 0 (density) is in the list of pseudoscalars and in something else, or twice; a channel is one thing"},
+		{conserved(0, []int{2, 1}, 3), "orbits: the momentum [2 1] is none of the field's vectors [[1 2]]; add it to them"},
+		{conserved(4, []int{1, 2}, 3), "orbits: Conserved names channel 4, but the field has channels 0 to 3"},
+		{conserved(3, []int{1, 2}, 3), "orbits: channel 3 (energy) cannot be density or energy: these are two scalars of their own"},
+		{conserved(0, []int{1, 2}, 1), "orbits: channel 1 (momentum_x) cannot be density or energy: these are two scalars of their own"},
+		{orbits.Field{Channels: three, Vectors: [][]int{{1, 1}}}, "orbits: channel 1 (momentum_x) is in vector [1 1] and in something else, or twice; a channel is one thing"},
 	} {
 		require.EqualError(t, c.field.Validate(), c.want)
 	}
 }
 
 // conserved is the Euler field with other channels for its conserved variables.
-func conserved(density int, momentum [2]int, energy int) orbits.Field {
+func conserved(density int, momentum []int, energy int) orbits.Field {
 	field := orbits.EulerField()
 	field.Conserved = &orbits.Conserved{Density: density, Momentum: momentum, Energy: energy}
 	return field

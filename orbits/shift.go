@@ -21,10 +21,8 @@ func shifted(x *graph.Node, axis int, pixels float64) *graph.Node {
 		}
 	}
 	interpolate := graph.ConstAsDType(x.Graph(), x.DType(), matrix)
-	if axis == rowAxis {
-		return graph.Einsum("iy,nyxc->nixc", interpolate, x)
-	}
-	return graph.Einsum("ix,nyxc->nyic", interpolate, x)
+	of := "nabcdefghijk"[:x.Rank()] // a letter for each axis, that of the image m
+	return graph.Einsum("m"+of[axis:axis+1]+","+of+"->"+of[:axis]+"m"+of[axis+1:], interpolate, x)
 }
 
 // dirichlet is the trigonometric interpolant of a unit at 0 among size equidistant points, at a distance from it that is no

@@ -140,7 +140,7 @@ type Audit struct {
 // Group is a symmetry group to audit. Translations are audited at the last step of each probe trajectory that does not touch the
 // end of the time domain, as the paper does, and all others, D4 for instance, at the first.
 type Group struct {
-	Name       string          `yaml:"name"`                 // "d4", "c4", "translations", "boosts", "scalings", "d4-grid-only", or a product of these: "d4*translations"
+	Name       string          `yaml:"name"`                 // "d4", "c4", "reflections", "translations", "boosts", "scalings", "d4-grid-only", "reflections-grid-only", or a product of these: "d4*translations"
 	Stride     float64         `yaml:"stride,omitempty"`     // pixels between translations
 	Velocities []orbits.Vector `yaml:"velocities,omitempty"` // of boosts, each {x: ..., y: ...} in domain lengths per unit time
 	Factors    []float64       `yaml:"factors,omitempty"`    // of scalings
@@ -367,7 +367,8 @@ func (a Audit) validate(data euler.Config) error {
 }
 
 var groupNames = []string{
-	orbits.D4Name, orbits.C4Name, orbits.TranslationsName, orbits.BoostsName, orbits.ScalingsName, orbits.D4GridOnlyName,
+	orbits.D4Name, orbits.C4Name, orbits.ReflectionsName, orbits.TranslationsName, orbits.BoostsName, orbits.ScalingsName,
+	orbits.D4GridOnlyName, orbits.ReflectionsGridOnlyName,
 }
 
 // group is what is meant, for flows of the configuration.
@@ -380,14 +381,20 @@ func (g Group) group(data euler.Config) (orbits.Group, error) {
 			factors[i] = orbits.D4()
 		case orbits.C4Name:
 			factors[i] = orbits.C4()
+		case orbits.ReflectionsName:
+			factors[i] = orbits.Reflections()
 		case orbits.D4GridOnlyName:
 			factors[i] = orbits.D4GridOnly()
+		case orbits.ReflectionsGridOnlyName:
+			factors[i] = orbits.GridOnly(orbits.Reflections())
 		case orbits.TranslationsName:
 			factors[i] = orbits.Translations(g.Stride)
 		case orbits.BoostsName:
 			factors[i] = orbits.Boosts(data.Interval*float64(data.Resolution), g.Velocities...)
 		case orbits.ScalingsName:
 			factors[i] = orbits.Scalings(g.Factors...)
+		case orbits.OctahedralName:
+			return orbits.Group{}, fmt.Errorf("%s is of states with three axes of space, and these flows have two; use %s", name, orbits.D4Name)
 		case "":
 			return orbits.Group{}, fmt.Errorf("the name %q lacks a group; use one of %s, or a product of them, such as d4*translations", g.Name, strings.Join(groupNames, ", "))
 		default:

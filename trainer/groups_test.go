@@ -18,6 +18,8 @@ audit:
       velocities: [{x: 1.25}, {x: -0.5, y: 2}]
     - {name: scalings, factors: [0.5, 2]}
     - {name: c4*translations, stride: 7.5}
+    - {name: reflections}
+    - {name: reflections-grid-only}
 `
 	config, err := ParseConfig([]byte(source))
 	require.NoError(t, err)
@@ -43,6 +45,8 @@ audit:
 		"[e scale(0.5) scale(2)]",
 		"[e t(0,7.5) t(0,15) t(7.5,0) t(15,0) r t(7.5,0)r t(15,0)r t(0,8.5)r t(0,1)r" +
 			" r2 t(0,8.5)r2 t(0,1)r2 t(8.5,0)r2 t(1,0)r2 r3 t(8.5,0)r3 t(1,0)r3 t(0,7.5)r3 t(0,15)r3]",
+		"[e s sr2 r2]",
+		"[e s sr2 r2]",
 	}, names)
 	want, err := orbits.Boosts(0.05*16, orbits.Vector{X: 1.25}).Elements(16, 16)
 	require.NoError(t, err)

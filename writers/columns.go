@@ -9,6 +9,7 @@ var units = map[string]string{
 	"epoch":        "epoch",
 	"step_seconds": "second",
 	"seconds":      "second",
+	"shift_z":      "pixel",
 	"shift_y":      "pixel",
 	"shift_x":      "pixel",
 }

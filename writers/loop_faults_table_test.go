@@ -301,7 +301,7 @@ var faultSections = []faultSection{
 		{"they are not images", func(r *rig) {
 			r.realAuditor(audit.Probes{Inputs: flow(grid*grid, 4), Targets: flow(grid*grid, 4)})
 		},
-			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "audit: probes are (Float32)[2, 16, 4]; they must be [n, y, x, channel]"},
+			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "audit: group c4 is of states with 2 to 3 axes of space, and these have 1 (grid 16); use reflections"},
 		{"inputs and targets differ in shape", func(r *rig) {
 			r.realAuditor(audit.Probes{Inputs: flow(grid, grid, 4), Targets: flow(grid, grid, 1)})
 		},

@@ -172,7 +172,7 @@ func spread(next, state []float32) {
 	flow := make([]float32, len(state))
 	for y := range size {
 		for x := range size {
-			for _, d := range [][2]int{{0, 1}, {1, 0}} {
+			for _, d := range [][]int{{0, 1}, {1, 0}} {
 				if y+d[0] == size || x+d[1] == size {
 					continue
 				}

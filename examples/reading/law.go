@@ -16,7 +16,7 @@ import (
 const size = 12
 
 // field is that of a slow flow: a velocity and a pressure.
-var field = orbits.Field{Channels: []string{"velocity_x", "velocity_y", "pressure"}, Vectors: [][2]int{{0, 1}}}
+var field = orbits.Field{Channels: []string{"velocity_x", "velocity_y", "pressure"}, Vectors: [][]int{{0, 1}}}
 
 const channels = 3
 

@@ -203,8 +203,8 @@ func (c contest) better(l law) (least lesserLaw, found bool) {
 }
 
 // moving are the vectors of a field but for those that never change.
-func (c contest) moving(field orbits.Field) [][2]int {
-	return slices.DeleteFunc(slices.Clone(field.Vectors), func(v [2]int) bool { return c.still(v[0]) && c.still(v[1]) })
+func (c contest) moving(field orbits.Field) [][]int {
+	return slices.DeleteFunc(slices.Clone(field.Vectors), func(v []int) bool { return c.still(v[0]) && c.still(v[1]) })
 }
 
 // mirrored are fields that a linear law does not tell from the given ones, those of states that also change sign in a mirror: scalars
@@ -214,7 +214,7 @@ func (c contest) mirrored(fields []orbits.Field) (all []orbits.Field) {
 	for _, f := range fields {
 		other := orbits.Field{Channels: f.Channels, RowDown: !f.RowDown}
 		for _, v := range f.Vectors {
-			other.Vectors = append(other.Vectors, [2]int{v[1], v[0]})
+			other.Vectors = append(other.Vectors, []int{v[1], v[0]})
 		}
 		centred := false
 		for channel := range f.Channels {

@@ -27,7 +27,7 @@ func (t Turn) apply(field orbits.Field, column, row int) (int, int) {
 // TurnsOf are the rotations and reflections among elements, with all their compositions.
 func TurnsOf(elements ...orbits.Element) (turns []Turn) {
 	add := func(e orbits.Element) {
-		x, y, ok := e.Turn()
+		x, y, _, ok := e.Turn()
 		if ok && !slices.ContainsFunc(turns, func(t Turn) bool { return t.element == e }) {
 			turns = append(turns, Turn{e, [2]orbits.Vector{x, y}})
 		}
@@ -66,10 +66,10 @@ const mostChannels = 6
 // turns do not tell apart, with rows as declared first. None pairs a channel that is still with one that is not, unless that is declared.
 func alternatives(declared orbits.Field, turns []Turn, still func(channel int) bool) (classes [][]orbits.Field) {
 	places := make(map[string]int)
-	add := func(vectors [][2]int, down bool) {
+	add := func(vectors [][]int, down bool) {
 		field := orbits.Field{Channels: declared.Channels, Vectors: vectors, RowDown: down}
 		for _, c := range declared.Pseudoscalars {
-			if !slices.ContainsFunc(vectors, func(v [2]int) bool { return v[0] == c || v[1] == c }) {
+			if !slices.ContainsFunc(vectors, func(v []int) bool { return v[0] == c || v[1] == c }) {
 				field.Pseudoscalars = append(field.Pseudoscalars, c)
 			}
 		}
@@ -93,7 +93,7 @@ func alternatives(declared orbits.Field, turns []Turn, still func(channel int) b
 	for _, down := range []bool{declared.RowDown, !declared.RowDown} {
 		for _, pairs := range vectors(declared) {
 			known := down == declared.RowDown && samePairs(pairs, declared.Vectors)
-			odd := slices.ContainsFunc(pairs, func(v [2]int) bool { return still(v[0]) != still(v[1]) && !slices.Contains(declared.Vectors, v) })
+			odd := slices.ContainsFunc(pairs, func(v []int) bool { return still(v[0]) != still(v[1]) && !hasVector(declared.Vectors, v) })
 			if !known && !odd {
 				add(pairs, down)
 			}
@@ -102,26 +102,30 @@ func alternatives(declared orbits.Field, turns []Turn, still func(channel int) b
 	return classes
 }
 
-func samePairs(a, b [][2]int) bool {
-	return len(a) == len(b) && !slices.ContainsFunc(a, func(v [2]int) bool { return !slices.Contains(b, v) })
+func samePairs(a, b [][]int) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(v []int) bool { return !hasVector(b, v) })
+}
+
+func hasVector(all [][]int, v []int) bool {
+	return slices.ContainsFunc(all, func(other []int) bool { return slices.Equal(other, v) })
 }
 
 // contains says whether all vectors of b are a's.
 func contains(a, b orbits.Field) bool {
 	return (a.RowDown == b.RowDown || len(b.Vectors) == 0) &&
-		!slices.ContainsFunc(b.Vectors, func(v [2]int) bool { return !slices.Contains(a.Vectors, v) })
+		!slices.ContainsFunc(b.Vectors, func(v []int) bool { return !hasVector(a.Vectors, v) })
 }
 
 // pairings are all ways to pair channels to vectors.
-func pairings(field orbits.Field) (all [][][2]int) {
+func pairings(field orbits.Field) (all [][][]int) {
 	channels := len(field.Channels)
-	var extend func(vectors [][2]int, from int)
-	extend = func(vectors [][2]int, from int) {
+	var extend func(vectors [][]int, from int)
+	extend = func(vectors [][]int, from int) {
 		all = append(all, slices.Clone(vectors))
 		for x := from; x < channels; x++ {
 			for y := range channels {
 				if x != y && !paired(vectors, x) && !paired(vectors, y) {
-					extend(append(slices.Clone(vectors), [2]int{x, y}), x+1)
+					extend(append(slices.Clone(vectors), []int{x, y}), x+1)
 				}
 			}
 		}
@@ -132,23 +136,24 @@ func pairings(field orbits.Field) (all [][][2]int) {
 
 // neighbours are the ways to pair channels that differ from a field's by one vector: taken away, put in the place of those that share
 // a channel with it, or with another's y component.
-func neighbours(field orbits.Field) (all [][][2]int) {
+func neighbours(field orbits.Field) (all [][][]int) {
 	all = append(all, field.Vectors)
 	for i := range field.Vectors {
 		all = append(all, slices.Delete(slices.Clone(field.Vectors), i, i+1))
 		for j := range i {
 			exchanged := slices.Clone(field.Vectors)
-			exchanged[i][1], exchanged[j][1] = exchanged[j][1], exchanged[i][1]
+			a, b := exchanged[i], exchanged[j]
+			exchanged[i], exchanged[j] = []int{a[0], b[1]}, []int{b[0], a[1]}
 			all = append(all, exchanged)
 		}
 	}
 	for x := range field.Channels {
 		for y := range field.Channels {
-			if x != y && !slices.Contains(field.Vectors, [2]int{x, y}) {
-				rest := slices.DeleteFunc(slices.Clone(field.Vectors), func(v [2]int) bool {
-					return paired([][2]int{v}, x) || paired([][2]int{v}, y)
+			if x != y && !hasVector(field.Vectors, []int{x, y}) {
+				rest := slices.DeleteFunc(slices.Clone(field.Vectors), func(v []int) bool {
+					return paired([][]int{v}, x) || paired([][]int{v}, y)
 				})
-				all = append(all, append(rest, [2]int{x, y}))
+				all = append(all, append(rest, []int{x, y}))
 			}
 		}
 	}
@@ -156,24 +161,36 @@ func neighbours(field orbits.Field) (all [][][2]int) {
 }
 
 // paired says whether a channel is a component of one of the vectors.
-func paired(vectors [][2]int, channel int) bool {
-	return slices.ContainsFunc(vectors, func(v [2]int) bool { return v[0] == channel || v[1] == channel })
+func paired(vectors [][]int, channel int) bool {
+	return slices.ContainsFunc(vectors, func(v []int) bool { return v[0] == channel || v[1] == channel })
 }
 
-// Describe names a field's vectors and orientation.
+// Describe names a field's vectors, of any number of components, and orientation.
 func Describe(field orbits.Field) string {
-	var vectors []string
-	for _, v := range field.Vectors {
-		vectors = append(vectors, fmt.Sprintf("(%s, %s)", field.Channels[v[0]], field.Channels[v[1]]))
-	}
+	vectors := named(field, field.Vectors)
 	words := "no vector"
 	if vectors != nil {
 		words = "vectors " + strings.Join(vectors, " and ")
+	}
+	if field.Pseudovectors != nil {
+		words += ", pseudovectors " + strings.Join(named(field, field.Pseudovectors), " and ")
 	}
 	if field.RowDown {
 		return words + ", rows downwards"
 	}
 	return words + ", rows upwards"
+}
+
+// named are vectors by the names of their channels.
+func named(field orbits.Field, vectors [][]int) (all []string) {
+	for _, vector := range vectors {
+		var components []string
+		for _, c := range vector {
+			components = append(components, field.Channels[c])
+		}
+		all = append(all, "("+strings.Join(components, ", ")+")")
+	}
+	return all
 }
 
 // choice names a field among others, where rows mean nothing without a vector.
@@ -214,7 +231,7 @@ func (t Turn) mirror() bool {
 
 // alongOf names the direction that a mirror keeps.
 func alongOf(mirror orbits.Element) string {
-	switch x, _, _ := mirror.Turn(); {
+	switch x, _, _, _ := mirror.Turn(); {
 	case x.X > 0:
 		return "along x"
 	case x.X < 0:

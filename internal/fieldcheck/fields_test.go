@@ -23,12 +23,12 @@ type fieldCase struct {
 	open   func(orbits.Field) bool // what the physics leaves open: declarations that are as right
 }
 
-func declare(vectors [][2]int, channels ...string) orbits.Field {
+func declare(vectors [][]int, channels ...string) orbits.Field {
 	return orbits.Field{Channels: channels, Vectors: vectors}
 }
 
 var (
-	pair  = [][2]int{{0, 1}} // the first two channels are a vector
+	pair  = [][]int{{0, 1}} // the first two channels are a vector
 	water = declare(pair, "u", "v", "height", "dye")
 	sound = declare(pair, "u", "v", "pressure")
 )
@@ -102,7 +102,7 @@ func fieldCases(t *testing.T) (all []fieldCase) {
 	add("a channel of zeros", shallow().probes(1, 8, 8).with(func(_, _ int) []float64 { return []float64{0} }), static("empty"), "", nil)
 	idle := func(h neighbourhood) []float64 { return append(waves(h), 0, 0) }
 	add("two coefficients", physics{channels: 5, rate: idle}.probes(12, 8, 8), declare(pair, "u", "v", "pressure", "conductivity", "heat capacity"), "", anyVectorOf(3, 4))
-	windAbove := declare([][2]int{{0, 1}, {3, 4}}, "u", "v", "pressure", "wind_x", "wind_y")
+	windAbove := declare([][]int{{0, 1}, {3, 4}}, "u", "v", "pressure", "wind_x", "wind_y")
 	add("a static wind without effect", physics{channels: 5, rate: idle}.probes(12, 8, 8), windAbove, "(wind_x, wind_y) never change", anyVectorOf(3, 4))
 	add("a static wind that drags", physics{channels: 5, rate: func(h neighbourhood) []float64 {
 		r := idle(h)
@@ -126,7 +126,7 @@ func fieldCases(t *testing.T) (all []fieldCase) {
 	elastic := physics{channels: 5, rate: func(h neighbourhood) []float64 {
 		return []float64{h.o[2] - h.dx(4), h.o[3] - h.dy(4), h.laplacian(0) + h.dxx(0), h.laplacian(1) + h.dyy(1), h.laplacian(4) + h.dx(2) + h.dy(3)}
 	}}
-	solid := declare([][2]int{{0, 1}, {2, 3}}, "w_x", "w_y", "v_x", "v_y", "heat")
+	solid := declare([][]int{{0, 1}, {2, 3}}, "w_x", "w_y", "v_x", "v_y", "heat")
 	add("an elastic solid, 3 probes", elastic.probes(10, 3, 8), solid, "", nil)
 	add("an elastic solid, 8 probes", elastic.probes(10, 8, 8), solid, "", nil)
 
@@ -161,7 +161,7 @@ func fieldCases(t *testing.T) (all []fieldCase) {
 // anyVectorOf says that it makes no difference whether some channels are a vector.
 func anyVectorOf(channels ...int) func(orbits.Field) bool {
 	return func(f orbits.Field) bool {
-		rest := slices.DeleteFunc(slices.Clone(f.Vectors), func(v [2]int) bool {
+		rest := slices.DeleteFunc(slices.Clone(f.Vectors), func(v []int) bool {
 			return slices.Contains(channels, v[0]) && slices.Contains(channels, v[1])
 		})
 		return !f.RowDown && samePairs(rest, pair)
@@ -170,25 +170,25 @@ func anyVectorOf(channels ...int) func(orbits.Field) bool {
 
 // mistakes are wrong declarations.
 func mistakes(field orbits.Field) (all []orbits.Field) {
-	add := func(down bool, vectors ...[2]int) {
+	add := func(down bool, vectors ...[]int) {
 		f := orbits.Field{Channels: field.Channels, Vectors: vectors, RowDown: down}
 		if !sameField(f, field) {
 			all = append(all, f)
 		}
 	}
 	down, last := field.RowDown, len(field.Channels)-1
-	add(down)                  // no vector
-	add(down, [2]int{0, 1})    // of scalars
-	add(down, [2]int{1, 0})    // components in the other order
-	add(!down, [2]int{0, 1})   // rows the other way
-	add(down, [2]int{0, last}) // a wrong pair
+	add(down)                 // no vector
+	add(down, []int{0, 1})    // of scalars
+	add(down, []int{1, 0})    // components in the other order
+	add(!down, []int{0, 1})   // rows the other way
+	add(down, []int{0, last}) // a wrong pair
 	if last > 1 {
-		add(down, [2]int{last, 1})
-		add(!down, [2]int{last - 1, last})
+		add(down, []int{last, 1})
+		add(!down, []int{last - 1, last})
 	}
 	if last > 2 {
-		add(down, [2]int{0, 1}, [2]int{2, 3}) // a vector too many
-		add(down, [2]int{0, 2}, [2]int{1, 3}) // vectors crossed
+		add(down, []int{0, 1}, []int{2, 3}) // a vector too many
+		add(down, []int{0, 2}, []int{1, 3}) // vectors crossed
 	}
 	return all
 }

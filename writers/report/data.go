@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/quantile"
@@ -37,6 +38,7 @@ type group struct {
 	elements  []string // in the order of the records
 	others    int      // elements but the identity
 	shifted   int      // those that are translations
+	along     [3]bool  // the axes, x, y and z, that elements shift
 }
 
 // shifts reports whether the group is of translations: not a product with others, whose elements differ at the same shift.
@@ -53,11 +55,14 @@ func (g group) label() string {
 
 // caption names a group for people.
 func (g group) caption() string {
+	if of, control := strings.CutSuffix(g.name, "-grid-only"); control {
+		return of + " on the grid only (negative control: vectors are left unturned, which is no symmetry)"
+	}
 	switch g.name {
 	case "d4":
 		return "D4 (quarter turns and reflections)"
-	case "d4-grid-only":
-		return "D4 on the grid only (negative control: momenta are left unrotated, which is no symmetry)"
+	case "octahedral":
+		return "octahedral (rotations and reflections of the cube)"
 	case "boosts":
 		return "Galilean boosts"
 	}
@@ -80,7 +85,7 @@ func newRun(contents *writers.Contents) *run {
 	r.countSteps()
 	r.damped = slices.Clone(records.Coherence)
 	r.dropLargerDampings()
-	addGroup := func(name, element string, dy, dx float64) {
+	addGroup := func(name, element string, by shift) {
 		at := slices.IndexFunc(r.groups, func(g group) bool { return g.name == name })
 		if at < 0 {
 			at = len(r.groups)
@@ -94,8 +99,11 @@ func newRun(contents *writers.Contents) *run {
 		if element != identity {
 			g.others++
 		}
-		if dy != 0 || dx != 0 {
+		if by != (shift{}) {
 			g.shifted++
+		}
+		for axis, pixels := range by {
+			g.along[axis] = g.along[axis] || pixels != 0
 		}
 	}
 	for _, row := range records.Training {
@@ -103,15 +111,15 @@ func newRun(contents *writers.Contents) *run {
 	}
 	for _, row := range records.Errors {
 		r.addSeries(row.Moment, true)
-		addGroup(row.GroupName, row.Element, row.ShiftY, row.ShiftX)
+		addGroup(row.GroupName, row.Element, shift{row.ShiftX, row.ShiftY, row.ShiftZ})
 	}
 	for _, row := range records.Influence {
 		r.addSeries(row.Moment, true)
-		addGroup(row.GroupName, row.Element, row.ShiftY, row.ShiftX)
+		addGroup(row.GroupName, row.Element, shift{row.ShiftX, row.ShiftY, row.ShiftZ})
 	}
 	for _, row := range records.Coherence {
 		r.addSeries(row.Moment, true)
-		addGroup(row.GroupName, row.Element, row.ShiftY, row.ShiftX)
+		addGroup(row.GroupName, row.Element, shift{row.ShiftX, row.ShiftY, row.ShiftZ})
 	}
 	nameFiles(r.groups)
 	for i := range r.series {
@@ -221,7 +229,16 @@ type quantity struct {
 }
 
 // filter chooses rows by what they were measured under.
-type filter func(groupName, element string, dy, dx float64) bool
+type filter func(groupName, element string, by shift) bool
+
+// shift is that of an element along x, y and z, in pixels.
+type shift [3]float64
+
+// along is a shift's component along an axis; alone says that there is no other.
+func (by shift) along(axis int) (pixels float64, alone bool) {
+	pixels, by[axis] = by[axis], 0
+	return pixels, by == shift{}
+}
 
 // samples that a figure can show.
 func (q quantity) samples(r *run, s series, keep filter) []sample {
@@ -246,7 +263,7 @@ func (q quantity) values(r *run, s series, keep filter) []float64 {
 
 // at takes the samples under an element.
 func (q quantity) at(r *run, s series, g group, element string) []sample {
-	return q.samples(r, s, func(groupName, e string, _, _ float64) bool { return groupName == g.name && e == element })
+	return q.samples(r, s, func(groupName, e string, _ shift) bool { return groupName == g.name && e == element })
 }
 
 // sample is one value; bounds enclose the exact one, nil where nothing is certified.
@@ -274,7 +291,7 @@ func boundsOf(samples []sample) []*bounds {
 func ofErrors(value func(audit.ErrorRow) float64) func(*run, series, filter) []sample {
 	return func(r *run, s series, keep filter) (samples []sample) {
 		for _, row := range r.Records.Errors {
-			if s.wrote(row.Moment) && row.Step == s.Step && keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
+			if s.wrote(row.Moment) && row.Step == s.Step && keep(row.GroupName, row.Element, shift{row.ShiftX, row.ShiftY, row.ShiftZ}) {
 				samples = append(samples, sample{value: value(row)})
 			}
 		}
@@ -288,7 +305,7 @@ func ofInfluence(of func(audit.InfluenceRow) (value *float64, certified *bounds)
 		for _, row := range r.Records.Influence {
 			value, certified := of(row)
 			if s.wrote(row.Moment) && row.Step == s.Step && row.RowSample == row.ColSample && value != nil &&
-				keep(row.GroupName, row.Element, row.ShiftY, row.ShiftX) {
+				keep(row.GroupName, row.Element, shift{row.ShiftX, row.ShiftY, row.ShiftZ}) {
 				samples = append(samples, sample{*value, certified})
 			}
 		}
@@ -303,8 +320,8 @@ var (
 	commutatorError = quantity{label: "commutator error", short: "commutator error", log: true,
 		all: func(r *run, s series, keep filter) []sample {
 			return ofErrors(func(row audit.ErrorRow) float64 { return row.CommutatorError })(r, s,
-				func(groupName, element string, dy, dx float64) bool {
-					return element != identity && keep(groupName, element, dy, dx)
+				func(groupName, element string, by shift) bool {
+					return element != identity && keep(groupName, element, by)
 				})
 		}}
 	scaledInfluence = quantity{label: "influence (Frobenius-scaled)", short: "influence",

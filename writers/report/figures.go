@@ -229,7 +229,7 @@ func nameFiles(groups []group) {
 }
 
 func ofGroup(g group) filter {
-	return func(name, _ string, _, _ float64) bool { return name == g.name }
+	return func(name, _ string, _ shift) bool { return name == g.name }
 }
 
 // inPairs lays panels out two in a row, one alone in full width.

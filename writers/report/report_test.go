@@ -129,6 +129,19 @@ func TestRunsWithPartsMissing(t *testing.T) {
 	}
 }
 
+// A line has one direction and a box three, each with a profile of its own, and 48 elements have room.
+func TestRunsOnALineAndInABox(t *testing.T) {
+	directions := []string{"unet, horizontal shift", "unet, vertical shift", "unet, shift along z"}
+	_, line := written(t, synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"reflections", "shifts-1d"}})
+	require.Subset(t, line["errors-reflections"], []string{"e", "s", "target error"})
+	require.Contains(t, line["shifts-shifts-1d"], directions[0])
+	require.NotContains(t, line["shifts-shifts-1d"], directions[1])
+	page, box := written(t, synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"octahedral", "octahedral-grid-only", "shifts-3d"}})
+	require.Subset(t, box["shifts-shifts-3d"], directions)
+	require.NotEmpty(t, box["errors-octahedral"])
+	require.Contains(t, page, "Octahedral on the grid only (negative control: vectors are left unturned, which is no symmetry)")
+}
+
 // Of 24 long names every third or fourth has room; the axis would be black otherwise.
 func TestLabelsOfManyElements(t *testing.T) {
 	_, figures := written(t, synthetic{models: []string{"unet"}, epochs: 1, groups: []string{"d4*translations"}})
@@ -271,7 +284,7 @@ func TestFiguresShowTheLastAudit(t *testing.T) {
 	}
 	records.Errors = append(records.Errors, later.Errors...)
 	r := newRun(&writers.Contents{Records: *records})
-	values := targetError.values(r, r.series[0], func(string, string, float64, float64) bool { return true })
+	values := targetError.values(r, r.series[0], func(string, string, shift) bool { return true })
 	require.NotEmpty(t, values)
 	for _, value := range values {
 		require.Equal(t, 7.0, value)

@@ -11,7 +11,7 @@ import (
 	"github.com/symaudit/symaudit/audit"
 )
 
-// byShift draws each quantity (rows) against the shift for each series (columns), horizontal and vertical apart.
+// byShift draws each quantity (rows) against the shift for each series (columns), each direction apart.
 func (r *run) byShift(g group) (figure, bool) {
 	f := figure{name: "shifts-" + g.file, title: "Error and influence against shifts"}
 	var columns []series
@@ -19,9 +19,11 @@ func (r *run) byShift(g group) (figure, bool) {
 		if slices.ContainsFunc(r.Records.Errors, func(row audit.ErrorRow) bool { return s.wrote(row.Moment) && row.GroupName == g.name }) ||
 			slices.ContainsFunc(r.Records.Influence, func(row audit.InfluenceRow) bool { return s.wrote(row.Moment) && row.GroupName == g.name }) {
 			columns = append(columns, s)
-			f.legend = append(f.legend,
-				legendEntry{text: s.Label + ", horizontal shift", color: s.color(), glyph: draw.CircleGlyph{}},
-				legendEntry{text: s.Label + ", vertical shift", color: s.color(), glyph: draw.SquareGlyph{}, dashes: dashed})
+			for axis, d := range directions {
+				if g.along[axis] {
+					f.legend = append(f.legend, legendEntry{text: s.Label + ", " + d.words, color: s.color(), glyph: d.glyph, dashes: d.dashes})
+				}
+			}
 		}
 	}
 	zero := false
@@ -52,6 +54,18 @@ func (r *run) byShift(g group) (figure, bool) {
 
 var dashed = []vg.Length{vg.Points(4), vg.Points(2.5)}
 
+// directions are those of shifts, along x, y and z. What is drawn is moved apart, which keeps whiskers from covering each other.
+var directions = [3]struct {
+	words  string
+	glyph  draw.GlyphDrawer
+	dashes []vg.Length
+	apart  float64
+}{
+	{"horizontal shift", draw.CircleGlyph{}, nil, -1},
+	{"vertical shift", draw.SquareGlyph{}, dashed, 1},
+	{"shift along z", draw.TriangleGlyph{}, []vg.Length{vg.Points(1), vg.Points(2)}, 0},
+}
+
 // describeMedians tells the bounds that the figure has no room for: its whiskers are quartiles.
 func describeMedians(q quantity, c certainty) string {
 	if c.certified == 0 {
@@ -65,28 +79,25 @@ func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*pane
 		at []float64
 		of []summary
 	}
-	profiles := make([][2]sampled, len(columns)) // horizontal, vertical
+	profiles := make([][3]sampled, len(columns)) // by axis
 	x, y := extent{}, extent{log: q.log}
 	for i, s := range columns {
-		for direction := range 2 {
-			along := func(dy, dx float64) (shift, other float64) {
-				if direction == 0 {
-					return dx, dy
-				}
-				return dy, dx
+		for axis := range directions {
+			if !g.along[axis] {
+				continue
 			}
 			shifts := map[float64]bool{}
-			q.values(r, s, func(groupName, _ string, dy, dx float64) bool {
-				if shift, other := along(dy, dx); groupName == g.name && other == 0 {
-					shifts[shift] = true
+			q.values(r, s, func(groupName, _ string, by shift) bool {
+				if pixels, alone := by.along(axis); groupName == g.name && alone {
+					shifts[pixels] = true
 				}
 				return false
 			})
-			p := &profiles[i][direction]
+			p := &profiles[i][axis]
 			for _, at := range sortedKeys(shifts) {
-				samples := q.samples(r, s, func(groupName, _ string, dy, dx float64) bool {
-					shift, other := along(dy, dx)
-					return groupName == g.name && other == 0 && shift == at
+				samples := q.samples(r, s, func(groupName, _ string, by shift) bool {
+					pixels, alone := by.along(axis)
+					return groupName == g.name && alone && pixels == at
 				})
 				if of := summarise(valuesOf(samples)); of.n > 0 {
 					medians.add(of.median, ofMedian(samples))
@@ -111,14 +122,11 @@ func (r *run) shiftPanels(g group, q quantity, columns []series) (panels []*pane
 		if !q.log {
 			drawn.Add(level(0))
 		}
-		apart := 0.008 * (x.high - x.low) // keeps the whiskers of the two directions from covering each other
-		for direction, p := range profiles[i] {
-			line := profile{of: p.of, color: s.color(), glyph: draw.CircleGlyph{}, whiskers: true}
-			if direction == 1 {
-				line.glyph, line.dashes, apart = draw.SquareGlyph{}, dashed, -apart
-			}
+		for axis, p := range profiles[i] {
+			d := directions[axis]
+			line := profile{of: p.of, color: s.color(), glyph: d.glyph, dashes: d.dashes, whiskers: true}
 			for _, at := range p.at {
-				line.at = append(line.at, at-apart)
+				line.at = append(line.at, at+0.008*(x.high-x.low)*d.apart)
 			}
 			drawn.Add(line)
 		}

@@ -31,18 +31,36 @@ type synthetic struct {
 const lambdaMax = 64 // of every solve
 
 type element struct {
-	name   string
-	dy, dx float64
+	name       string
+	dy, dx, dz float64
 }
 
 func elementsOf(groupName string) []element {
 	if groupName == "translations" {
 		all := []element{{name: "e"}}
 		for shift := 4.0; shift < 32; shift += 4 {
-			all = append(all, element{fmt.Sprintf("t(0,%g)", shift), 0, shift})
+			all = append(all, element{name: fmt.Sprintf("t(0,%g)", shift), dx: shift})
 		}
 		for shift := 4.0; shift < 32; shift += 4 {
-			all = append(all, element{fmt.Sprintf("t(%g,0)", shift), shift, 0})
+			all = append(all, element{name: fmt.Sprintf("t(%g,0)", shift), dy: shift})
+		}
+		return all
+	}
+	switch groupName { // of a line, and of a box
+	case "reflections":
+		return []element{{name: "e"}, {name: "s"}}
+	case "shifts-1d":
+		return []element{{name: "e"}, {name: "t(4)", dx: 4}, {name: "t(8)", dx: 8}}
+	case "shifts-3d":
+		return []element{{name: "e"}, {name: "t(0,0,4)", dx: 4}, {name: "t(0,4,0)", dy: 4}, {name: "t(4,0,0)", dz: 4}, {name: "t(8,0,0)", dz: 8}}
+	case orbits.OctahedralName, orbits.OctahedralName + "-grid-only":
+		elements, err := orbits.Octahedral().Elements(4, 4, 4)
+		if err != nil {
+			panic(err)
+		}
+		var all []element
+		for _, g := range elements {
+			all = append(all, element{name: g.Name()})
 		}
 		return all
 	}
@@ -50,7 +68,7 @@ func elementsOf(groupName string) []element {
 	for _, name := range []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3"} {
 		all = append(all, element{name: name})
 		if groupName == "d4*translations" {
-			all = append(all, element{"t(0,10.5)" + strings.TrimPrefix(name, "e"), 0, 10.5}, element{"t(0,21)" + strings.TrimPrefix(name, "e"), 0, 21})
+			all = append(all, element{name: "t(0,10.5)" + strings.TrimPrefix(name, "e"), dx: 10.5}, element{name: "t(0,21)" + strings.TrimPrefix(name, "e"), dx: 21})
 		}
 	}
 	return all
@@ -153,7 +171,7 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 		for n := range samples {
 			spread := math.Exp(0.5 * random.NormFloat64())
 			row := audit.ErrorRow{Moment: at, Sample: int32(n), BatchSize: samples, Class: "riemann", Trajectory: int64(n), GroupName: groupName, Element: g.name,
-				ShiftY: g.dy, ShiftX: g.dx, IdentityError: quality, PersistenceError: new(0.06),
+				ShiftZ: g.dz, ShiftY: g.dy, ShiftX: g.dx, IdentityError: quality, PersistenceError: new(0.06),
 				TargetError: quality * (1 + excess) * spread, CommutatorError: quality * excess * spread / 3}
 			if c.zeroErrors {
 				row.CommutatorError = 0
@@ -170,7 +188,7 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 				value = max(-1, min(1, value))
 				one := sample{value: value}
 				scaled := value / math.Sqrt(samples)
-				pair := audit.InfluenceRow{Moment: at, RowClass: "riemann", ColClass: "riemann", BatchSize: samples, GroupName: groupName, Element: g.name, ShiftY: g.dy,
+				pair := audit.InfluenceRow{Moment: at, RowClass: "riemann", ColClass: "riemann", BatchSize: samples, GroupName: groupName, Element: g.name, ShiftZ: g.dz, ShiftY: g.dy,
 					ShiftX: g.dx, RowSample: int32(m), ColSample: int32(n), RelativeLambda: c.relative(1e-4), Lambda: 1e-4 * lambdaMax, Influence: 40 * value,
 					FrobeniusScaled: &scaled, Estimator: "cg"}
 				if half := c.halfWidth * (0.4 + 0.6*random.Float64()); c.halfWidth > 0 && g.name != "e" {
@@ -214,7 +232,7 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 }
 
 func (c synthetic) coherence(at audit.Moment, groupName string, g element, quality float64, cosines []sample) audit.CoherenceRow {
-	row := audit.CoherenceRow{Moment: at, GroupName: groupName, Element: g.name, ShiftY: g.dy, ShiftX: g.dx, RelativeLambda: c.relative(1e-4), Lambda: c.lambda(1e-4),
+	row := audit.CoherenceRow{Moment: at, GroupName: groupName, Element: g.name, ShiftZ: g.dz, ShiftY: g.dy, ShiftX: g.dx, RelativeLambda: c.relative(1e-4), Lambda: c.lambda(1e-4),
 		N: int32(len(cosines)), NErrors: 9, NFiniteTargetErrors: 9, NFiniteCommutatorErrors: 9}
 	target, commutator := 2*quality, quality/4
 	row.MedianTargetError, row.MedianCommutatorError = &target, &commutator
