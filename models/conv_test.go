@@ -132,7 +132,7 @@ func TestPatchesReturnToTheirPlace(t *testing.T) {
 		x := normalTensor[float64](1, 2, 6, 9, 2)
 		out, err := graph.CallOnceN(b, func(x *graph.Node) (patches, again *graph.Node) {
 			patches = patchify(x, 3)
-			return patches, unpatchify(patches, 3, 6, 9)
+			return patches, unpatchify(patches, 3, grid{6, 9})
 		}, x)
 		require.NoError(t, err)
 		require.Equal(t, x.Value(), out[1].Value())

@@ -285,7 +285,7 @@ func TestDirectLeavesTheInputOut(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	type validator interface{ Validate(height, width int) error }
+	type validator interface{ Validate(grid ...int) error }
 	with := func(change func(*models.UNet)) models.UNet {
 		c := models.TinyUNet()
 		change(&c)
@@ -304,7 +304,7 @@ func TestValidate(t *testing.T) {
 		{models.TinyUNet(), 16, 32, ""},
 		{models.PaperUNet(), 128, 128, ""},
 		{models.TinyUNet(), 16, 18, "models: unet: grid 16x18 is not a multiple of 4, which 3 widths need; use another grid or fewer widths"},
-		{models.TinyUNet(), 0, 16, "models: unet: grid 0x16 is not a multiple of 4"},
+		{models.TinyUNet(), 0, 16, "models: unet: grid 0x16 has an axis without cells; every axis needs some"},
 		{models.UNet{}, 16, 16, "models: unet: widths [], blocks 0, groups 0, heads 0; need at least one"},
 		{with(func(c *models.UNet) { c.Groups = 3 }), 16, 16, "models: unet: width 4 is not a positive multiple of the 3 groups"},
 		{with(func(c *models.UNet) { c.Heads = 3 }), 16, 16, "models: unet: 3 heads do not divide the last width 4"},
@@ -328,7 +328,7 @@ func TestModelsRefuseWhatValidateRefuses(t *testing.T) {
 	b := backendtest.Go(t)
 	require.ErrorContains(t, buildError(t, b, models.TinyUNet().Fn(), 1, 16, 18, 4), "grid 16x18 is not a multiple of 4")
 	require.ErrorContains(t, buildError(t, b, models.TinyViT().Fn(), 1, 16, 18, 4), "patch 4 does not divide grid 16x18")
-	require.ErrorContains(t, buildError(t, b, models.TinyViT().Fn(), 16, 16, 4), "models: vit: input must be [batch, y, x, channel] of float32 or float64")
+	require.ErrorContains(t, buildError(t, b, models.TinyViT().Fn(), 16, 4), "models: vit: input must be [batch, space..., channel] of float32 or float64 with one to three space axes")
 	normalized := models.TinyUNet()
 	normalized.Normalization.Mean = []float64{1, 2}
 	require.ErrorContains(t, buildError(t, b, normalized.Fn(), 1, 16, 16, 4), "models: normalization: 2 values for the 4 channels")
