@@ -54,11 +54,11 @@ func TestModelsNormalize(t *testing.T) {
 		}
 	})
 	for _, direct := range []bool{false, true} {
-		unet, vit := smallUNet(), smallViT()
-		unet.Direct, vit.Direct = direct, direct
-		bareUNet, bareViT := unet.Fn(), vit.Fn()
-		unet.Normalization, vit.Normalization = n, n
-		for _, pair := range [][2]models.Fn{{bareUNet, unet.Fn()}, {bareViT, vit.Fn()}} {
+		unet, vit, fno := smallUNet(), smallViT(), smallFNO()
+		unet.Direct, vit.Direct, fno.Direct = direct, direct, direct
+		bareUNet, bareViT, bareFNO := unet.Fn(), vit.Fn(), fno.Fn()
+		unet.Normalization, vit.Normalization, fno.Normalization = n, n, n
+		for _, pair := range [][2]models.Fn{{bareUNet, unet.Fn()}, {bareViT, vit.Fn()}, {bareFNO, fno.Fn()}} {
 			store := seededStore(1)
 			want := call(t, b, store, pair[0], normalized)
 			tensors.MustMutableFlatData(want, func(flat []float64) {
