@@ -1,12 +1,14 @@
 package models
 
 import (
+	"fmt"
 	"math"
 	"math/cmplx"
 	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -14,6 +16,7 @@ import (
 	"gonum.org/v1/gonum/floats"
 
 	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 // vectors lists all integer vectors with low[i] <= v[i] < high[i], the last component running fastest.
@@ -177,4 +180,65 @@ func shifted(values, shift []float64, g grid, channels int) []float64 {
 		}
 	}
 	return out
+}
+
+// BenchmarkSpectral compares the layer of PaperFNO on 128x128 with one by XLA's FFT, forward and with both gradients.
+func BenchmarkSpectral(b *testing.B) {
+	c := PaperFNO()
+	forward.CorrectComplexGradients() // for the FFT's
+	for name, layer := range map[string]Fn{
+		"products": func(scope *model.Scope, x *graph.Node) *graph.Node { return spectral(scope, x, c.Modes) },
+		"fft":      func(scope *model.Scope, x *graph.Node) *graph.Node { return spectralByFFT(scope, x, c.Modes) },
+	} {
+		for _, gradients := range []bool{false, true} {
+			for on, backend := range map[string]compute.Backend{"go": backendtest.Go(b), "xla": backendtest.XLA(b)} {
+				if name == "fft" && on == "go" {
+					continue // it has none
+				}
+				b.Run(fmt.Sprintf("%s/gradients=%v/%s", name, gradients, on), func(b *testing.B) {
+					x, store := normalTensor[float32](1, 4, 128, 128, c.Width), model.NewStore()
+					exec, err := model.NewExec(backend, store, func(scope *model.Scope, x *graph.Node) []*graph.Node {
+						y := layer(scope, x)
+						if !gradients {
+							return []*graph.Node{y}
+						}
+						re, im := store.GetVariable("/real").NodeValue(x), store.GetVariable("/imaginary").NodeValue(x)
+						return graph.Gradient(graph.ReduceAllSum(graph.Mul(y, y)), x, re, im)
+					})
+					require.NoError(b, err)
+					defer exec.Finalize()
+					for b.Loop() {
+						out, err := exec.Call(x)
+						require.NoError(b, err)
+						for _, tensor := range out {
+							require.NoError(b, tensor.FinalizeAll())
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// spectralByFFT is a layer in two dimensions as it is usually written, with a weight for each k and -k along the first axis.
+func spectralByFFT(scope *model.Scope, x *graph.Node, modes int) *graph.Node {
+	g, width := gridOf(x), channelsOf(x)
+	f := graph.RealFFT(graph.TransposeAllAxes(x, 0, 3, 1, 2), g...)
+	all := graph.AxisRange()
+	low := graph.Concatenate([]*graph.Node{
+		graph.Slice(f, all, all, graph.AxisRange(0, modes), graph.AxisRange(0, modes)),
+		graph.Slice(f, all, all, graph.AxisRange(g[0]-modes+1, g[0]), graph.AxisRange(0, modes)),
+	}, 2)
+	weights := func(name string) *graph.Node {
+		return variable(scope, x, name, normal(0.1), 2*modes-1, modes, width, width)
+	}
+	low = graph.Einsum("bckl,klcd->bdkl", low, graph.Complex(weights("real"), weights("imaginary")))
+	zeros := func(rows, columns int) *graph.Node {
+		return graph.Zeros(x.Graph(), shapes.Make(f.DType(), f.Shape().Dimensions[0], width, rows, columns))
+	}
+	f = graph.Concatenate([]*graph.Node{
+		graph.Slice(low, all, all, graph.AxisRange(0, modes)), zeros(g[0]-2*modes+1, modes), graph.Slice(low, all, all, graph.AxisRangeToEnd(modes)),
+	}, 2)
+	f = graph.Concatenate([]*graph.Node{f, zeros(g[0], g[1]/2+1-modes)}, 3)
+	return graph.TransposeAllAxes(graph.InverseRealFFT(f, g...), 0, 2, 3, 1)
 }
