@@ -84,8 +84,7 @@ func (c FNO) network(scope *model.Scope, x *graph.Node) *graph.Node {
 // and -k the one is a mode whose last component that is not 0 is positive; modes are ordered by the last component, then the one
 // before.
 func spectral(scope *model.Scope, x *graph.Node, modes int) *graph.Node {
-	width := channelsOf(x)
-	z := toModes(x, modes)
+	width, z := channelsOf(x), toModes(x, modes)
 	count := z.re.Shape().Dimensions[2]
 	initial := normal(1 / math.Sqrt(2*float64(width))) // keeps the variance of a mode
 	re := variable(scope, x, "real", initial, count, width, width)
@@ -101,22 +100,27 @@ func spectral(scope *model.Scope, x *graph.Node, modes int) *graph.Node {
 // toModes returns the amplitudes [batch, channel, mode] of the modes of x [batch, space..., channel]: without its other modes, x is the
 // sum of Re(amplitude exp(i k x)).
 func toModes(x *graph.Node, modes int) complexNode {
-	z, g := complexNode{re: x}, gridOf(x)
-	cells := 1
-	for axis := len(g); axis >= 1; axis-- {
-		// Axes of space that are left stand before the channels, those of frequencies behind them, the last axis's first.
-		z = z.times(waves(x, g[axis-1], lowest(axis, g, modes), modes, -1), func(z, wave *graph.Node) *graph.Node {
+	g, cells := gridOf(x), 1
+	for _, size := range g {
+		cells *= size
+	}
+	// Products leave the axes of space that are left before the channels, and put those of frequencies behind them.
+	along := func(axis int) func(z, wave *graph.Node) *graph.Node {
+		return func(z, wave *graph.Node) *graph.Node {
 			return graph.DotGeneral(z, []int{axis}, nil, wave, []int{0}, nil)
-		})
-		cells *= g[axis-1]
+		}
+	}
+	last := len(g)
+	wave := waves(x, g, last, modes, -1)
+	parts := graph.Split(along(last)(x, graph.Concatenate([]*graph.Node{wave.re, wave.im}, 1)), -1, 2) // x is real: one product
+	z := complexNode{parts[0], parts[1]}
+	for axis := last - 1; axis >= 1; axis-- {
+		z = z.times(waves(x, g, axis, modes, -1), along(axis))
 	}
 	zero := modeZero(g, modes)
 	half := func(z *graph.Node) *graph.Node {
 		z = graph.SliceAxis(graph.Reshape(z, x.Shape().Dimensions[0], channelsOf(x), -1), 2, graph.AxisRangeToEnd(zero))
-		scale := make([]float64, z.Shape().Dimensions[2])
-		for k := range scale {
-			scale[k] = 2 / float64(cells) // for itself and -k
-		}
+		scale := slices.Repeat([]float64{2 / float64(cells)}, z.Shape().Dimensions[2]) // for k and -k
 		scale[0] /= 2
 		return graph.Mul(z, alongChannels(graph.ConstAs(x, scale), z))
 	}
@@ -128,7 +132,7 @@ func fromModes(z complexNode, g grid, modes int) *graph.Node {
 	batch, channels := z.re.Shape().Dimensions[0], z.re.Shape().Dimensions[1]
 	full := []int{batch, channels}
 	for axis := len(g); axis >= 1; axis-- {
-		full = append(full, modes-lowest(axis, g, modes))
+		full = append(full, modes-lowest(g, axis, modes))
 	}
 	if zero := modeZero(g, modes); zero > 0 {
 		nothing := graph.Zeros(z.re.Graph(), shapes.Make(z.re.DType(), batch, channels, zero))
@@ -136,27 +140,24 @@ func fromModes(z complexNode, g grid, modes int) *graph.Node {
 		z.im = graph.Concatenate([]*graph.Node{nothing, z.im}, 2)
 	}
 	z.re, z.im = graph.Reshape(z.re, full...), graph.Reshape(z.im, full...)
-	for axis := 1; axis <= len(g); axis++ {
-		wave := waves(z.re, g[axis-1], lowest(axis, g, modes), modes, 1)
-		along := func(z, wave *graph.Node) *graph.Node {
-			return graph.DotGeneral(z, []int{2 + len(g) - axis}, nil, wave, []int{1}, nil)
-		}
-		if axis == len(g) { // a state is real
-			z = complexNode{re: z.timesReal(wave, along)}
-		} else {
-			z = z.times(wave, along)
+	// Products take the last axis of frequencies, that of the first axis of space that is left, and put the latter behind.
+	last := len(g)
+	along := func(axis int) func(z, wave *graph.Node) *graph.Node {
+		return func(z, wave *graph.Node) *graph.Node {
+			return graph.DotGeneral(z, []int{2 + last - axis}, nil, wave, []int{1}, nil)
 		}
 	}
-	order := []int{0}
-	for axis := range g {
-		order = append(order, 2+axis)
+	for axis := 1; axis < last; axis++ {
+		z = z.times(waves(z.re, g, axis, modes, 1), along(axis))
 	}
-	return graph.TransposeAllAxes(z.re, append(order, 1)...)
+	wave := waves(z.re, g, last, modes, 1) // the result is real: one product
+	x := along(last)(graph.Concatenate([]*graph.Node{z.re, z.im}, 2), graph.Concatenate([]*graph.Node{wave.re, graph.Neg(wave.im)}, 1))
+	return graph.TransposeAllAxes(x, append(append([]int{0}, []int{2, 3, 4}[:last]...), 1)...)
 }
 
 // lowest is the first frequency that is kept along a space axis, counted from 1. Of k and -k one is enough: the last axis has none
 // below 0.
-func lowest(axis int, g grid, modes int) int {
+func lowest(g grid, axis, modes int) int {
 	if axis == len(g) {
 		return 0
 	}
@@ -173,11 +174,12 @@ func modeZero(g grid, modes int) int {
 	return (others - 1) / 2
 }
 
-// waves is exp(sign 2 pi i k j / size) [size, frequencies] in cells j, for frequencies k from lowest to modes-1.
-func waves(like *graph.Node, size, lowest, modes, sign int) complexNode {
+// waves is exp(sign 2 pi i k j / size) [size, frequency] in the cells j of a space axis, for the frequencies k that are kept along it.
+func waves(like *graph.Node, g grid, axis, modes, sign int) complexNode {
+	size := g[axis-1]
 	re, im := make([][]float64, size), make([][]float64, size)
 	for j := range size {
-		for k := lowest; k < modes; k++ {
+		for k := lowest(g, axis, modes); k < modes; k++ {
 			sin, cos := math.Sincos(2 * math.Pi * float64(sign*k*j%size) / float64(size)) // as exact for many turns as for one
 			re[j], im[j] = append(re[j], cos), append(im[j], sin)
 		}
@@ -186,25 +188,12 @@ func waves(like *graph.Node, size, lowest, modes, sign int) complexNode {
 }
 
 // complexNode is a complex number in two real nodes.
-type complexNode struct {
-	re *graph.Node
-	im *graph.Node // nil: zero
-}
+type complexNode struct{ re, im *graph.Node }
 
 // times multiplies complex numbers by a product of real ones.
 func (a complexNode) times(b complexNode, product func(a, b *graph.Node) *graph.Node) complexNode {
-	im := product(a.re, b.im)
-	if a.im != nil {
-		im = graph.Add(im, product(a.im, b.re))
+	return complexNode{
+		graph.Sub(product(a.re, b.re), product(a.im, b.im)),
+		graph.Add(product(a.re, b.im), product(a.im, b.re)),
 	}
-	return complexNode{a.timesReal(b, product), im}
-}
-
-// timesReal is the real part of times.
-func (a complexNode) timesReal(b complexNode, product func(a, b *graph.Node) *graph.Node) *graph.Node {
-	re := product(a.re, b.re)
-	if a.im != nil {
-		re = graph.Sub(re, product(a.im, b.im))
-	}
-	return re
 }
