@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/stretchr/testify/require"
+	"gonum.org/v1/gonum/stat"
 
 	"github.com/symaudit/symaudit/internal/backendtest"
 )
@@ -123,6 +125,21 @@ func TestConvIsLoweredByBackend(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, b.Name() == "xla", stock == 1, "%d stock convolutions", stock)
 	})
+}
+
+// Weights begin with the deviation of He et al., whatever the dimension.
+func TestInitialWeightsOfConv(t *testing.T) {
+	const inputs, outputs = 8, 64
+	for _, g := range []grid{{4}, {4, 4}, {4, 4, 4}} {
+		store := model.NewStore()
+		store.RootScope().SetParam(model.ParamInitialSeed, int64(1))
+		layerOutput(t, backendtest.Go(t), store, normalTensor[float64](1, slices.Concat([]int{1}, []int(g), []int{inputs})...),
+			func(scope *model.Scope, x *graph.Node) *graph.Node { return Conv(scope, x, outputs, 3, 1) })
+		weights := store.GetVariable("/weights")
+		require.Equal(t, append(repeated(3, len(g)), inputs, outputs), weights.Shape().Dimensions)
+		want := math.Sqrt(2 / (inputs * math.Pow(3, float64(len(g)))))
+		require.InEpsilon(t, want, stat.StdDev(tensors.MustCopyFlatData[float64](weights.MustValue()), nil), 0.05, g)
+	}
 }
 
 func TestConvRefuses(t *testing.T) {
