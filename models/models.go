@@ -9,8 +9,8 @@
 // hyperparameter model.ParamInitialSeed and, up to rounding, depend neither on backend nor on dtype. A scope may be
 // visited any number of times; the weights are then shared.
 //
-// All operations have simple derivatives, forward and reverse: there is no pooling and no convolution with an even
-// kernel, whose reverse-mode gradient GoMLX gets wrong.
+// All operations have simple derivatives, forward and reverse: there is no pooling, no convolution with an even kernel and no
+// complex number, whose reverse-mode gradients GoMLX gets wrong.
 package models
 
 import (
