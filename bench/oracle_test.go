@@ -32,7 +32,7 @@ func BenchmarkOracles(b *testing.B) {
 	}
 	before, after := flow(b, on, resolution, 2)
 	for name, build := range map[string]func(models.Normalization) models.Fn{
-		"unet": unet(models.TinyUNet()), "vit": vit(models.TinyViT()),
+		"unet": unet(models.TinyUNet()), "vit": vit(models.TinyViT()), "fno": fno(models.TinyFNO()),
 	} {
 		b.Run(name, func(b *testing.B) {
 			trainer, fn := trained(b, on, build, before, after, resolution, 100)

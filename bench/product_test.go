@@ -29,6 +29,7 @@ func BenchmarkProduct(b *testing.B) {
 	}{
 		{"unet-tiny", 32, unet(models.TinyUNet())},
 		{"vit-tiny", 32, vit(models.TinyViT())},
+		{"fno-tiny", 32, fno(models.TinyFNO())},
 		{"unet-medium", 64, unet(models.UNet{Widths: []int{24, 48, 96}, Blocks: 1, Groups: 8})},
 		{"vit-medium", 64, vit(models.ViT{Patch: 4, Width: 64, Layers: 4, Heads: 4, Expansion: 4})},
 	}

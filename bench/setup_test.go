@@ -92,6 +92,10 @@ func vit(c models.ViT) func(models.Normalization) models.Fn {
 	return func(n models.Normalization) models.Fn { c.Normalization = n; return c.Fn() }
 }
 
+func fno(c models.FNO) func(models.Normalization) models.Fn {
+	return func(n models.Normalization) models.Fn { c.Normalization = n; return c.Fn() }
+}
+
 // peakBytes is the most memory the process has had, or 0 where the system does not say.
 func peakBytes(b *testing.B) int64 { return memory(b, "VmHWM") }
 

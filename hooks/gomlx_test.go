@@ -1,6 +1,7 @@
 package hooks_test
 
 import (
+	"maps"
 	"math/rand/v2"
 	"testing"
 
@@ -28,6 +29,7 @@ import (
 	"github.com/symaudit/symaudit/hooks"
 	"github.com/symaudit/symaudit/internal/backendtest"
 	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
 type (
@@ -47,6 +49,8 @@ type gomlxModel struct {
 	auditFn   train.ModelFn
 	auditLoss lossFn
 	seed      bool
+
+	correctComplex bool // trained and audited after forward.CorrectComplexGradients
 
 	refused     string // what the refusal says
 	remedy      *gomlxModel
@@ -105,6 +109,33 @@ func fourier(multiply func(f, re, im *node) *node) train.ModelFn {
 		}
 		y := graph.Add(lifted, graph.InverseRealFFT(multiply(f, weights("re"), weights("im"))))
 		return layers.Dense(s.In("out"), activation.Gelu(graph.TransposeAllAxes(y, 0, 1, 3, 2)), true, 4)
+	})
+}
+
+func plainFourier() train.ModelFn {
+	return fourier(func(f, re, im *node) *node { return graph.Mul(f, graph.Complex(re, im)) })
+}
+
+const noFFT = `op "FFT" not implemented in the "go" backend`
+
+// planeFourier drops the high frequencies of both axes, which are transformed at once or one after the other.
+func planeFourier(atOnce bool) train.ModelFn {
+	return states(func(s *scope, x *node) *node {
+		d := x.Shape().Dimensions
+		lifted := graph.TransposeAllAxes(layers.Dense(s.In("lift"), x, true, 2), 0, 3, 1, 2) // [n, channel, y, x]
+		keep := func(f *node, axis int) *node {
+			low := graph.LessThan(graph.Iota(f.Graph(), shapes.Make(dtypes.Int32, f.Shape().Dimensions...), axis), graph.Const(f.Graph(), int32(3)))
+			return graph.Where(low, f, graph.ZerosLike(f))
+		}
+		var y *node
+		if atOnce {
+			y = graph.InverseRealFFT(keep(keep(graph.RealFFT(lifted, d[1], d[2]), 2), 3), d[1], d[2])
+		} else {
+			turned := func(f *node) *node { return graph.TransposeAllAxes(f, 0, 1, 3, 2) }
+			f := graph.FFT(turned(keep(graph.RealFFT(lifted), 3)))
+			y = graph.InverseRealFFT(turned(graph.InverseFFT(keep(f, 3))))
+		}
+		return layers.Dense(s.In("out"), activation.Gelu(graph.TransposeAllAxes(y, 0, 2, 3, 1)), true, 4)
 	})
 }
 
@@ -260,13 +291,17 @@ func gomlxModels() map[string]gomlxModel {
 		})},
 		"nearest up-sampling":  {fn: halved((*graph.InterpolationConfig).Nearest), onGo: "Gather after layer /in/conv; the gradient of this Gather, which interpolation uses, is wrong on GoMLX's Go backend and right on XLA"},
 		"bilinear up-sampling": {fn: halved((*graph.InterpolationConfig).Bilinear), onGo: "Gather after layer /in/conv; the gradient of this Gather, which interpolation uses, is wrong on GoMLX's Go backend and right on XLA"},
-		"Fourier layer": {fn: fourier(func(f, re, im *node) *node { return graph.Mul(f, graph.Complex(re, im)) }),
-			untrainable: `op "FFT" not implemented in the "go" backend`,
-			refused:     "Mul of complex numbers after the variables of the outermost scope; GoMLX v0.28 leaves the conjugate out of its gradient: compute with real and imaginary parts (Real, Imag, Complex)",
+		"Fourier layer": {fn: plainFourier(), untrainable: noFFT,
+			refused: "Mul of complex numbers after the variables of the outermost scope; GoMLX v0.28 leaves the conjugate out of its gradient: call forward.CorrectComplexGradients (solver/network/forward) before the model is built, or compute with real and imaginary parts (Real, Imag, Complex)",
 			remedy: &gomlxModel{fn: fourier(func(f, re, im *node) *node {
 				a, b := graph.Real(f), graph.Imag(f)
 				return graph.Complex(graph.Sub(graph.Mul(a, re), graph.Mul(b, im)), graph.Add(graph.Mul(a, im), graph.Mul(b, re)))
 			})}},
+		"Fourier layer, corrected": {fn: plainFourier(), untrainable: noFFT, correctComplex: true},
+		"Fourier layer of two axes": {fn: planeFourier(true), untrainable: noFFT,
+			refused: "FFT of complex numbers after layer /lift/dense; GoMLX v0.28 has no right gradient of a transform over several axes at once: call forward.CorrectComplexGradients (solver/network/forward) before the model is built, or transform one axis after the other",
+			remedy:  &gomlxModel{fn: planeFourier(false)}},
+		"Fourier layer of two axes, corrected": {fn: planeFourier(true), untrainable: noFFT, correctComplex: true},
 		"a gradient of its own": {fn: clippedAt(1e-3, true), refused: "a custom gradient after layer /in/dense; it differs from the derivative on purpose",
 			remedy: &gomlxModel{fn: clippedAt(1e-3, false)}},
 		"a large gradient of its own": {fn: clippedAt(5, true), refused: "a custom gradient after layer /in/dense; it differs from the derivative on purpose",
@@ -321,6 +356,11 @@ func TestGoMLXModels(t *testing.T) {
 // under trains the model four steps, with a hook and without, and compares what these leave. The error is the training's.
 func (m gomlxModel) under(t *testing.T, b compute.Backend) error {
 	t.Helper()
+	if m.correctComplex {
+		own := maps.Clone(graph.VJPRegistration)
+		defer maps.Copy(graph.VJPRegistration, own)
+		forward.CorrectComplexGradients()
+	}
 	const n, grid = 4, 8
 	random := rand.New(rand.NewPCG(1, 1))
 	states := func() *tensors.Tensor {

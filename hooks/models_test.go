@@ -37,6 +37,7 @@ func TestTrainingOfModelsIsBitIdenticalWithTheHook(t *testing.T) {
 	}
 	unet := models.UNet{Widths: []int{2, 2}, Blocks: 1, Groups: 1}.Fn()
 	vit := models.ViT{Patch: 4, Width: 4, Layers: 1, Heads: 2, Expansion: 1}.Fn()
+	fno := models.FNO{Width: 3, Modes: 2, Layers: 2}.Fn()
 	classifier := func(scope *model.Scope, x *graph.Node) *graph.Node {
 		x = layers.Convolution(scope.In("conv"), x).Channels(3).KernelSize(3).PadSame().Done()
 		x = graph.Tanh(norm.LayerNorm(scope.In("norm"), x, -1).Done())
@@ -54,6 +55,7 @@ func TestTrainingOfModelsIsBitIdenticalWithTheHook(t *testing.T) {
 			return unet(scope, layers.DropoutStatic(scope, x, 0.2))
 		}, audit.Loss, states, after, 1},
 		"vit, gradients of two batches": {vit, audit.Loss, states, after, 2},
+		"fno":                           {fno, audit.Loss, states, after, 1},
 		"classifier":                    {classifier, loss.SparseCategoricalCrossEntropyLogits, images, labels, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

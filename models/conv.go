@@ -2,26 +2,21 @@ package models
 
 import (
 	"math"
+	"slices"
 
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
-const (
-	rowAxis     = 1
-	columnAxis  = 2
-	channelAxis = 3
-)
-
 // xlaName is what go-xla's backend calls itself; importing it for the constant would require a C compiler.
 const xlaName = "xla"
 
-// Conv convolves x [batch, y, x, channel] on the periodic grid with a square kernel, adds a bias, and keeps every
-// stride-th row and column: [batch, y/stride, x/stride, outChannels]. Shifts of x by multiples of stride commute with
-// it exactly.
+// Conv convolves x [batch, space..., channel], of one to three space axes, on the periodic grid with a kernel of the same
+// size along each, adds a bias, and keeps every stride-th cell of each axis: [batch, space/stride..., outChannels]. Shifts
+// of x by multiples of stride commute with it exactly.
 //
-// Its variables in scope are "weights" [kernel, kernel, channel, outChannels] and "biases" [outChannels], on every
+// Its variables in scope are "weights" [kernel..., channel, outChannels] and "biases" [outChannels], on every
 // backend alike. XLA runs GoMLX's own convolution. On other backends the convolution becomes one matrix product, on the
 // pure Go one many times faster. Both agree to rounding.
 //
@@ -38,15 +33,20 @@ func scaledConv(scope *model.Scope, x *graph.Node, outChannels, kernel, stride i
 			scope.Scope(), kernel)
 	}
 	requireState("convolution", x)
-	_, height, width, inChannels := sizes(x)
-	if stride <= 0 || height%stride != 0 || width%stride != 0 {
-		exceptions.Panicf("models: convolution in %q: stride %d does not divide the grid %dx%d", scope.Scope(), stride, height, width)
+	grid, inChannels := gridOf(x), channelsOf(x)
+	if !divides(stride, grid) {
+		exceptions.Panicf("models: convolution in %q: stride %d does not divide the grid %s", scope.Scope(), stride, grid)
 	}
-	if kernel/2 > min(height, width) {
-		exceptions.Panicf("models: convolution in %q: kernel %d is too large for the grid %dx%d", scope.Scope(), kernel, height, width)
+	if kernel/2 > slices.Min(grid) {
+		exceptions.Panicf("models: convolution in %q: kernel %d is too large for the grid %s", scope.Scope(), kernel, grid)
 	}
-	deviation := math.Sqrt(2 / float64(kernel*kernel*inChannels)) // for half-open activations (He et al. 2015)
-	weights := variable(scope, x, "weights", normal(scale*deviation), kernel, kernel, inChannels, outChannels)
+	var dimensions []int
+	inputs := inChannels // of an output cell
+	for range grid {
+		dimensions, inputs = append(dimensions, kernel), inputs*kernel
+	}
+	deviation := math.Sqrt(2 / float64(inputs)) // for half-open activations (He et al. 2015)
+	weights := variable(scope, x, "weights", normal(scale*deviation), append(dimensions, inChannels, outChannels)...)
 	lower := convolveAsProduct
 	if x.Graph().Backend().Name() == xlaName {
 		lower = convolveStock
@@ -58,18 +58,21 @@ func scaledConv(scope *model.Scope, x *graph.Node, outChannels, kernel, stride i
 // convolveStock is the circular convolution by GoMLX's own operation.
 func convolveStock(x, weights *graph.Node, stride int) *graph.Node {
 	margin := weights.Shape().Dimensions[0] / 2
-	x = padCircular(padCircular(x, rowAxis, margin), columnAxis, margin)
+	for axis := range gridOf(x) {
+		x = padCircular(x, 1+axis, margin)
+	}
 	return graph.Convolve(x, weights).NoPadding().Strides(stride).Done()
 }
 
 // convolveAsProduct is the circular convolution as one matrix product: every output cell's neighbourhood is laid out
-// along the channel axis, first along its row, then across rows, which copies 2 kernel slices instead of kernel^2.
+// along the channel axis, one space axis after the other, the last first, which copies in two dimensions 2 kernel slices
+// instead of kernel^2.
 func convolveAsProduct(x, weights *graph.Node, stride int) *graph.Node {
 	kernel := weights.Shape().Dimensions[0]
-	x = gatherNeighbours(x, columnAxis, kernel, stride)
-	x = gatherNeighbours(x, rowAxis, kernel, stride)
-	inputs, outputs := x.Shape().Dimensions[channelAxis], weights.Shape().Dimensions[3]
-	return product(x, graph.Reshape(weights, inputs, outputs))
+	for axis := len(gridOf(x)); axis >= 1; axis-- {
+		x = gatherNeighbours(x, axis, kernel, stride)
+	}
+	return product(x, graph.Reshape(weights, channelsOf(x), channelsOf(weights)))
 }
 
 // gatherNeighbours stacks, for every stride-th cell along axis, the kernel cells centred on it along the channel axis.
@@ -86,7 +89,7 @@ func gatherNeighbours(x *graph.Node, axis, kernel, stride int) *graph.Node {
 	if kernel == 1 {
 		return neighbours[0]
 	}
-	return graph.Concatenate(neighbours, channelAxis)
+	return graph.Concatenate(neighbours, -1)
 }
 
 // padCircular extends axis by margin cells at both ends with those from the other end.

@@ -47,6 +47,22 @@ func ExampleViT_Fn() {
 	// Output: (Float32)[1, 16, 16, 4] 6608 <nil>
 }
 
+func ExampleFNO_Fn() {
+	store := model.NewStore()
+	store.RootScope().SetParam(model.ParamInitialSeed, int64(1))
+	next, err := model.CallOnce(goBackend(), store, models.TinyFNO().Fn(), uniformGas(16))
+	fmt.Println(next.Shape(), store.NumParameters(), err)
+	// Output: (Float32)[1, 16, 16, 4] 5584 <nil>
+}
+
+// The number of space axes is that of the state.
+func ExampleFNO_Fn_oneDimension() {
+	wave := tensors.FromScalarAndDimensions[float32](1, 8, 64, 2) // eight samples of two channels on 64 cells
+	next, err := model.CallOnce(goBackend(), model.NewStore(), models.FNO{Width: 16, Modes: 12, Layers: 4}.Fn(), wave)
+	fmt.Println(next.Shape(), err)
+	// Output: (Float32)[8, 64, 2] <nil>
+}
+
 func ExampleUNet_Validate() {
 	fmt.Println(models.TinyUNet().Validate(18, 18))
 	// Output: models: unet: grid 18x18 is not a multiple of 4, which 3 widths need; use another grid or fewer widths

@@ -1,8 +1,11 @@
 package models_test
 
 import (
+	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -17,7 +20,7 @@ import (
 	"github.com/symaudit/symaudit/orbits"
 )
 
-// smallUNet and smallViT are the smallest nets with every kind of layer; their grid is a multiple of 2.
+// smallUNet, smallViT and smallFNO are the smallest nets with every kind of layer; their grid is a multiple of 2, of at least 3.
 func smallUNet() models.UNet {
 	return models.UNet{Widths: []int{4, 6}, Blocks: 1, Groups: 2, Heads: 2}
 }
@@ -26,8 +29,39 @@ func smallViT() models.ViT {
 	return models.ViT{Patch: 2, Width: 6, Layers: 1, Heads: 2, Expansion: 2}
 }
 
+func smallFNO() models.FNO { return models.FNO{Width: 3, Modes: 2, Layers: 2} }
+
 func smallModels() map[string]models.Fn {
-	return map[string]models.Fn{"unet": smallUNet().Fn(), "vit": smallViT().Fn()}
+	return map[string]models.Fn{"unet": smallUNet().Fn(), "vit": smallViT().Fn(), "fno": smallFNO().Fn()}
+}
+
+// spaces are grids of each number of axes that small models suit.
+var spaces = [][]int{{8}, {4, 4}, {4, 6, 4}}
+
+type modelInSpace struct {
+	name, model string
+	fn          models.Fn
+	grid        []int
+}
+
+// smallModelsInSpaces yields every small model in one, two and three dimensions.
+func smallModelsInSpaces() iter.Seq[modelInSpace] {
+	return func(yield func(modelInSpace) bool) {
+		noPosition := smallViT()
+		noPosition.NoPosition = true
+		for name, fn := range map[string]models.Fn{"unet": smallUNet().Fn(), "vit": noPosition.Fn(), "fno": smallFNO().Fn()} {
+			for _, grid := range spaces {
+				if !yield(modelInSpace{fmt.Sprint(name, " on ", grid), name, fn, grid}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// state returns a random batch on a grid.
+func state(seed uint64, batch int, grid []int) *tensors.Tensor {
+	return random(seed, slices.Concat([]int{batch}, grid, []int{4})...)
 }
 
 // random returns a float64 tensor of standard normal values that depend on the seed only.

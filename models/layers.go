@@ -10,12 +10,12 @@ import (
 // varianceFloor keeps the normalisation layers finite where a group of channels is constant.
 const varianceFloor = 1e-5
 
-// groupNorm normalises x [batch, y, x, channel] to mean 0 and variance 1 over the grid and each of groups equal runs of
+// groupNorm normalises x [batch, space..., channel] to mean 0 and variance 1 over the grid and each of groups equal runs of
 // channels, sample by sample, then applies a learned gain and bias per channel (Wu and He 2018). GoMLX has none.
 func groupNorm(scope *model.Scope, x *graph.Node, groups int) *graph.Node {
-	batch, height, width, channels := sizes(x)
-	split := graph.Reshape(x, batch, height*width, groups, channels/groups)
-	return gainAndBias(scope, graph.Reshape(standardize(split, 1, 3), batch, height, width, channels))
+	dimensions := x.Shape().Dimensions
+	split := graph.Reshape(x, dimensions[0], -1, groups, channelsOf(x)/groups)
+	return gainAndBias(scope, graph.Reshape(standardize(split, 1, 3), dimensions...))
 }
 
 // layerNorm normalises each token of x [batch, token, channel] over its channels (Ba et al. 2016).
@@ -30,7 +30,7 @@ func standardize(x *graph.Node, axes ...int) *graph.Node {
 }
 
 func gainAndBias(scope *model.Scope, x *graph.Node) *graph.Node {
-	channels := x.Shape().Dimensions[x.Rank()-1]
+	channels := channelsOf(x)
 	gain := variable(scope, x, "gain", constant(1), channels)
 	bias := variable(scope, x, "bias", constant(0), channels)
 	return graph.Add(graph.Mul(x, alongChannels(gain, x)), alongChannels(bias, x))
@@ -55,7 +55,7 @@ func softmax(x *graph.Node) *graph.Node {
 
 // dense maps the last axis of x to outChannels, with a bias. Initial weights keep the variance of x, times scale^2.
 func dense(scope *model.Scope, x *graph.Node, outChannels int, scale float64) *graph.Node {
-	inChannels := x.Shape().Dimensions[x.Rank()-1]
+	inChannels := channelsOf(x)
 	weights := variable(scope, x, "weights", normal(scale/math.Sqrt(float64(inChannels))), inChannels, outChannels)
 	y := product(x, weights)
 	return graph.Add(y, alongChannels(variable(scope, x, "biases", constant(0), outChannels), y))

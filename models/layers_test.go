@@ -187,7 +187,7 @@ func TestTransformerBlocksAreResidual(t *testing.T) {
 		place := variable(scope.In("position"), tokens, "embedding", constant(0), 4, 6)
 		tokens = graph.Add(tokens, graph.InsertAxes(place, 0))
 		tokens = dense(scope.In("output"), layerNorm(scope.At("output").In("norm"), tokens), 16, 1)
-		return graph.Add(x, unpatchify(tokens, 2, 4, 4))
+		return graph.Add(x, unpatchify(tokens, 2, grid{4, 4}))
 	})
 	require.True(t, got.InDelta(want, 1e-12))
 	require.False(t, got.InDelta(x, 1e-3))

@@ -1,5 +1,7 @@
-// Package models holds the surrogates an audit is tried on: a UNet and a vision transformer (ViT) that advance a state
-// [batch, y, x, channel] of a periodic grid by one step, and Symmetrize, which makes any model exactly equivariant.
+// Package models holds the surrogates an audit is tried on: a UNet, a vision transformer (ViT) and a Fourier neural operator
+// (FNO) that advance a state [batch, space..., channel] of a periodic grid by one step, and Symmetrize, which makes any model
+// exactly equivariant. Grids have one, two or three space axes: [batch, x, channel], [batch, y, x, channel] or
+// [batch, z, y, x, channel].
 //
 // Models are configuration structs; Fn turns one into the function that GoMLX trains. They follow the dtype of their
 // input, float32 or float64, so the same function works on a float32 store and on a float64 copy of it, and their
@@ -7,12 +9,14 @@
 // hyperparameter model.ParamInitialSeed and, up to rounding, depend neither on backend nor on dtype. A scope may be
 // visited any number of times; the weights are then shared.
 //
-// All operations have simple derivatives, forward and reverse: there is no pooling and no convolution with an even
-// kernel, whose reverse-mode gradient GoMLX gets wrong.
+// All operations have simple derivatives, forward and reverse: there is no pooling, no convolution with an even kernel and no
+// complex number, whose reverse-mode gradients GoMLX gets wrong.
 package models
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
@@ -20,7 +24,7 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 )
 
-// Fn maps a state [batch, y, x, channel] to one of the same shape. train.NewTrainer accepts it as a model.
+// Fn maps a state [batch, space..., channel] to one of the same shape. train.NewTrainer accepts it as a model.
 type Fn = func(scope *model.Scope, x *graph.Node) *graph.Node
 
 // outputInitialScale shrinks the initial weights of an output layer: a fresh model then predicts little, so that training
@@ -38,16 +42,44 @@ func advance(x *graph.Node, n Normalization, direct bool, network func(x *graph.
 
 // requireState panics unless x is a state or feature map.
 func requireState(user string, x *graph.Node) {
-	if x.Rank() != 4 || (x.DType() != dtypes.Float32 && x.DType() != dtypes.Float64) {
-		exceptions.Panicf("models: %s: input must be [batch, y, x, channel] of float32 or float64, got %s", user, x.Shape())
+	if x.Rank() < 3 || x.Rank() > 5 || (x.DType() != dtypes.Float32 && x.DType() != dtypes.Float64) {
+		exceptions.Panicf("models: %s: input must be [batch, space..., channel] of float32 or float64 with one to three space axes, got %s",
+			user, x.Shape())
 	}
 }
 
-// sizes returns the dimensions of a state or feature map [batch, y, x, channel].
-func sizes(x *graph.Node) (batch, height, width, channels int) {
+// grid holds the sizes of the space axes of a state.
+type grid []int
+
+// gridOf returns the space axes of a state or feature map [batch, space..., channel].
+func gridOf(x *graph.Node) grid {
 	dimensions := x.Shape().Dimensions
-	return dimensions[0], dimensions[rowAxis], dimensions[columnAxis], dimensions[channelAxis]
+	return slices.Clone(dimensions[1 : len(dimensions)-1])
 }
+
+// String is "16x32".
+func (g grid) String() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint([]int(g)), " ", "x"), "[]")
+}
+
+// validate returns an error unless models of states on this grid exist.
+func (g grid) validate(model string) error {
+	if len(g) < 1 || len(g) > 3 {
+		return errorf(model, "the grid has %d space axes; give it one, two or three", len(g))
+	}
+	if slices.Min(g) <= 0 {
+		return errorf(model, "grid %s has an axis without cells; every axis needs some", g)
+	}
+	return nil
+}
+
+// divides reports whether a positive number divides every axis of a grid.
+func divides(number int, g grid) bool {
+	return number > 0 && !slices.ContainsFunc(g, func(size int) bool { return size%number != 0 })
+}
+
+// channelsOf is the size of the last axis.
+func channelsOf(x *graph.Node) int { return x.Shape().Dimensions[x.Rank()-1] }
 
 func errorf(model, format string, args ...any) error {
 	return fmt.Errorf("models: %s: %s", model, fmt.Sprintf(format, args...))

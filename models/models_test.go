@@ -35,6 +35,9 @@ func TestParameterCounts(t *testing.T) {
 		{"TinyViT at twice the resolution", models.TinyViT().Fn(), 32, 7632},
 		{"PaperViT(4)", models.PaperViT(4).Fn(), 128, 5034304},
 		{"PaperViT(8)", models.PaperViT(8).Fn(), 128, 4936192},
+		{"TinyFNO", models.TinyFNO().Fn(), 16, 5584},
+		{"TinyFNO at twice the resolution", models.TinyFNO().Fn(), 32, 5584},
+		{"PaperFNO", models.PaperFNO().Fn(), 128, 2173540},
 	} {
 		store := model.NewStore()
 		buildGraph(backendtest.Go(t), store, c.fn, dtypes.Float32, 1, c.size, c.size, 4)
@@ -123,6 +126,7 @@ func TestModelsCommuteWithShifts(t *testing.T) {
 			require.Less(t, errors[0], rounding, name)
 			require.Greater(t, errors[1], 1e-3, name)
 		}
+		require.Less(t, commutators(t, b, seededStore(1), smallFNO().Fn(), x, byOne)[0], rounding, "an FNO has neither cells nor patches")
 		errors := commutators(t, b, seededStore(1), smallViT().Fn(), x, byTwoAndFour)
 		require.Greater(t, errors[0], 1e-3, "with a positional embedding")
 	})
@@ -134,7 +138,7 @@ func TestPresetsCommuteWithShifts(t *testing.T) {
 	require.NoError(t, err)
 	vit := models.TinyViT()
 	vit.NoPosition = true
-	for name, fn := range map[string]models.Fn{"unet": models.TinyUNet().Fn(), "vit": vit.Fn()} {
+	for name, fn := range map[string]models.Fn{"unet": models.TinyUNet().Fn(), "vit": vit.Fn(), "fno": models.TinyFNO().Fn()} {
 		errors := commutators(t, backendtest.Go(t), seededStore(1), fn, random(1, 1, 16, 16, 4), elements[3])
 		require.Less(t, errors[0], rounding, name)
 	}
@@ -175,13 +179,17 @@ func TestSymmetrizeIsTheMeanOverElements(t *testing.T) {
 }
 
 // The derivative of a scalar of the output along a random direction of all parameters, by reverse mode and by central
-// differences.
+// differences. On XLA, which compiles slowly, other dimensions than two are left to TestBothLoweringsHaveTheSameGradient: there they
+// matter to convolutions alone.
 func TestParameterGradientMatchesFiniteDifferences(t *testing.T) {
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
-		x, weights := random(1, 2, 4, 4, 4), random(2, 2, 4, 4, 4)
-		for name, fn := range smallModels() {
+		for c := range smallModelsInSpaces() {
+			if b.Name() == "xla" && len(c.grid) != 2 {
+				continue
+			}
+			x, weights := state(1, 2, c.grid), state(2, 2, c.grid)
 			store := seededStore(1)
-			buildGraph(b, store, fn, dtypes.Float64, 1, 4, 4, 4)
+			buildGraph(b, store, c.fn, dtypes.Float64, x.Shape().Dimensions...)
 			variables := slices.Collect(store.IterVariables())
 			var start, direction [][]float64
 			for i, v := range variables {
@@ -189,7 +197,7 @@ func TestParameterGradientMatchesFiniteDifferences(t *testing.T) {
 				direction = append(direction, tensors.MustCopyFlatData[float64](random(uint64(3+i), v.Shape().Dimensions...)))
 			}
 			exec, err := model.NewExec(b, store, func(scope *model.Scope, x, weights *graph.Node) []*graph.Node {
-				output := fn(scope, x)
+				output := c.fn(scope, x)
 				loss := graph.ReduceAllSum(graph.Mul(weights, graph.Mul(output, output)))
 				var nodes []*graph.Node
 				for _, v := range variables {
@@ -217,7 +225,7 @@ func TestParameterGradientMatchesFiniteDifferences(t *testing.T) {
 			below, _ := at(-step)
 			_, slope := at(0)
 			require.NotZero(t, slope)
-			require.InEpsilon(t, (above-below)/(2*step), slope, 1e-5, name)
+			require.InEpsilon(t, (above-below)/(2*step), slope, 1e-5, c.name)
 		}
 	})
 }
@@ -252,9 +260,9 @@ func TestGradientsReachEveryVariable(t *testing.T) {
 
 // A checkpoint moves between backends: the variables of one give the same outputs on the other.
 func TestWeightsMoveBetweenBackends(t *testing.T) {
-	for name, fn := range smallModels() {
+	for c := range smallModelsInSpaces() {
 		store := seededStore(1)
-		first := call(t, backendtest.Go(t), store, fn, random(1, 1, 4, 4, 4))
+		first := call(t, backendtest.Go(t), store, c.fn, state(1, 1, c.grid))
 		moved := model.NewStore()
 		for v := range store.IterVariables() {
 			value, err := v.MustValue().LocalClone()
@@ -262,18 +270,43 @@ func TestWeightsMoveBetweenBackends(t *testing.T) {
 			_, err = moved.CreateVariable(v.Path(), value)
 			require.NoError(t, err)
 		}
-		require.Less(t, maxDifference(t, first, call(t, backendtest.XLA(t), moved, fn, random(1, 1, 4, 4, 4))), rounding, name)
+		require.Less(t, maxDifference(t, first, call(t, backendtest.XLA(t), moved, c.fn, state(1, 1, c.grid))), rounding, c.name)
+	}
+}
+
+// In any number of dimensions, a shift along all axes by the coarsest cell or a patch commutes; one by less only with an FNO.
+func TestModelsCommuteWithShiftsInAllDimensions(t *testing.T) {
+	for c := range smallModelsInSpaces() {
+		apart := func(cells int) float64 {
+			moved := func(x *graph.Node) *graph.Node {
+				for axis, size := range c.grid {
+					last := graph.SliceAxis(x, 1+axis, graph.AxisRange(size-cells, size))
+					x = graph.Concatenate([]*graph.Node{last, graph.SliceAxis(x, 1+axis, graph.AxisRange(0, size-cells))}, 1+axis)
+				}
+				return x
+			}
+			difference := call(t, backendtest.Go(t), seededStore(1), func(scope *model.Scope, x *graph.Node) *graph.Node {
+				return graph.ReduceAllMax(graph.Abs(graph.Sub(c.fn(scope, moved(x)), moved(c.fn(scope, x)))))
+			}, state(1, 1, c.grid))
+			return difference.Value().(float64)
+		}
+		require.Less(t, apart(2), rounding, c.name)
+		if c.model == "fno" {
+			require.Less(t, apart(1), rounding, c.name)
+		} else {
+			require.Greater(t, apart(1), 1e-3, c.name)
+		}
 	}
 }
 
 // By default a model predicts the increment of the state; with Direct, the state itself.
 func TestDirectLeavesTheInputOut(t *testing.T) {
 	x := random(1, 1, 8, 8, 4)
-	unet, vit := models.TinyUNet(), models.TinyViT()
-	directUNet, directViT := unet, vit
-	directUNet.Direct, directViT.Direct = true, true
+	unet, vit, fno := models.TinyUNet(), models.TinyViT(), models.TinyFNO()
+	directUNet, directViT, directFNO := unet, vit, fno
+	directUNet.Direct, directViT.Direct, directFNO.Direct = true, true, true
 	b := backendtest.Go(t)
-	for _, pair := range [][2]models.Fn{{unet.Fn(), directUNet.Fn()}, {vit.Fn(), directViT.Fn()}} {
+	for _, pair := range [][2]models.Fn{{unet.Fn(), directUNet.Fn()}, {vit.Fn(), directViT.Fn()}, {fno.Fn(), directFNO.Fn()}} {
 		store := seededStore(1)
 		increment := call(t, b, store, pair[0], x)
 		direct := tensors.MustCopyFlatData[float64](call(t, b, store, pair[1], x))
@@ -285,9 +318,14 @@ func TestDirectLeavesTheInputOut(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	type validator interface{ Validate(height, width int) error }
+	type validator interface{ Validate(grid ...int) error }
 	with := func(change func(*models.UNet)) models.UNet {
 		c := models.TinyUNet()
+		change(&c)
+		return c
+	}
+	withFNO := func(change func(*models.FNO)) models.FNO {
+		c := models.TinyFNO()
 		change(&c)
 		return c
 	}
@@ -297,25 +335,41 @@ func TestValidate(t *testing.T) {
 		return c
 	}
 	for _, c := range []struct {
-		config        validator
-		height, width int
-		want          string // empty: valid
+		config validator
+		grid   []int
+		want   string // empty: valid
 	}{
-		{models.TinyUNet(), 16, 32, ""},
-		{models.PaperUNet(), 128, 128, ""},
-		{models.TinyUNet(), 16, 18, "models: unet: grid 16x18 is not a multiple of 4, which 3 widths need; use another grid or fewer widths"},
-		{models.TinyUNet(), 0, 16, "models: unet: grid 0x16 is not a multiple of 4"},
-		{models.UNet{}, 16, 16, "models: unet: widths [], blocks 0, groups 0, heads 0; need at least one"},
-		{with(func(c *models.UNet) { c.Groups = 3 }), 16, 16, "models: unet: width 4 is not a positive multiple of the 3 groups"},
-		{with(func(c *models.UNet) { c.Heads = 3 }), 16, 16, "models: unet: 3 heads do not divide the last width 4"},
-		{with(func(c *models.UNet) { c.Normalization.Scale = []float64{1, 1, 0, 1} }), 16, 16, "models: normalization: scale 0; scales must be positive and finite"},
-		{models.TinyViT(), 16, 32, ""},
-		{models.PaperViT(8), 128, 128, ""},
-		{models.TinyViT(), 16, 18, "models: vit: patch 4 does not divide grid 16x18; use another patch or grid"},
-		{models.ViT{}, 16, 16, "models: vit: patch 0, width 0, layers 0, heads 0, expansion 0; all must be positive"},
-		{withViT(func(c *models.ViT) { c.Heads = 3 }), 16, 16, "models: vit: 3 heads do not divide width 16"},
+		{models.TinyUNet(), []int{16, 32}, ""},
+		{models.PaperUNet(), []int{128, 128}, ""},
+		{models.TinyUNet(), []int{16, 18}, "models: unet: grid 16x18 is not a multiple of 4, which 3 widths need; use another grid or fewer widths"},
+		{models.TinyUNet(), []int{0, 16}, "models: unet: grid 0x16 has an axis without cells; every axis needs some"},
+		{models.UNet{}, []int{16, 16}, "models: unet: widths [], blocks 0, groups 0, heads 0; need at least one"},
+		{with(func(c *models.UNet) { c.Groups = 3 }), []int{16, 16}, "models: unet: width 4 is not a positive multiple of the 3 groups"},
+		{with(func(c *models.UNet) { c.Heads = 3 }), []int{16, 16}, "models: unet: 3 heads do not divide the last width 4"},
+		{with(func(c *models.UNet) { c.Normalization.Scale = []float64{1, 1, 0, 1} }), []int{16, 16}, "models: normalization: scale 0; scales must be positive and finite"},
+		{models.TinyViT(), []int{16, 32}, ""},
+		{models.PaperViT(8), []int{128, 128}, ""},
+		{models.TinyViT(), []int{16, 18}, "models: vit: patch 4 does not divide grid 16x18; use another patch or grid"},
+		{models.ViT{}, []int{16, 16}, "models: vit: patch 0, width 0, layers 0, heads 0, expansion 0; all must be positive"},
+		{withViT(func(c *models.ViT) { c.Heads = 3 }), []int{16, 16}, "models: vit: 3 heads do not divide width 16"},
+		{models.TinyFNO(), []int{7, 16}, ""},
+		{models.PaperFNO(), []int{128, 128}, ""},
+		{models.TinyFNO(), []int{16, 6}, "models: fno: modes 4 do not fit grid 16x6: an axis of 6 cells has 3; use fewer modes or a finer grid"},
+		{models.FNO{}, []int{16, 16}, "models: fno: width 0, modes 0, layers 0; width and layers must be positive, and modes at least 2"},
+		{withFNO(func(c *models.FNO) { c.Modes = 1 }), []int{16, 16}, "models: fno: width 6, modes 1, layers 3; width and layers must be positive, and modes at least 2"},
+		{withFNO(func(c *models.FNO) { c.Normalization.Scale = []float64{-1} }), []int{16, 16}, "models: normalization: scale -1"},
+		// Other dimensions.
+		{models.TinyUNet(), []int{12}, ""},
+		{models.TinyUNet(), []int{8, 4, 12}, ""},
+		{models.TinyUNet(), []int{18}, "models: unet: grid 18 is not a multiple of 4, which 3 widths need; use another grid or fewer widths"},
+		{models.TinyUNet(), []int{16, 16, 6}, "models: unet: grid 16x16x6 is not a multiple of 4, which 3 widths need; use another grid or fewer widths"},
+		{models.TinyViT(), []int{16, 16, 6}, "models: vit: patch 4 does not divide grid 16x16x6; use another patch or grid"},
+		{models.TinyFNO(), []int{6}, "models: fno: modes 4 do not fit grid 6: an axis of 6 cells has 3; use fewer modes or a finer grid"},
+		{models.TinyFNO(), nil, "models: fno: the grid has 0 space axes; give it one, two or three"},
+		{models.TinyViT(), []int{4, 4, 4, 4}, "models: vit: the grid has 4 space axes; give it one, two or three"},
+		{models.TinyUNet(), []int{4, 4, 0}, "models: unet: grid 4x4x0 has an axis without cells; every axis needs some"},
 	} {
-		err := c.config.Validate(c.height, c.width)
+		err := c.config.Validate(c.grid...)
 		if c.want == "" {
 			require.NoError(t, err)
 		} else {
@@ -328,7 +382,9 @@ func TestModelsRefuseWhatValidateRefuses(t *testing.T) {
 	b := backendtest.Go(t)
 	require.ErrorContains(t, buildError(t, b, models.TinyUNet().Fn(), 1, 16, 18, 4), "grid 16x18 is not a multiple of 4")
 	require.ErrorContains(t, buildError(t, b, models.TinyViT().Fn(), 1, 16, 18, 4), "patch 4 does not divide grid 16x18")
-	require.ErrorContains(t, buildError(t, b, models.TinyViT().Fn(), 16, 16, 4), "models: vit: input must be [batch, y, x, channel] of float32 or float64")
+	require.ErrorContains(t, buildError(t, b, models.TinyFNO().Fn(), 1, 6, 16, 4), "modes 4 do not fit grid 6x16")
+	require.ErrorContains(t, buildError(t, b, models.TinyUNet().Fn(), 1, 16, 16, 16, 16, 4), "models: unet: input must be [batch, space..., channel]")
+	require.ErrorContains(t, buildError(t, b, models.TinyViT().Fn(), 16, 4), "models: vit: input must be [batch, space..., channel] of float32 or float64 with one to three space axes")
 	normalized := models.TinyUNet()
 	normalized.Normalization.Mean = []float64{1, 2}
 	require.ErrorContains(t, buildError(t, b, normalized.Fn(), 1, 16, 16, 4), "models: normalization: 2 values for the 4 channels")

@@ -33,14 +33,15 @@ func (n Normalization) Validate(field orbits.Field) error {
 		}
 	}
 	for _, vector := range field.Vectors {
-		x, y := vector[0], vector[1]
-		if len(n.Mean) > 0 && (n.Mean[x] != 0 || n.Mean[y] != 0) {
-			return fmt.Errorf("models: normalization: means %v and %v of the vector (%s, %s) break rotations; use 0",
-				n.Mean[x], n.Mean[y], field.Channels[x], field.Channels[y])
-		}
-		if len(n.Scale) > 0 && n.Scale[x] != n.Scale[y] {
-			return fmt.Errorf("models: normalization: scales %v and %v of the vector (%s, %s) break rotations; use one scale for both",
-				n.Scale[x], n.Scale[y], field.Channels[x], field.Channels[y])
+		first := vector[0]
+		for _, c := range vector {
+			if len(n.Mean) > 0 && n.Mean[c] != 0 {
+				return fmt.Errorf("models: normalization: mean %v of %s, a component of a vector, breaks rotations; use 0", n.Mean[c], field.Channels[c])
+			}
+			if len(n.Scale) > 0 && n.Scale[c] != n.Scale[first] {
+				return fmt.Errorf("models: normalization: scales %v and %v of %s and %s, components of one vector, break rotations; use one scale for all",
+					n.Scale[first], n.Scale[c], field.Channels[first], field.Channels[c])
+			}
 		}
 	}
 	return nil
@@ -62,7 +63,7 @@ func (n Normalization) validateValues() error {
 }
 
 // FitNormalization measures a normalization on states [..., channel] of float32 or float64: mean and standard deviation
-// of each scalar; for each vector, zero and the root mean square over both components. A channel without any variation
+// of each scalar; for each vector, zero and the root mean square over all components. A channel without any variation
 // gets scale 1.
 func FitNormalization(field orbits.Field, states *tensors.Tensor) (Normalization, error) {
 	shape, channels := states.Shape(), len(field.Channels)
@@ -95,10 +96,13 @@ func FitNormalization(field orbits.Field, states *tensors.Tensor) (Normalization
 		n.Scale[c] = deviation(sumOfSquares[c]/count - n.Mean[c]*n.Mean[c])
 	}
 	for _, vector := range field.Vectors {
-		x, y := vector[0], vector[1]
-		n.Mean[x], n.Mean[y] = 0, 0
-		n.Scale[x] = deviation((sumOfSquares[x] + sumOfSquares[y]) / (2 * count))
-		n.Scale[y] = n.Scale[x]
+		square := 0.0
+		for _, c := range vector {
+			square += sumOfSquares[c] / float64(len(vector))
+		}
+		for _, c := range vector {
+			n.Mean[c], n.Scale[c] = 0, deviation(square/count)
+		}
 	}
 	return n, n.Validate(field)
 }
@@ -145,9 +149,9 @@ func (n Normalization) undo(x *graph.Node) *graph.Node {
 	return x
 }
 
-// perChannel returns values as a constant that broadcasts over x [batch, y, x, channel].
+// perChannel returns values as a constant that broadcasts over x [..., channel].
 func perChannel(x *graph.Node, values []float64) *graph.Node {
-	if channels := x.Shape().Dimensions[x.Rank()-1]; channels != len(values) {
+	if channels := channelsOf(x); channels != len(values) {
 		exceptions.Panicf("models: normalization: %d values for the %d channels of %s", len(values), channels, x.Shape())
 	}
 	return alongChannels(graph.ConstAs(x, values), x)

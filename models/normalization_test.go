@@ -54,11 +54,11 @@ func TestModelsNormalize(t *testing.T) {
 		}
 	})
 	for _, direct := range []bool{false, true} {
-		unet, vit := smallUNet(), smallViT()
-		unet.Direct, vit.Direct = direct, direct
-		bareUNet, bareViT := unet.Fn(), vit.Fn()
-		unet.Normalization, vit.Normalization = n, n
-		for _, pair := range [][2]models.Fn{{bareUNet, unet.Fn()}, {bareViT, vit.Fn()}} {
+		unet, vit, fno := smallUNet(), smallViT(), smallFNO()
+		unet.Direct, vit.Direct, fno.Direct = direct, direct, direct
+		bareUNet, bareViT, bareFNO := unet.Fn(), vit.Fn(), fno.Fn()
+		unet.Normalization, vit.Normalization, fno.Normalization = n, n, n
+		for _, pair := range [][2]models.Fn{{bareUNet, unet.Fn()}, {bareViT, vit.Fn()}, {bareFNO, fno.Fn()}} {
 			store := seededStore(1)
 			want := call(t, b, store, pair[0], normalized)
 			tensors.MustMutableFlatData(want, func(flat []float64) {
@@ -82,8 +82,8 @@ func TestNormalizationErrors(t *testing.T) {
 		{models.Normalization{Mean: []float64{1}}, "models: normalization: 1 values of mean for 4 channels; give one per channel or none"},
 		{models.Normalization{Scale: []float64{1, 1, -1, 1}}, "models: normalization: scale -1; scales must be positive and finite"},
 		{models.Normalization{Mean: []float64{math.NaN(), 0, 0, 0}}, "models: normalization: mean NaN; means must be finite"},
-		{models.Normalization{Mean: []float64{0, 1, 0, 0}}, "models: normalization: means 1 and 0 of the vector (momentum_x, momentum_y) break rotations; use 0"},
-		{models.Normalization{Scale: []float64{1, 1, 2, 1}}, "models: normalization: scales 1 and 2 of the vector (momentum_x, momentum_y) break rotations; use one scale for both"},
+		{models.Normalization{Mean: []float64{0, 1, 0, 0}}, "models: normalization: mean 1 of momentum_x, a component of a vector, breaks rotations; use 0"},
+		{models.Normalization{Scale: []float64{1, 1, 2, 1}}, "models: normalization: scales 1 and 2 of momentum_x and momentum_y, components of one vector, break rotations; use one scale for all"},
 	} {
 		err := c.n.Validate(field)
 		if c.want == "" {

@@ -35,8 +35,11 @@ func PaperUNet() UNet {
 	return UNet{Widths: []int{24, 48, 96, 192, 192}, Blocks: 2, Groups: 8, Heads: 1}
 }
 
-// Validate returns an error unless the configuration is consistent and suits a grid of height rows and width columns.
-func (c UNet) Validate(height, width int) error {
+// Validate returns an error unless the configuration is consistent and suits a grid of these sizes, one for each space axis.
+func (c UNet) Validate(sizes ...int) error {
+	if err := grid(sizes).validate("unet"); err != nil {
+		return err
+	}
 	if len(c.Widths) == 0 || c.Blocks <= 0 || c.Groups <= 0 || c.Heads < 0 {
 		return errorf("unet", "widths %v, blocks %d, groups %d, heads %d; need at least one width, one block and one group, and no negative heads",
 			c.Widths, c.Blocks, c.Groups, c.Heads)
@@ -49,9 +52,9 @@ func (c UNet) Validate(height, width int) error {
 	if last := c.Widths[len(c.Widths)-1]; c.Heads > 0 && last%c.Heads != 0 {
 		return errorf("unet", "%d heads do not divide the last width %d", c.Heads, last)
 	}
-	if factor := c.reduction(); height <= 0 || width <= 0 || height%factor != 0 || width%factor != 0 {
-		return errorf("unet", "grid %dx%d is not a multiple of %d, which %d widths need; use another grid or fewer widths",
-			height, width, factor, len(c.Widths))
+	if factor := c.reduction(); !divides(factor, sizes) {
+		return errorf("unet", "grid %s is not a multiple of %d, which %d widths need; use another grid or fewer widths",
+			grid(sizes), factor, len(c.Widths))
 	}
 	return c.Normalization.validateValues()
 }
@@ -63,8 +66,7 @@ func (c UNet) reduction() int { return 1 << (len(c.Widths) - 1) }
 func (c UNet) Fn() Fn {
 	return func(scope *model.Scope, x *graph.Node) *graph.Node {
 		requireState("unet", x)
-		_, height, width, _ := sizes(x)
-		if err := c.Validate(height, width); err != nil {
+		if err := c.Validate(gridOf(x)...); err != nil {
 			panic(err)
 		}
 		scope = scope.At("unet")
@@ -73,7 +75,7 @@ func (c UNet) Fn() Fn {
 }
 
 func (c UNet) network(scope *model.Scope, x *graph.Node) *graph.Node {
-	channels := x.Shape().Dimensions[channelAxis]
+	channels := channelsOf(x)
 	x = Conv(scope.In("input"), x, c.Widths[0], 3, 1)
 	skipped := []*graph.Node{x}
 	last := len(c.Widths) - 1
@@ -101,7 +103,7 @@ func (c UNet) network(scope *model.Scope, x *graph.Node) *graph.Node {
 		for block := range c.Blocks + 1 {
 			skip := skipped[len(skipped)-1]
 			skipped = skipped[:len(skipped)-1]
-			x = graph.Concatenate([]*graph.Node{x, skip}, channelAxis)
+			x = graph.Concatenate([]*graph.Node{x, skip}, -1)
 			x = c.residual(up.In("block_%d", block), x, c.Widths[level])
 		}
 		if level > 0 {
@@ -117,23 +119,26 @@ func (c UNet) network(scope *model.Scope, x *graph.Node) *graph.Node {
 func (c UNet) residual(scope *model.Scope, x *graph.Node, width int) *graph.Node {
 	y := Conv(scope.In("conv_0"), silu(groupNorm(scope.In("norm_0"), x, c.Groups)), width, 3, 1)
 	y = Conv(scope.In("conv_1"), silu(groupNorm(scope.In("norm_1"), y, c.Groups)), width, 3, 1)
-	if x.Shape().Dimensions[channelAxis] != width {
+	if channelsOf(x) != width {
 		x = Conv(scope.In("shortcut"), x, width, 1, 1)
 	}
 	return graph.Add(x, y)
 }
 
 func (c UNet) attention(scope *model.Scope, x *graph.Node) *graph.Node {
-	batch, height, width, channels := sizes(x)
-	tokens := graph.Reshape(groupNorm(scope.In("norm"), x, c.Groups), batch, height*width, channels)
+	dimensions := x.Shape().Dimensions
+	tokens := graph.Reshape(groupNorm(scope.In("norm"), x, c.Groups), dimensions[0], -1, channelsOf(x))
 	tokens = selfAttention(scope, tokens, c.Heads)
-	return graph.Add(x, graph.Reshape(tokens, batch, height, width, channels))
+	return graph.Add(x, graph.Reshape(tokens, dimensions...))
 }
 
-// doubleGrid repeats every cell of x [batch, y, x, channel] in a 2x2 square.
+// doubleGrid repeats every cell of x [batch, space..., channel] twice along each space axis.
 func doubleGrid(x *graph.Node) *graph.Node {
-	batch, height, width, channels := sizes(x)
-	x = graph.Reshape(x, batch, height, 1, width, 1, channels)
-	x = graph.BroadcastToDims(x, batch, height, 2, width, 2, channels)
-	return graph.Reshape(x, batch, 2*height, 2*width, channels)
+	batch, channels := x.Shape().Dimensions[0], channelsOf(x)
+	split, repeated, doubled := []int{batch}, []int{batch}, []int{batch}
+	for _, size := range gridOf(x) {
+		split, repeated, doubled = append(split, size, 1), append(repeated, size, 2), append(doubled, 2*size)
+	}
+	x = graph.BroadcastToDims(graph.Reshape(x, append(split, channels)...), append(repeated, channels)...)
+	return graph.Reshape(x, append(doubled, channels)...)
 }

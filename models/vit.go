@@ -1,6 +1,8 @@
 package models
 
 import (
+	"slices"
+
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 )
@@ -11,7 +13,7 @@ const positionDeviation = 0.02
 // ViT is a vision transformer (Dosovitskiy et al. 2021) with pre-norm blocks from which every token's patch of the next
 // state is read off. Without its positional embedding, shifts by multiples of Patch pixels commute with it exactly.
 type ViT struct {
-	Patch  int `yaml:"patch"`  // pixels along each side of a token's square; must divide the grid
+	Patch  int `yaml:"patch"`  // cells along each side of a token's interval, square or cube; must divide the grid
 	Width  int `yaml:"width"`  // channels of a token
 	Layers int `yaml:"layers"` // transformer blocks
 	Heads  int `yaml:"heads"`  // attention heads; must divide Width
@@ -33,8 +35,11 @@ func PaperViT(patch int) ViT {
 	return ViT{Patch: patch, Width: 256, Layers: 6, Heads: 8, Expansion: 4}
 }
 
-// Validate returns an error unless the configuration is consistent and suits a grid of height rows and width columns.
-func (c ViT) Validate(height, width int) error {
+// Validate returns an error unless the configuration is consistent and suits a grid of these sizes, one for each space axis.
+func (c ViT) Validate(sizes ...int) error {
+	if err := grid(sizes).validate("vit"); err != nil {
+		return err
+	}
 	if c.Patch <= 0 || c.Width <= 0 || c.Layers <= 0 || c.Heads <= 0 || c.Expansion <= 0 {
 		return errorf("vit", "patch %d, width %d, layers %d, heads %d, expansion %d; all must be positive",
 			c.Patch, c.Width, c.Layers, c.Heads, c.Expansion)
@@ -42,8 +47,8 @@ func (c ViT) Validate(height, width int) error {
 	if c.Width%c.Heads != 0 {
 		return errorf("vit", "%d heads do not divide width %d", c.Heads, c.Width)
 	}
-	if height <= 0 || width <= 0 || height%c.Patch != 0 || width%c.Patch != 0 {
-		return errorf("vit", "patch %d does not divide grid %dx%d; use another patch or grid", c.Patch, height, width)
+	if !divides(c.Patch, sizes) {
+		return errorf("vit", "patch %d does not divide grid %s; use another patch or grid", c.Patch, grid(sizes))
 	}
 	return c.Normalization.validateValues()
 }
@@ -52,8 +57,7 @@ func (c ViT) Validate(height, width int) error {
 func (c ViT) Fn() Fn {
 	return func(scope *model.Scope, x *graph.Node) *graph.Node {
 		requireState("vit", x)
-		_, height, width, _ := sizes(x)
-		if err := c.Validate(height, width); err != nil {
+		if err := c.Validate(gridOf(x)...); err != nil {
 			panic(err)
 		}
 		scope = scope.At("vit")
@@ -62,8 +66,8 @@ func (c ViT) Fn() Fn {
 }
 
 func (c ViT) network(scope *model.Scope, x *graph.Node) *graph.Node {
-	_, height, width, channels := sizes(x)
-	tokens := dense(scope.In("input"), patchify(x, c.Patch), c.Width, 1)
+	patches := patchify(x, c.Patch)
+	tokens := dense(scope.In("input"), patches, c.Width, 1)
 	if !c.NoPosition {
 		place := variable(scope.In("position"), tokens, "embedding", normal(positionDeviation), tokens.Shape().Dimensions[1], c.Width)
 		tokens = graph.Add(tokens, graph.InsertAxes(place, 0))
@@ -75,22 +79,43 @@ func (c ViT) network(scope *model.Scope, x *graph.Node) *graph.Node {
 		tokens = graph.Add(tokens, dense(block.In("contract"), hidden, c.Width, 1))
 	}
 	output := scope.In("output")
-	tokens = dense(output, layerNorm(output.In("norm"), tokens), c.Patch*c.Patch*channels, outputInitialScale)
-	return unpatchify(tokens, c.Patch, height, width)
+	tokens = dense(output, layerNorm(output.In("norm"), tokens), channelsOf(patches), outputInitialScale)
+	return unpatchify(tokens, c.Patch, gridOf(x))
 }
 
-// patchify cuts x [batch, y, x, channel] into squares, row by row: [batch, token, patch*patch*channel].
+// patchify cuts x [batch, space..., channel] into cubes, in the order of its cells: [batch, token, patch^n channel] for n
+// space axes.
 func patchify(x *graph.Node, patch int) *graph.Node {
-	batch, height, width, channels := sizes(x)
-	x = graph.Reshape(x, batch, height/patch, patch, width/patch, patch, channels)
-	x = graph.TransposeAllAxes(x, 0, 1, 3, 2, 4, 5)
-	return graph.Reshape(x, batch, (height/patch)*(width/patch), patch*patch*channels)
+	batch, channels, g := x.Shape().Dimensions[0], channelsOf(x), gridOf(x)
+	split, values := []int{batch}, channels // of a cube
+	for _, size := range g {
+		split, values = append(split, size/patch, patch), values*patch
+	}
+	x = graph.TransposeAllAxes(graph.Reshape(x, append(split, channels)...), cubesFirst(len(g))...)
+	return graph.Reshape(x, batch, -1, values)
 }
 
-// unpatchify undoes patchify: every square returns to where it was cut out.
-func unpatchify(tokens *graph.Node, patch, height, width int) *graph.Node {
-	batch, channels := tokens.Shape().Dimensions[0], tokens.Shape().Dimensions[2]/(patch*patch)
-	x := graph.Reshape(tokens, batch, height/patch, width/patch, patch, patch, channels)
-	x = graph.TransposeAllAxes(x, 0, 1, 3, 2, 4, 5)
-	return graph.Reshape(x, batch, height, width, channels)
+// unpatchify undoes patchify: every cube returns to where it was cut out.
+func unpatchify(tokens *graph.Node, patch int, g grid) *graph.Node {
+	batch := []int{tokens.Shape().Dimensions[0]}
+	var cubes, within []int
+	for _, size := range g {
+		cubes, within = append(cubes, size/patch), append(within, patch)
+	}
+	x := graph.Reshape(tokens, slices.Concat(batch, cubes, within, []int{-1})...)
+	back := make([]int, x.Rank())
+	for to, from := range cubesFirst(len(g)) {
+		back[from] = to
+	}
+	return graph.Reshape(graph.TransposeAllAxes(x, back...), slices.Concat(batch, g, []int{-1})...)
+}
+
+// cubesFirst orders the axes [batch, cube, within, cube, within, ..., channel] as [batch, cube..., within..., channel].
+func cubesFirst(axes int) []int {
+	order := make([]int, 2*axes+2)
+	for axis := range axes {
+		order[1+axis], order[1+axes+axis] = 1+2*axis, 2+2*axis
+	}
+	order[2*axes+1] = 2*axes + 1
+	return order
 }

@@ -45,64 +45,77 @@ type Data struct {
 // Model is a network to train: a preset, or one architecture spelled out. Its normalization is set from the data.
 type Model struct {
 	Name   string       `yaml:"name"`             // in the records and figures; distinct
-	Preset string       `yaml:"preset,omitempty"` // "tiny-unet", "tiny-vit", "paper-unet", "paper-vit-4" or "paper-vit-8" (patch size)
+	Preset string       `yaml:"preset,omitempty"` // "tiny-unet", "tiny-vit", "tiny-fno", "paper-unet", "paper-vit-4" or "paper-vit-8" (patch size), "paper-fno"
 	UNet   *models.UNet `yaml:"unet,omitempty"`
 	ViT    *models.ViT  `yaml:"vit,omitempty"`
+	FNO    *models.FNO  `yaml:"fno,omitempty"`
 }
 
-// resolve returns the one architecture that is meant.
-func (m Model) resolve() (*models.UNet, *models.ViT, error) {
+// architecture is what all models can do.
+type architecture interface {
+	Validate(grid ...int) error
+	Fn() models.Fn
+}
+
+// resolve returns the one architecture that is meant, with the data's normalization.
+func (m Model) resolve(n models.Normalization) (architecture, error) {
 	given := 0
-	for _, set := range []bool{m.Preset != "", m.UNet != nil, m.ViT != nil} {
+	for _, set := range []bool{m.Preset != "", m.UNet != nil, m.ViT != nil, m.FNO != nil} {
 		if set {
 			given++
 		}
 	}
 	if given != 1 {
-		return nil, nil, errors.New("set exactly one of preset, unet and vit")
+		return nil, errors.New("set exactly one of preset, unet, vit and fno")
 	}
+	switch {
+	case m.UNet != nil:
+		unet := *m.UNet
+		unet.Normalization = n
+		return unet, nil
+	case m.ViT != nil:
+		vit := *m.ViT
+		vit.Normalization = n
+		return vit, nil
+	case m.FNO != nil:
+		fno := *m.FNO
+		fno.Normalization = n
+		return fno, nil
+	}
+	var spelledOut Model
 	switch m.Preset {
-	case "":
-		return m.UNet, m.ViT, nil
 	case "tiny-unet":
-		unet := models.TinyUNet()
-		return &unet, nil, nil
+		spelledOut.UNet = new(models.TinyUNet())
 	case "paper-unet":
-		unet := models.PaperUNet()
-		return &unet, nil, nil
+		spelledOut.UNet = new(models.PaperUNet())
 	case "tiny-vit":
-		vit := models.TinyViT()
-		return nil, &vit, nil
-	case "paper-vit-4", "paper-vit-8":
-		vit := models.PaperViT(int(m.Preset[len(m.Preset)-1] - '0'))
-		return nil, &vit, nil
+		spelledOut.ViT = new(models.TinyViT())
+	case "paper-vit-4":
+		spelledOut.ViT = new(models.PaperViT(4))
+	case "paper-vit-8":
+		spelledOut.ViT = new(models.PaperViT(8))
+	case "tiny-fno":
+		spelledOut.FNO = new(models.TinyFNO())
+	case "paper-fno":
+		spelledOut.FNO = new(models.PaperFNO())
+	default:
+		return nil, fmt.Errorf("unknown preset %q; use tiny-unet, tiny-vit, tiny-fno, paper-unet, paper-vit-4, paper-vit-8 or paper-fno", m.Preset)
 	}
-	return nil, nil, fmt.Errorf("unknown preset %q; use tiny-unet, tiny-vit, paper-unet, paper-vit-4 or paper-vit-8", m.Preset)
+	return spelledOut.resolve(n)
 }
 
 func (m Model) validate(size int) error {
-	unet, vit, err := m.resolve()
-	switch {
-	case err != nil:
+	network, err := m.resolve(models.Normalization{})
+	if err != nil {
 		return err
-	case unet != nil:
-		return unet.Validate(size, size)
-	default:
-		return vit.Validate(size, size)
 	}
+	return network.Validate(size, size)
 }
 
 // fn is the model's graph function with the data's normalization, for a configuration that is valid.
 func (m Model) fn(n models.Normalization) models.Fn {
-	unet, vit, _ := m.resolve()
-	if unet != nil {
-		normalized := *unet
-		normalized.Normalization = n
-		return normalized.Fn()
-	}
-	normalized := *vit
-	normalized.Normalization = n
-	return normalized.Fn()
+	network, _ := m.resolve(n)
+	return network.Fn()
 }
 
 // Training is next-step prediction by Adam on SMSE.

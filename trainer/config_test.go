@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/configs"
+	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/trainer"
 )
 
@@ -22,6 +23,25 @@ func TestConfigSurvivesItsOwnYAML(t *testing.T) {
 	for _, config := range []trainer.Config{trainer.Default(), parse(t, string(configs.Demo))} {
 		require.Empty(t, cmp.Diff(config, parse(t, config.String()), cmpopts.EquateEmpty()))
 	}
+}
+
+func TestEveryModelIsValid(t *testing.T) {
+	config := parse(t, `
+data: {euler: {resolution: 128}}
+models:
+  - {name: a, preset: tiny-unet}
+  - {name: b, preset: tiny-vit}
+  - {name: c, preset: tiny-fno}
+  - {name: d, preset: paper-unet}
+  - {name: e, preset: paper-vit-4}
+  - {name: f, preset: paper-vit-8}
+  - {name: g, preset: paper-fno}
+  - {name: h, unet: {widths: [4, 4], blocks: 1, groups: 2}}
+  - {name: i, vit: {patch: 4, width: 8, layers: 1, heads: 2, expansion: 2}}
+  - {name: j, fno: {width: 4, modes: 64, layers: 1}}
+`)
+	require.NoError(t, config.Validate())
+	require.Equal(t, &models.FNO{Width: 4, Modes: 64, Layers: 1}, config.Models[9].FNO)
 }
 
 func parse(t *testing.T, source string) trainer.Config {
@@ -39,6 +59,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		"fraction":          {"seed: 7.5\n", "line 1: seed is 7.5; it must be a whole number"},
 		"fraction nested":   {"data:\n  euler: {resolution: 16.5}\n", "line 2: data.euler.resolution is 16.5; it must be a whole number"},
 		"fraction in model": {"models:\n  - name: a\n    vit: {patch: 2.5}\n", "line 3: models[0].vit.patch is 2.5; it must be a whole number"},
+		"fraction in fno":   {"models:\n  - name: a\n    fno: {modes: 2.5}\n", "line 3: models[0].fno.modes is 2.5; it must be a whole number"},
 		"fraction in list":  {"models:\n  - name: a\n    unet: {widths: [4, 4.5]}\n", "line 3: models[0].unet.widths[1] is 4.5; it must be a whole number"},
 		"no number":         {"training: {learning_rate: fast}\n", "line 1: training.learning_rate is fast; it must be a number"},
 		"truth":             {"training: {epochs: true}\n", "line 1: training.epochs is true; it must be a whole number"},
@@ -93,7 +114,9 @@ func TestValidateRefuses(t *testing.T) {
 		"same name":     {"models: [{name: a, preset: tiny-vit}, {name: a, preset: tiny-unet}]", `models has two called "a"`},
 		"folder":        {"models: [{name: ../a, preset: tiny-vit}]", "cannot name a folder"},
 		"preset":        {"models: [{name: a, preset: huge}]", `unknown preset "huge"`},
-		"two kinds":     {"models: [{name: a, preset: tiny-vit, vit: {}}]", "exactly one of preset, unet and vit"},
+		"two kinds":     {"models: [{name: a, preset: tiny-vit, vit: {}}]", "exactly one of preset, unet, vit and fno"},
+		"two kinds 2":   {"models: [{name: a, vit: {}, fno: {}}]", "exactly one of preset, unet, vit and fno"},
+		"modes":         {"models: [{name: a, fno: {width: 4, modes: 17, layers: 1}}]", `model "a" on the grid of data.euler.resolution 32: fno: modes 17 do not fit grid 32x32`},
 		"shape":         {"data: {euler: {resolution: 18}}", "18x18"},
 		"epochs":        {"training: {epochs: 0}", "training.epochs is 0"},
 		"learning rate": {"training: {learning_rate: 0}", "training.learning_rate is 0"},

@@ -27,13 +27,14 @@ import (
 
 // checkups are the models whose gradients doctor can test.
 var checkups = map[string]models.Fn{
+	"tiny-fno":     models.TinyFNO().Fn(),
 	"tiny-unet":    models.TinyUNet().Fn(),
 	"tiny-vit":     models.TinyViT().Fn(),
 	"strided-conv": stridedConvolution,
 }
 
 // defaultCheckups must be sound; strided-conv is there to show what a fault looks like.
-var defaultCheckups = []string{"tiny-unet", "tiny-vit"}
+var defaultCheckups = []string{"tiny-unet", "tiny-vit", "tiny-fno"}
 
 // stridedConvolution is the commonest way to halve a grid, a 2x2 convolution with stride 2, and back.
 func stridedConvolution(scope *model.Scope, x *graph.Node) *graph.Node {

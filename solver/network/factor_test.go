@@ -126,6 +126,9 @@ func TestLinearisedFactorMakesTheSameProducts(t *testing.T) {
 		"vit": {inputs: [][]int{image}, build: func(scope *model.Scope, in nodes) nodes {
 			return nodes{models.ViT{Patch: 4, Width: 8, Layers: 1, Heads: 2, Expansion: 2}.Fn()(scope, in[0])}
 		}},
+		"fno": {inputs: [][]int{image}, build: func(scope *model.Scope, in nodes) nodes {
+			return nodes{models.FNO{Width: 4, Modes: 2, Layers: 2}.Fn()(scope, in[0])}
+		}},
 	}
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
 		for name, c := range cases {

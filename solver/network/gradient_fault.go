@@ -47,8 +47,11 @@ func (n *Network) describe(node *graph.Node) GradientFault {
 	case operation == graph.NodeTypeConvGeneral && hasEvenKernel(node):
 		fault.Advice = "GoMLX v0.28 has no right gradient for convolutions with an even kernel, nor for pooling by one: use an odd one"
 	case isComplex(node):
-		fault.Operation = fault.Operation + " of complex numbers"
-		fault.Advice = "GoMLX v0.28 leaves the conjugate out of its gradient: compute with real and imaginary parts (Real, Imag, Complex)"
+		fault.Operation += " of complex numbers"
+		fault.Advice = "GoMLX v0.28 leaves the conjugate out of its gradient: call forward.CorrectComplexGradients (solver/network/forward) before the model is built, or compute with real and imaginary parts (Real, Imag, Complex)"
+		if operation == graph.NodeTypeFFT {
+			fault.Advice = "GoMLX v0.28 has no right gradient of a transform over several axes at once: call forward.CorrectComplexGradients (solver/network/forward) before the model is built, or transform one axis after the other"
+		}
 	case operation == graph.NodeTypeConvertDType && !node.Inputs()[0].DType().IsFloat():
 		fault.Operation = "the conversion from integers (ConvertDType)"
 		fault.Advice = "GoMLX v0.28 passes gradients through it, though its derivative is 0: put StopGradient around it"

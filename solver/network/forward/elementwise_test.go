@@ -127,22 +127,3 @@ func TestBinary(t *testing.T) {
 		))
 	})
 }
-
-func TestComplex(t *testing.T) {
-	complexOf := func(in []node) node { return graph.Complex(in[0], in[1]) }
-	dimensions := [][]int{{3, 4}, {3, 4}}
-	check(t, backendtest.XLA(t), []testCase{ // the Go backend has no complex numbers
-		{name: "Complex", inputs: dimensions, f: complexOf},
-		{name: "Complex of one part", inputs: dimensions[:1], f: func(in []node) node { return graph.Complex(in[0], graph.Scalar(in[0].Graph(), in[0].DType(), 2)) }, noAdjoint: true},
-		{name: "Conj", inputs: dimensions, f: func(in []node) node { return graph.Conj(complexOf(in)) }, noAdjoint: true},
-		{name: "Mul", inputs: dimensions, f: func(in []node) node { return graph.Mul(complexOf(in), graph.Complex(in[1], in[0])) }, noAdjoint: true},
-		{name: "Div", inputs: dimensions, f: func(in []node) node { return graph.Div(complexOf(in), graph.Complex(in[1], positive(in[0]))) }, noAdjoint: true},
-		{name: "Exp", inputs: dimensions, f: func(in []node) node { return graph.Exp(complexOf(in)) }, noAdjoint: true},
-		{name: "Abs", inputs: dimensions, f: func(in []node) node { return graph.Abs(complexOf(in)) }},
-		{name: "FFT", inputs: dimensions, f: func(in []node) node { return graph.FFT(complexOf(in)) }, noAdjoint: true},
-		{name: "InverseFFT", inputs: dimensions, f: func(in []node) node { return graph.InverseFFT(complexOf(in)) }, noAdjoint: true},
-		{name: "RealFFT", inputs: dimensions[:1], f: func(in []node) node { return graph.RealFFT(in[0]) }, noAdjoint: true},
-		{name: "InverseRealFFT", inputs: dimensions, f: func(in []node) node { return graph.InverseRealFFT(complexOf(in)) }, noAdjoint: true},
-		{name: "power spectrum", inputs: dimensions[:1], f: func(in []node) node { return graph.Square(graph.Abs(graph.RealFFT(in[0]))) }, noAdjoint: true},
-	})
-}

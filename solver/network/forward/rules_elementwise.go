@@ -6,7 +6,7 @@ import (
 
 // elementwise uses that the Jacobian is diagonal: GoMLX's transposed product is the product.
 func elementwise(node *graph.Node, _, t []*graph.Node) *graph.Node {
-	transposed := graph.VJPRegistration[node.Type()]
+	transposed := ownRule(node.Type())
 	if transposed == nil {
 		unsupported(node, "GoMLX no longer has a gradient of it")
 	}
