@@ -98,8 +98,13 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 		if err != nil {
 			return nil, err
 		}
+		local, err := a.localErrors(o, at)
+		if err != nil {
+			return nil, err
+		}
 		progress()
 		records.Errors = append(records.Errors, rows...)
+		records.LocalErrors = append(records.LocalErrors, local...)
 		if a.config.forward {
 			records.Coherence = append(records.Coherence, summarise(o, CoherenceRow{Moment: at}, rows, nil)...)
 			continue

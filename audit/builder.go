@@ -53,6 +53,7 @@ type Builder struct {
 	optimizer  optimizer.Interface // nil where the metric is another
 	scale      MetricScale
 	solve      solver.FormOptions
+	local      bool
 	layers     bool
 	spectrum   bool
 	forward    bool
@@ -232,6 +233,10 @@ func (b *Builder) WithMaxTime(limit time.Duration) *Builder { b.solve.MaxTime = 
 // again, which are then computed each time. Zero means 4 GiB.
 func (b *Builder) WithMaxBytes(limit int64) *Builder { b.solve.MaxBytes = limit; return b }
 
+// WithLocalErrors adds table local_errors: how far the model is from commuting with the infinitesimal elements of the groups that have such, translations, boosts and
+// scalings, or orbits.Group.WithGenerators. It takes a forward product of the model in its input for each. By default there is no such table.
+func (b *Builder) WithLocalErrors() *Builder { b.local = true; return b }
+
 // WithLayers adds table layers: the share of each variable and scope in the influence of every sample on its moved copies, with its interval. Solves then go on until
 // the solutions themselves are within the tolerance, which takes about twice the products, and each solution takes another. It
 // needs the estimator Block. By default there is no such table.
@@ -345,6 +350,9 @@ func (b *Builder) Done() (made *Auditor, err error) {
 			return nil, err
 		}
 	}
+	if err := a.checkGenerators(); err != nil {
+		return nil, err
+	}
 	a.warnOfCost()
 	if a.probeHash, err = hashProbes(b.groups); err != nil {
 		return nil, err
@@ -409,7 +417,7 @@ func (e *SettingError) Error() string { return "audit: " + methods[e.Setting] + 
 var methods = map[string]string{
 	"dtype": "WithDType", "estimator": "WithEstimator", "lambda": "WithLambda", "relative_lambda": "WithRelativeLambda", "metric": "WithMetric", "metric_scale": "WithMetricScale",
 	"tolerance": "WithTolerance", "max_products": "WithMaxProducts", "max_seconds": "WithMaxTime", "max_bytes": "WithMaxBytes",
-	"layers": "WithLayers", "spectrum": "WithSpectrum",
+	"local_errors": "WithLocalErrors", "layers": "WithLayers", "spectrum": "WithSpectrum",
 }
 
 // Check reports the first setting of the solves that cannot work, as a *SettingError. Done does so too, and checks the rest.

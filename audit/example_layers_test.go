@@ -68,3 +68,17 @@ func ExampleRecords_DropAfter() {
 	// 100
 	// 200
 }
+
+// A model that adds a constant commutes with shifts, and not with scalings.
+func ExampleBuilder_WithLocalErrors() {
+	offset := func(_ *model.Scope, x *graph.Node) *graph.Node { return graph.AddScalar(x, 1) }
+	records := recordsOf(audit.New(newModel(offset, waves(1)), offset, nil).WithField(temperature).WithForwardOnly().WithLocalErrors().
+		WithGroup(orbits.Product(orbits.Scalings(2), orbits.Translations(1)), waves(1)))
+	for _, row := range records.LocalErrors {
+		fmt.Printf("%s: %.2f\n", row.Generator, round(row.LocalError))
+	}
+	// Output:
+	// scaling: 0.22
+	// translation_x: 0.00
+	// translation_y: 0.00
+}

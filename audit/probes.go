@@ -213,6 +213,8 @@ type orbit struct {
 
 	inputs, targets []*tensors.Tensor   // by element, in the auditor's dtype
 	invariant       bool                // the targets are all the same one
+	generators      []orbits.Generator  // where local errors are asked for
+	moves           []bool              // by further input: it moves with the states
 	further, labels [][]*tensors.Tensor // beside inputs and targets, by element, floats in the auditor's dtype
 	output          orbits.Field        // of outputs and targets
 	changes         bool                // targets are states of the inputs' field
@@ -251,6 +253,9 @@ func newOrbit(backend compute.Backend, b *Builder, output orbits.Field, g groupP
 			o.close()
 		}
 	}()
+	if b.local {
+		o.generators = group.Generators(grid...)
+	}
 	if o.samples == nil {
 		o.samples = make([]Sample, probes.Inputs.Shape().Dim(0))
 		for i := range o.samples {
@@ -297,6 +302,9 @@ func newOrbit(backend compute.Backend, b *Builder, output orbits.Field, g groupP
 		moved, err := o.accompany(backend, c, probes.Inputs, field, dtype)
 		if err != nil {
 			return o, err
+		}
+		if !c.isLabel {
+			o.moves = append(o.moves, c.movesWith(probes.Inputs))
 		}
 		for e, t := range moved {
 			if c.isLabel {
@@ -408,17 +416,12 @@ func (o *orbit) accompany(backend compute.Backend, c companion, states *tensors.
 		}
 	}
 	act, err := graph.NewExec(backend, func(x *graph.Node) (images []*graph.Node) {
-		whole := x
-		if x.Rank() < states.Rank() {
-			whole = graph.InsertAxes(x, -1)
-		}
-		of := orbits.Field{Channels: make([]string, whole.Shape().Dim(-1)), RowDown: field.RowDown}
 		for _, e := range cells {
-			image := e.Apply(of, whole)
+			apply := e.Apply
 			if c.isLabel {
-				image = e.ApplyOutput(of, whole)
+				apply = e.ApplyOutput
 			}
-			images = append(images, graph.Reshape(image, x.Shape().Dimensions...))
+			images = append(images, onCells(field, x, states.Rank(), apply))
 		}
 		return images
 	})

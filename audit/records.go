@@ -155,6 +155,19 @@ type SpectrumRow struct {
 	Multiplicity float64 `parquet:"multiplicity"`
 }
 
+// LocalErrorRow is a probe sample under an infinitesimal symmetry of a group: the commutator error under the element g(t) over t^2, as t goes to 0. It is in the unit of the
+// commutator error per squared unit of t: pixels of a translation, velocity of a boost, the logarithm of a factor.
+type LocalErrorRow struct {
+	Moment
+	Sample     int32   `parquet:"sample"`
+	Class      string  `parquet:"class"`
+	Trajectory int64   `parquet:"trajectory"`
+	TimeIndex  int32   `parquet:"time_index"`
+	GroupName  string  `parquet:"group_name"`
+	Generator  string  `parquet:"generator"` // "translation_x", "boost_y", "scaling"
+	LocalError float64 `parquet:"local_error"`
+}
+
 // set fills in what the solver found.
 func (row *SolveRow) set(s solver.Statistics) {
 	row.Lambda, row.LambdaMax, row.BlockSize, row.Iterations = s.Lambda, s.LambdaMax, s.BlockSize, s.Iterations
@@ -205,19 +218,21 @@ type CoherenceRow struct {
 
 // Records is all that one audit found, with the training steps logged since the audit before it.
 type Records struct {
-	Training  []TrainingRow
-	Errors    []ErrorRow
-	Influence []InfluenceRow
-	Solves    []SolveRow
-	Layers    []LayerRow
-	Spectrum  []SpectrumRow
-	Coherence []CoherenceRow
+	Training    []TrainingRow
+	Errors      []ErrorRow
+	LocalErrors []LocalErrorRow
+	Influence   []InfluenceRow
+	Solves      []SolveRow
+	Layers      []LayerRow
+	Spectrum    []SpectrumRow
+	Coherence   []CoherenceRow
 }
 
 // Moments are those of all rows, to be read or changed.
 func (r *Records) Moments() (all []*Moment) {
 	all = momentsOf(all, r.Training, func(row *TrainingRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Errors, func(row *ErrorRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.LocalErrors, func(row *LocalErrorRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Influence, func(row *InfluenceRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Solves, func(row *SolveRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Layers, func(row *LayerRow) *Moment { return &row.Moment })
@@ -236,6 +251,7 @@ func momentsOf[Row any](all []*Moment, rows []Row, moment func(*Row) *Moment) []
 func (r *Records) Add(other *Records) {
 	r.Training = append(r.Training, other.Training...)
 	r.Errors = append(r.Errors, other.Errors...)
+	r.LocalErrors = append(r.LocalErrors, other.LocalErrors...)
 	r.Influence = append(r.Influence, other.Influence...)
 	r.Solves = append(r.Solves, other.Solves...)
 	r.Layers = append(r.Layers, other.Layers...)
@@ -247,6 +263,7 @@ func (r *Records) Add(other *Records) {
 func (r *Records) DropAfter(step int64) {
 	r.Training = slices.DeleteFunc(r.Training, func(row TrainingRow) bool { return row.Step > step })
 	r.Errors = slices.DeleteFunc(r.Errors, func(row ErrorRow) bool { return row.Step > step })
+	r.LocalErrors = slices.DeleteFunc(r.LocalErrors, func(row LocalErrorRow) bool { return row.Step > step })
 	r.Influence = slices.DeleteFunc(r.Influence, func(row InfluenceRow) bool { return row.Step > step })
 	r.Solves = slices.DeleteFunc(r.Solves, func(row SolveRow) bool { return row.Step > step })
 	r.Layers = slices.DeleteFunc(r.Layers, func(row LayerRow) bool { return row.Step > step })

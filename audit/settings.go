@@ -43,6 +43,9 @@ func (a *Auditor) Settings() map[string]string {
 		all["group "+o.group.Name] = fmt.Sprintf("%s; %d probes in batches of %d", strings.Join(elements, " "), len(o.samples), o.batchSize)
 		all[SettingProbes+o.group.Name] = a.probeHashes[i]
 	}
+	if b.local {
+		all["local_errors"] = "true"
+	}
 	if b.forward {
 		all["influence"] = "none"
 		return all

@@ -24,11 +24,16 @@ func SMSE(target, prediction *graph.Node) *graph.Node {
 
 // smse is SMSE with the unit of each channel, [channel].
 func smse(target, prediction, units *graph.Node) *graph.Node {
+	return scaledSquare(target, graph.Sub(prediction, target), units)
+}
+
+// scaledSquare is smse of a difference from a target.
+func scaledSquare(target, difference, units *graph.Node) *graph.Node {
 	units = graph.ExpandLeftToRank(units, target.Rank())
 	all := axes(1, target.Rank())
 	grid := all[:max(1, len(all)-1)]
 	rms := graph.Sqrt(graph.ReduceAndKeep(graph.Square(graph.Div(target, units)), graph.ReduceMean, grid...))
-	difference := graph.Div(graph.Sub(prediction, target), units)
+	difference = graph.Div(difference, units)
 	return graph.ReduceMean(graph.Square(graph.Div(difference, graph.AddScalar(rms, smseFloor))), all...)
 }
 
@@ -51,6 +56,11 @@ func unitsOf(states *graph.Node) *graph.Node {
 // relativeChange is the squared change of each sample's outputs together, relative to their own square, shaped [batch]. Its
 // floor is 1e-6 of the largest finite output.
 func relativeChange(from, to *graph.Node) *graph.Node {
+	return relativeSquare(from, graph.Sub(to, from))
+}
+
+// relativeSquare is relativeChange of a change.
+func relativeSquare(from, change *graph.Node) *graph.Node {
 	sum := func(x *graph.Node) *graph.Node {
 		if x.Rank() == 1 {
 			return graph.Square(x)
@@ -60,7 +70,7 @@ func relativeChange(from, to *graph.Node) *graph.Node {
 	largest := graph.ReduceAllMax(graph.Where(graph.IsFinite(from), graph.Abs(from), graph.ZerosLike(from)))
 	unit := graph.Where(graph.IsZero(largest), graph.OnesLike(largest), largest)
 	unit = graph.BroadcastToShape(unit, from.Shape())
-	return graph.Div(sum(graph.Div(graph.Sub(to, from), unit)), graph.AddScalar(sum(graph.Div(from, unit)), smseFloor*smseFloor))
+	return graph.Div(sum(graph.Div(change, unit)), graph.AddScalar(sum(graph.Div(from, unit)), smseFloor*smseFloor))
 }
 
 // Loss is SMSE averaged over the batch, as a loss for GoMLX's trainer: one label and one prediction.

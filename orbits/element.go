@@ -256,7 +256,7 @@ func (e Element) fits(f Field, grid []int) error {
 	case e.custom != nil || moved == 0:
 		return nil
 	case moved > len(grid) || len(grid) > 3:
-		return fmt.Errorf("orbits: element %s is of states with 1 to 3 axes of space, and moves them along %c; these have the grid %s", e.Name(), "xyz"[moved-1], gridName(grid))
+		return fmt.Errorf("orbits: element %s is of states with 1 to 3 axes of space, and moves them along %c; these have the grid %s", e.Name(), axisNames[moved-1], gridName(grid))
 	case !e.grid.fits(grid):
 		return fmt.Errorf("orbits: element %s carries an axis of the grid to another and needs them of one size, got %s", e.Name(), gridName(grid))
 	}

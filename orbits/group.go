@@ -32,6 +32,8 @@ type Group struct {
 	Name     string
 	elements func(grid []int) ([]Element, error)
 	factors  []Group // of a product
+
+	generators func(grid []int) []Generator // nil: none, but of the factors
 }
 
 // D4 is the symmetry group of the square: four rotations and four reflections, in the order e, r, r2, r3, s, sr, sr2, sr3. On a
@@ -129,7 +131,13 @@ const leastStride = 0.01
 // a group action but for the highest mode of an even grid, which is multiplied by cos(pi shift), the real part of its
 // phase. It rings at jumps, where it may make negative what is positive.
 func Translations(stride float64) Group {
-	return Group{Name: TranslationsName, elements: func(grid []int) ([]Element, error) {
+	generators := func(grid []int) (all []Generator) {
+		for axis := range min(len(grid), len(axisNames)) {
+			all = append(all, translationAlong(axis))
+		}
+		return all
+	}
+	return Group{Name: TranslationsName, generators: generators, elements: func(grid []int) ([]Element, error) {
 		if err := onAxes(TranslationsName, 1, 3, grid); err != nil {
 			return nil, err
 		}
@@ -152,7 +160,15 @@ func Translations(stride float64) Group {
 // components as the grid has axes, one to three. step is dt / dx, the pixels that unit velocity crosses from input to target: shifts by a
 // whole number of pixels, v step, are exact, and others as in Translations.
 func Boosts(step float64, velocities ...Vector) Group {
-	return Group{Name: BoostsName, elements: func(grid []int) ([]Element, error) {
+	generators := func(grid []int) (all []Generator) {
+		for axis := range min(len(grid), len(axisNames)) {
+			if slices.ContainsFunc(velocities, func(v Vector) bool { return v.components()[axis] != 0 }) {
+				all = append(all, boostAlong(axis, step))
+			}
+		}
+		return all
+	}
+	return Group{Name: BoostsName, generators: generators, elements: func(grid []int) ([]Element, error) {
 		if err := onAxes(BoostsName, 1, 3, grid); err != nil {
 			return nil, err
 		}
@@ -180,7 +196,7 @@ const mostFactor = 1e15
 // Scalings multiply all channels by some positive factors: a symmetry of equations of degree one, such as those of Euler for
 // an ideal gas, and of linear ones.
 func Scalings(factors ...float64) Group {
-	return Group{Name: ScalingsName, elements: func([]int) ([]Element, error) {
+	return Group{Name: ScalingsName, generators: func([]int) []Generator { return []Generator{scaling()} }, elements: func([]int) ([]Element, error) {
 		var elements []Element
 		for _, factor := range factors {
 			if !(factor >= 1/mostFactor && factor <= mostFactor) {

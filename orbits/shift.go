@@ -13,11 +13,17 @@ func shifted(x *graph.Node, axis int, pixels float64) *graph.Node {
 	if pixels == math.Trunc(pixels) {
 		return roll(x, axis, int(pixels))
 	}
+	return circulant(x, axis, func(distance, size int) float64 { return dirichlet(float64(distance)-pixels, size) })
+}
+
+// circulant sums along an axis with a weight for each distance of an image from its source.
+func circulant(x *graph.Node, axis int, weight func(distance, size int) float64) *graph.Node {
+	size := x.Shape().Dimensions[axis]
 	matrix := make([][]float64, size)
 	for i := range matrix {
 		matrix[i] = make([]float64, size)
 		for j := range size {
-			matrix[i][j] = dirichlet(float64(i-j)-pixels, size)
+			matrix[i][j] = weight(i-j, size)
 		}
 	}
 	interpolate := graph.ConstAsDType(x.Graph(), x.DType(), matrix)

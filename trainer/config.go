@@ -133,6 +133,7 @@ type Audit struct {
 	Groups          []Group    `yaml:"groups"`
 	Directions      []string   `yaml:"directions,omitempty"`   // what influence is of: "loss", "kernel", or "total_" and a channel; []: the loss
 	KernelDraws     int        `yaml:"kernel_draws,omitempty"` // of the direction kernel; 0: audit.DefaultKernelDraws
+	LocalErrors     bool       `yaml:"local_errors,omitempty"` // also table local_errors: the model's Lie derivatives under translations, boosts and scalings
 	Layers          bool       `yaml:"layers,omitempty"`       // also table layers: the share of each layer in the influence; takes about three times the products
 	Spectrum        bool       `yaml:"spectrum,omitempty"`     // also table spectrum, and the effective dimension at each lambda
 	RelativeLambdas []float64  `yaml:"relative_lambdas"`       // lambda / lambda_max of the metric; several cost as much as the smallest
@@ -309,6 +310,9 @@ func (a Audit) configure(b *audit.Builder) *audit.Builder {
 		WithMaxProducts(a.MaxProducts).
 		WithMaxTime(time.Duration(a.MaxSeconds * float64(time.Second))).
 		WithMaxBytes(a.MaxMiB << 20)
+	if a.LocalErrors {
+		b.WithLocalErrors()
+	}
 	if a.Layers {
 		b.WithLayers()
 	}

@@ -209,13 +209,14 @@ func requireSafe(t *testing.T, dir string, safe map[string]bool) {
 func requireSameByHand(t *testing.T, dir string, want audit.Records) {
 	t.Helper()
 	got := audit.Records{
-		Training:  globbed(t, dir, "training", func(row audit.TrainingRow) audit.Moment { return row.Moment }),
-		Errors:    globbed(t, dir, "errors", func(row audit.ErrorRow) audit.Moment { return row.Moment }),
-		Influence: globbed(t, dir, "influence", func(row audit.InfluenceRow) audit.Moment { return row.Moment }),
-		Solves:    globbed(t, dir, "solves", func(row audit.SolveRow) audit.Moment { return row.Moment }),
-		Layers:    globbed(t, dir, "layers", func(row audit.LayerRow) audit.Moment { return row.Moment }),
-		Spectrum:  globbed(t, dir, "spectrum", func(row audit.SpectrumRow) audit.Moment { return row.Moment }),
-		Coherence: globbed(t, dir, "coherence", func(row audit.CoherenceRow) audit.Moment { return row.Moment }),
+		Training:    globbed(t, dir, "training", func(row audit.TrainingRow) audit.Moment { return row.Moment }),
+		Errors:      globbed(t, dir, "errors", func(row audit.ErrorRow) audit.Moment { return row.Moment }),
+		LocalErrors: globbed(t, dir, "local_errors", func(row audit.LocalErrorRow) audit.Moment { return row.Moment }),
+		Influence:   globbed(t, dir, "influence", func(row audit.InfluenceRow) audit.Moment { return row.Moment }),
+		Solves:      globbed(t, dir, "solves", func(row audit.SolveRow) audit.Moment { return row.Moment }),
+		Layers:      globbed(t, dir, "layers", func(row audit.LayerRow) audit.Moment { return row.Moment }),
+		Spectrum:    globbed(t, dir, "spectrum", func(row audit.SpectrumRow) audit.Moment { return row.Moment }),
+		Coherence:   globbed(t, dir, "coherence", func(row audit.CoherenceRow) audit.Moment { return row.Moment }),
 	}
 	require.Empty(t, cmp.Diff(want, got, cmpopts.EquateNaNs()))
 }

@@ -22,6 +22,9 @@ func auditAt(step int64) *audit.Records {
 		Errors: []audit.ErrorRow{
 			{Moment: moment, BatchSize: 2, Class: "riemann", GroupName: "d4", Element: "e", TargetError: 0.1},
 			{Moment: moment, Class: "riemann", GroupName: "translations", Element: "t(0,4)", ShiftX: 4, TargetError: 0.2}},
+		LocalErrors: []audit.LocalErrorRow{
+			{Moment: moment, Class: "riemann", GroupName: "translations", Generator: "translation_x", LocalError: 0.01},
+			{Moment: moment, Class: "riemann", GroupName: "translations", Generator: "translation_y", LocalError: 0.02}},
 		Influence: []audit.InfluenceRow{
 			{Moment: moment, GroupName: "d4", Element: "r", RelativeLambda: &half, Lambda: 1e-6, Influence: 2, Cosine: &half, Estimator: "cg"},
 			{Moment: moment, GroupName: "d4", Element: "r", RelativeLambda: &half, Lambda: 1e-6, Influence: -2, Estimator: "cg", ColSample: 1}},

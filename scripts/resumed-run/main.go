@@ -35,6 +35,7 @@ training: {epochs: 3, batch_size: 5, learning_rate: 0.01}
 audit:
   groups: [{name: d4}, {name: translations, stride: 4}]
   directions: [loss, kernel]
+  local_errors: true
   layers: true
   spectrum: true
   relative_lambdas: [0.1, 1, 10]

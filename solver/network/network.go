@@ -60,6 +60,7 @@ type weights struct {
 
 	predict, cost, gradient, product, tangent, cotangent, hessian *model.Exec
 	linearisations                                                []*linearisation
+	alongInputs                                                   map[string]*model.Exec // by key
 	resident                                                      *resident // once a factor has it
 }
 
@@ -298,6 +299,31 @@ func (n *Network) VectorJacobian(dst []float64, x *tensors.Tensor, u []float64) 
 	return drain(dst, image)
 }
 
+// AlongInputs returns what a function makes of the output on a batch x and of its rate of change where the inputs of the model, x first, change at the rates that another
+// function gives of them; nil is none. The program is made once for each key.
+func (n *Network) AlongInputs(key string, x *tensors.Tensor, rates func(inputs []*graph.Node) []*graph.Node, of func(output, rate *graph.Node) *graph.Node) (*tensors.Tensor, error) {
+	if n.alongInputs == nil {
+		n.alongInputs = map[string]*model.Exec{}
+	}
+	if n.alongInputs[key] == nil {
+		n.alongInputs[key] = program(n, func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
+			output := n.build(scope, inputs)
+			var changing, tangents []*graph.Node
+			for i, rate := range rates(inputs) {
+				if rate != nil {
+					changing, tangents = append(changing, inputs[i]), append(tangents, rate)
+				}
+			}
+			return of(output, forward.JVP([]*graph.Node{output}, changing, tangents)[0])
+		})
+	}
+	outputs, err := n.run(n.alongInputs[key], x)
+	if err != nil {
+		return nil, err
+	}
+	return outputs[0], nil
+}
+
 // Metric returns eta = scale * J^T J over the batch x as an operator, for the weights loaded at the time of each
 // product. It holds x, which must stay alive.
 func (n *Network) Metric(x *tensors.Tensor, scale float64) solver.Operator {
@@ -332,6 +358,9 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 // Close frees the weights and the compiled programs.
 func (n *Network) Close() {
 	for _, exec := range []*model.Exec{n.predict, n.cost, n.gradient, n.product, n.tangent, n.cotangent, n.hessian} {
+		exec.Finalize()
+	}
+	for _, exec := range n.alongInputs {
 		exec.Finalize()
 	}
 	for _, l := range n.linearisations {
