@@ -13,7 +13,9 @@ import (
 // The models that come with symaudit, in one, two and three dimensions: forward mode against finite differences and reverse mode.
 func TestModels(t *testing.T) {
 	spaces := [][]int{{1, 8, 4}, {1, 4, 6, 4}, {1, 4, 6, 4, 4}}
-	on := func(name string, state []int, fn models.Fn) layerCase { return layer(fmt.Sprint(name, " ", len(state)-2), state, fn) }
+	on := func(name string, state []int, fn models.Fn) layerCase {
+		return layer(fmt.Sprint(name, " ", len(state)-2), state, fn)
+	}
 	var whole, convolutions []layerCase
 	for _, state := range spaces {
 		whole = append(whole,
