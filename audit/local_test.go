@@ -92,7 +92,9 @@ func TestLocalErrorsOfModelsThatCommute(t *testing.T) {
 		}
 		return tensors.FromFlatDataAndDimensions(values, 2, 4, 4, 2)
 	}
-	scalarLoss := func(labels, predictions []*graph.Node) *graph.Node { return graph.ReduceAllMean(graph.Square(graph.Sub(labels[0], predictions[0]))) }
+	scalarLoss := func(labels, predictions []*graph.Node) *graph.Node {
+		return graph.ReduceAllMean(graph.Square(graph.Sub(labels[0], predictions[0])))
+	}
 	masked := func(scope *model.Scope, inputs []*graph.Node) *graph.Node {
 		return graph.Mul(inputs[0], graph.InsertAxes(inputs[1], -1))
 	}

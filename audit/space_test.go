@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
 
@@ -36,10 +38,11 @@ func stencil(scope *model.Scope, x *graph.Node) *graph.Node {
 	return graph.Add(x, layer("out", graph.Tanh(layer("in", x, 3)), x.Shape().Dim(-1)))
 }
 
+// smooth are states far from 0, so that fresh networks are far from what they do to a constant.
 func smooth(seed float64, shape ...int) *tensors.Tensor {
 	values := make([]float64, shapes.Make(dtypes.Float64, shape...).Size())
 	for i := range values {
-		values[i] = 2 + math.Sin(12.9898*float64(i*i)+seed)
+		values[i] = 5 * math.Sin(12.9898*float64(i*i)+seed)
 	}
 	return tensors.FromFlatDataAndDimensions(values, shape...)
 }
@@ -59,7 +62,11 @@ var spaces = []struct {
 
 // auditStencil audits the stencil, made symmetric by elements where there are any.
 func auditStencil(t *testing.T, field orbits.Field, sizes []int, elements []orbits.Element, group orbits.Group) *Records {
-	fn := models.Fn(stencil)
+	return auditInSpace(t, stencil, field, sizes, elements, group, MetricNTK)
+}
+
+// auditInSpace audits a model of states of these sizes, made symmetric by elements where there are any.
+func auditInSpace(t *testing.T, fn models.Fn, field orbits.Field, sizes []int, elements []orbits.Element, group orbits.Group, metric Metric) *Records {
 	if elements != nil {
 		fn = models.Symmetrize(fn, field, elements)
 	}
@@ -68,9 +75,13 @@ func auditStencil(t *testing.T, field orbits.Field, sizes []int, elements []orbi
 	source.store.SetParam(model.ParamInitialSeed, int64(5))
 	_, err := model.MustNewExec(source.backend, source.store, fn).Call(smooth(1, shape...))
 	require.NoError(t, err)
-	auditor, err := New(source, fn, Loss).WithField(field).WithDType(dtypes.Float64).WithRelativeLambda(1e-2).WithTolerance(1e-6).
+	builder := New(source, fn, Loss).WithField(field).WithDType(dtypes.Float64).WithRelativeLambda(1e-2).WithTolerance(1e-6).WithMetric(metric).
 		WithDirections(LossDirection(), KernelDirection(1), TotalDirection("density")).
-		WithGroup(group, Probes{Inputs: smooth(1, shape...), Targets: smooth(2, shape...)}).Done()
+		WithGroup(group, Probes{Inputs: smooth(1, shape...), Targets: smooth(2, shape...)})
+	if metric == MetricOptimizer {
+		builder.WithOptimizer(optimizer.Adam().Done())
+	}
+	auditor, err := builder.Done()
 	require.NoError(t, err)
 	defer auditor.Close()
 	_, err = auditor.Preflight(context.Background())
@@ -84,26 +95,54 @@ func auditStencil(t *testing.T, field orbits.Field, sizes []int, elements []orbi
 func TestControlsInEveryDimension(t *testing.T) {
 	for _, s := range spaces {
 		for _, group := range s.groups {
-			elements, err := group.Elements(s.sizes...)
-			require.NoError(t, err)
-			records := auditStencil(t, s.field, s.sizes, elements, group)
-			require.Len(t, records.Errors, len(elements))
-			for _, row := range records.Errors {
-				require.Less(t, row.CommutatorError, 1e-24, "%v, %s, %s", s.sizes, group.Name, row.Element)
-				require.InDelta(t, row.IdentityError, row.TargetError, 1e-6, "SMSE is of the same value at g.x")
+			requireControls(t, stencil, s.field, s.sizes, group, MetricNTK)
+		}
+	}
+}
+
+func requireControls(t *testing.T, fn models.Fn, field orbits.Field, sizes []int, group orbits.Group, metric Metric) {
+	elements, err := group.Elements(sizes...)
+	require.NoError(t, err)
+	records := auditInSpace(t, fn, field, sizes, elements, group, metric)
+	require.Len(t, records.Errors, len(elements))
+	for _, row := range records.Errors {
+		require.Less(t, row.CommutatorError, 1e-24, "%v, %s, %s", sizes, group.Name, row.Element)
+		require.InDelta(t, row.IdentityError, row.TargetError, 1e-6, "SMSE is of the same value at g.x")
+	}
+	for _, row := range records.Coherence {
+		if row.Direction != "loss_to_total_density" {
+			require.InDelta(t, 1, *row.Median, 1e-6, "%v, %s, %s, %s", sizes, group.Name, row.Element, row.Direction)
+		}
+	}
+	control := auditInSpace(t, fn, field, sizes, elements, orbits.GridOnly(group), metric)
+	for _, row := range control.Summaries() {
+		require.Equal(t, group.Name+"-grid-only", row.GroupName)
+		if row.Direction == LossName || row.Direction == KernelName {
+			require.Less(t, *row.Median, 0.9, "%v, %s, %s", sizes, group.Name, row.Direction)
+		}
+		require.Greater(t, *row.MedianCommutatorError, 1e-6)
+	}
+}
+
+// So are the networks of package models, in every metric.
+func TestNetworksAreControlsInEveryDimension(t *testing.T) {
+	for name, fn := range map[string]models.Fn{
+		"unet": models.UNet{Widths: []int{2}, Blocks: 1, Groups: 1, Direct: true}.Fn(),
+		"vit": func(scope *model.Scope, x *graph.Node) *graph.Node {
+			patch := map[int]int{3: 3, 4: 2, 5: 3}[x.Rank()]
+			return models.ViT{Patch: patch, Width: 4, Layers: 1, Heads: 1, Expansion: 1, Direct: true}.Fn()(scope, x)
+		},
+		"fno": models.FNO{Width: 2, Modes: 2, Layers: 2, Direct: true}.Fn(),
+	} {
+		for _, s := range spaces {
+			metrics := []Metric{MetricNTK, MetricOptimizer}
+			if len(s.sizes) == 1 {
+				metrics = []Metric{MetricNTK, MetricGGN, MetricFisher, MetricIdentity, MetricOptimizer}
 			}
-			for _, row := range records.Coherence {
-				if row.Direction != "loss_to_total_density" {
-					require.InDelta(t, 1, *row.Median, 1e-6, "%v, %s, %s, %s", s.sizes, group.Name, row.Element, row.Direction)
-				}
-			}
-			control := auditStencil(t, s.field, s.sizes, elements, orbits.GridOnly(group))
-			for _, row := range control.Summaries() {
-				require.Equal(t, group.Name+"-grid-only", row.GroupName)
-				if row.Direction == LossName || row.Direction == KernelName {
-					require.Less(t, *row.Median, 0.9, "%v, %s, %s", s.sizes, group.Name, row.Direction)
-				}
-				require.Greater(t, *row.MedianCommutatorError, 1e-6)
+			for _, metric := range metrics {
+				t.Run(fmt.Sprintf("%s/%d/%s", name, len(s.sizes), metric), func(t *testing.T) {
+					requireControls(t, fn, s.field, s.sizes, orbits.Reflections(), metric)
+				})
 			}
 		}
 	}

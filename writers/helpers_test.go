@@ -73,11 +73,7 @@ func stamped(run *Run, records *audit.Records) *audit.Records {
 func merged(all ...*audit.Records) audit.Records {
 	var sum audit.Records
 	for _, records := range all {
-		sum.Training = append(sum.Training, records.Training...)
-		sum.Errors = append(sum.Errors, records.Errors...)
-		sum.Influence = append(sum.Influence, records.Influence...)
-		sum.Solves = append(sum.Solves, records.Solves...)
-		sum.Coherence = append(sum.Coherence, records.Coherence...)
+		sum.Add(records)
 	}
 	return sum
 }
