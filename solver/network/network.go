@@ -61,7 +61,7 @@ type weights struct {
 	predict, cost, gradient, product, tangent, cotangent, hessian *model.Exec
 	linearisations                                                []*linearisation
 	alongInputs                                                   map[string]*model.Exec // by key
-	resident                                                      *resident // once a factor has it
+	resident                                                      *resident              // once a factor has it
 }
 
 // New builds the products for a model. dtype, Float32 or Float64, is the precision of weights and products. A sample's
