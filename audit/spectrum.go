@@ -18,8 +18,8 @@ const spectrumSeed = 3 // of the draws: audits of a series use the same
 // productRoundoffs are those of a product where no more is known, as for package solver.
 const productRoundoffs = 8
 
-// spectrumDraws is the number of random vectors that the spectrum of a metric is read from: an effective dimension of 50 is then known to ±35 %, but for
-// solver.Failure, and one of 1,000 to ±8 %.
+// spectrumDraws is the number of random vectors that the spectrum of a metric is read from: an effective dimension of 50 is then known to about 30 %, but for
+// solver.Failure, and one of 1,000 to 6 %.
 const spectrumDraws = 16
 
 // spectrum is what was found of a metric's.
