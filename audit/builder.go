@@ -485,8 +485,15 @@ func (b *Builder) checkProducts(o *orbit) error {
 	for d := range b.directions {
 		gradients += member{o, 0, &b.directions[d]}.gradients()
 	}
-	if least := int64(gradients + 1); b.solve.MaxProducts < least {
-		return &SettingError{"max_products", fmt.Sprintf("is %d; a batch of group %s needs %d at least, one for each gradient and one to check", b.solve.MaxProducts, o.group.Name, least)}
+	least, what := gradients+1, "one for each gradient and one to check"
+	if b.layers {
+		least, what = gradients*(1+len(b.damping.values))+1, "one for each gradient, one for its solution at each lambda, and one to check"
+	}
+	if b.spectrum && least <= spectrumDraws {
+		least, what = spectrumDraws+1, "one for each of the random vectors of its spectrum and one to check"
+	}
+	if b.solve.MaxProducts < int64(least) {
+		return &SettingError{"max_products", fmt.Sprintf("is %d; a batch of group %s needs %d at least, %s", b.solve.MaxProducts, o.group.Name, least, what)}
 	}
 	return nil
 }

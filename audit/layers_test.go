@@ -217,8 +217,14 @@ func TestLayersAndSpectrumRefuse(t *testing.T) {
 		"audit: WithSpectrum is asked for, which is of metric ntk by estimator block, and these are ggn and block; leave it out, or use those": func(b *Builder) {
 			b.WithSpectrum().WithMetric(MetricGGN)
 		},
+		"audit: WithMaxProducts is 24; a batch of group c4 needs 25 at least, one for each gradient, one for its solution at each lambda, and one to check": func(b *Builder) {
+			b.WithLayers().WithMaxProducts(24)
+		},
+		"audit: WithMaxProducts is 16; a batch of group c4 needs 17 at least, one for each of the random vectors of its spectrum and one to check": func(b *Builder) {
+			b.WithSpectrum().WithMaxProducts(16)
+		},
 	} {
-		builder := New(made(t, twoConvolutions), twoConvolutions, Loss).WithField(orbits.EulerField()).WithGroup(orbits.C4(), Probes{Inputs: directedStates(1), Targets: directedStates(2)})
+		builder := New(made(t, twoConvolutions), twoConvolutions, Loss).WithRelativeLambda(0.1, 1).WithField(orbits.EulerField()).WithGroup(orbits.C4(), Probes{Inputs: directedStates(1), Targets: directedStates(2)})
 		set(builder)
 		_, err := builder.Done()
 		require.EqualError(t, err, want)
