@@ -54,7 +54,7 @@ func BenchmarkSolver(b *testing.B) {
 			b.ReportMetric(0, "ns/op") // of no meaning here
 			b.ReportMetric(float64(p.eta.SymmetricDim()), "parameters")
 			var lambdas []float64
-			for exponent := -8; exponent <= -2; exponent++ {
+			for exponent := -8; exponent <= -2; exponent += 2 {
 				lambdas = append(lambdas, p.largest*math.Pow(10, float64(exponent)))
 			}
 			p.write(b, lambdas)
@@ -220,11 +220,11 @@ func (p *problem) write(b *testing.B, lambdas []float64) {
 	if root == "" {
 		return
 	}
-	forms, err := solver.BilinearForms(context.Background(), p.operator, p.gradients, solver.FormOptions{Lambdas: lambdas[2:], Rows: probesOf})
+	forms, err := solver.BilinearForms(context.Background(), p.operator, p.gradients, solver.FormOptions{Lambdas: lambdas[1:], Rows: probesOf})
 	must(b, err)
 	k, n := p.gradients.Dims()
 	bounds := make([]float64, 0, 6*k*probesOf*len(lambdas))
-	for l := range lambdas[2:] {
+	for l := range lambdas[1:] {
 		for i := range probesOf {
 			for j := range k {
 				form := forms.Form(l, i, j)
@@ -240,8 +240,8 @@ func (p *problem) write(b *testing.B, lambdas []float64) {
 	}
 	save("metric", p.operator.matrix.RawMatrix().Data, n, n)
 	save("gradients", slices.Clone(p.gradients.RawMatrix().Data), k, n)
-	save("lambdas", lambdas[2:], len(lambdas)-2)
-	save("forms", bounds, len(lambdas)-2, probesOf, k, 6)
+	save("lambdas", lambdas[1:], len(lambdas)-1)
+	save("forms", bounds, len(lambdas)-1, probesOf, k, 6)
 	text, err := json.Marshal(map[string]any{"products": forms.Products, "status": forms.Statistics(0).Status, "forms": "lambda, row, column, (form low, value, high, cosine low, value, high)"})
 	must(b, err)
 	must(b, os.WriteFile(filepath.Join(dir, "about.json"), text, 0o666))

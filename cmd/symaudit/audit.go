@@ -93,7 +93,6 @@ estimator and precision, what influence is of, and ask for the shares of layers 
 	cmd.Flags().Float64SliceVar(&relativeLambdas, "relative-lambdas", nil, "`multiples` of lambda_max that lambda is; several, by comma, cost as much as the smallest (default the run's)")
 	cmd.Flags().Lookup("relative-lambdas").DefValue = "" // pflag would print []
 	cmd.Flags().StringSliceVar(&directions, "directions", nil, "`names` of what influence is of, by comma: loss, kernel, total_density, total_momentum_x, ... (default the run's)")
-	cmd.Flags().Lookup("directions").DefValue = "" // as above
 	cmd.Flags().IntVar(&draws, "kernel-draws", 0, fmt.Sprintf("most `changes` of the data that the direction kernel follows; 0: %d (default the run's)", audit.DefaultKernelDraws))
 	cmd.Flags().BoolVar(&local, "local-errors", false, "also write table local_errors: the model's Lie derivatives under translations, boosts and scalings (default the run's)")
 	cmd.Flags().BoolVar(&layers, "layers", false, "also write table layers: the share of each layer in the influence, for about three times the products (default the run's)")
