@@ -456,6 +456,8 @@ func (b *Builder) Check() error {
 		return fault("metric_scale", "is %q; use mean or sum", b.scale)
 	case !slices.Contains(estimators, b.estimator):
 		return fault("estimator", "is %q; use block, cg-residual or subspace", b.estimator)
+	case b.forward && (b.layers || b.spectrum):
+		return fault(map[bool]string{true: "layers", false: "spectrum"}[b.layers], "is asked for, which is part of influence, and that is left out (WithForwardOnly); use one of them")
 	case b.layers && b.estimator != Block:
 		return fault("layers", "is asked for, and estimator %s certifies no solution to take apart; use estimator block", b.estimator)
 	case b.spectrum && (b.estimator != Block || b.metric != MetricNTK):

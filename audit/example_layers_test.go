@@ -39,7 +39,8 @@ func ExampleBuilder_WithSpectrum() {
 		WithRelativeLambda(1e-4, 100).WithSpectrum())
 	fmt.Println("Ritz values:", len(records.Spectrum))
 	for _, row := range records.Solves {
-		fmt.Printf("at %g lambda_max: effective dimension from %.1f to %.1f\n", *row.RelativeLambda, *row.EffectiveDimensionLow, *row.EffectiveDimensionHigh)
+		known := *row.EffectiveDimensionLow < *row.EffectiveDimension && *row.EffectiveDimension < *row.EffectiveDimensionHigh
+		fmt.Printf("at %g lambda_max: effective dimension above 1/2: %t, within its bounds: %t\n", *row.RelativeLambda, *row.EffectiveDimension > 0.5, known)
 	}
 	for _, row := range records.Influence {
 		if row.RowSample == 0 && row.ColSample == 0 && row.Element != "r2" && row.Element != "r3" && *row.RelativeLambda < 1 {
@@ -48,8 +49,8 @@ func ExampleBuilder_WithSpectrum() {
 	}
 	// Output:
 	// Ritz values: 1
-	// at 0.0001 lambda_max: effective dimension from 1.0 to 2.0
-	// at 100 lambda_max: effective dimension from 0.0 to 2.0
+	// at 0.0001 lambda_max: effective dimension above 1/2: true, within its bounds: true
+	// at 100 lambda_max: effective dimension above 1/2: false, within its bounds: true
 	// of the gradient at e, lambda decides 0.00
 	// of the gradient at r, lambda decides 1.00
 }

@@ -50,19 +50,18 @@ func (a *Auditor) layers() (all []layer) {
 // that each may be off by.
 type shares struct{ values, errors []float64 }
 
-// add adds the shares of p and x times by, whose distances from the exact ones are at most off in the Euclidean norm, and apart in that of the damped metric.
-func (s *shares) add(layers []layer, by float64, p []float64, off float64, x []float64, apart, lambda float64) {
-	if s.values == nil {
-		s.values, s.errors = make([]float64, len(layers)), make([]float64, len(layers))
-	}
+// sharesOf are those of p and x, whose distances from the exact ones are at most off in the Euclidean norm, and apart in that of the damped metric.
+func sharesOf(layers []layer, p []float64, off float64, x []float64, apart, lambda float64) *shares {
+	s := &shares{make([]float64, len(layers)), make([]float64, len(layers))}
 	away := apart / math.Sqrt(lambda) // in the Euclidean norm
 	for i, l := range layers {
 		p, x := p[l.from:l.to], x[l.from:l.to]
 		const rounding = 1e-15 // of the sum
 		size, length := floats.Norm(p, 2), floats.Norm(x, 2)
-		s.values[i] += by * floats.Dot(p, x)
-		s.errors[i] += by * (size*away + off*(length+away) + rounding*math.Sqrt(float64(len(p)))*size*length)
+		s.values[i] = floats.Dot(p, x)
+		s.errors[i] = size*away + off*(length+away) + rounding*math.Sqrt(float64(len(p)))*size*length
 	}
+	return s
 }
 
 func (s shares) interval(i int) solver.Interval {
@@ -94,9 +93,7 @@ func (y *layered) take(l, i int, x []float64, apart float64) error {
 		if err != nil {
 			return nil, err
 		}
-		found := &shares{}
-		found.add(y.layers, 1, y.gradient, off, x, apart, y.lambdas[l])
-		return found, nil
+		return sharesOf(y.layers, y.gradient, off, x, apart, y.lambdas[l]), nil
 	}
 	self, err := share(i)
 	if err != nil {

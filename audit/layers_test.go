@@ -217,6 +217,8 @@ func TestLayersAndSpectrumRefuse(t *testing.T) {
 		"audit: WithSpectrum is asked for, which is of metric ntk by estimator block, and these are ggn and block; leave it out, or use those": func(b *Builder) {
 			b.WithSpectrum().WithMetric(MetricGGN)
 		},
+		"audit: WithLayers is asked for, which is part of influence, and that is left out (WithForwardOnly); use one of them":   func(b *Builder) { b.WithForwardOnly().WithLayers() },
+		"audit: WithSpectrum is asked for, which is part of influence, and that is left out (WithForwardOnly); use one of them": func(b *Builder) { b.WithForwardOnly().WithSpectrum() },
 		"audit: WithMaxProducts is 24; a batch of group c4 needs 25 at least, one for each gradient, one for its solution at each lambda, and one to check": func(b *Builder) {
 			b.WithLayers().WithMaxProducts(24)
 		},

@@ -15,9 +15,6 @@ import (
 
 const spectrumSeed = 3 // of the draws: audits of a series use the same
 
-// productRoundoffs are those of a product where no more is known, as for package solver.
-const productRoundoffs = 8
-
 // spectrumDraws is the number of random vectors that the spectrum of a metric is read from: an effective dimension of 50 is then known to about 30 %, but for
 // solver.Failure, and one of 1,000 to 6 %.
 const spectrumDraws = 16
@@ -32,7 +29,7 @@ type spectrum struct {
 // spectrumOf reads the spectrum of eta = A^T A from the right-hand sides A^T z, for independent standard normal z of the length of all outputs: stochastic
 // Lanczos quadrature (Ubaru, Chen and Saad, Fast estimation of tr(f(A)) via stochastic Lanczos quadrature, SIAM J. Matrix Anal. Appl. 38, 2017).
 func (a *Auditor) spectrumOf(ctx context.Context, eta solver.Factor, largest float64, lambdas []float64, productError float64) (s spectrum, err error) {
-	perProduct := max(productError, productRoundoffs*roundoff(a.network.DType()))
+	perProduct := max(productError, solver.ProductRoundoffs*roundoff(a.network.DType()))
 	draw := func(dst []float64, i int) (off float64, err error) {
 		random, z := rand.New(rand.NewPCG(spectrumSeed, uint64(i))), mat.NewDense(1, eta.Rows(), nil)
 		for j := range eta.Rows() {
@@ -45,7 +42,7 @@ func (a *Auditor) spectrumOf(ctx context.Context, eta solver.Factor, largest flo
 		return s, err
 	}
 	s.products = forms.Products + spectrumDraws
-	for l, lambda := range lambdas {
+	for l := range lambdas {
 		var mean solver.Interval // of z^T A (eta + lambda)^-1 A^T z
 		for k := range spectrumDraws {
 			form := forms.Form(l, k, k)
@@ -53,9 +50,6 @@ func (a *Auditor) spectrumOf(ctx context.Context, eta solver.Factor, largest flo
 		}
 		dimension := ofTrace(mean, spectrumDraws)
 		dimension.High = min(dimension.High, float64(min(eta.Rows(), eta.Dim())))
-		for _, part := range forms.Spectra() {
-			dimension.Low = max(dimension.Low, leastDimension(part.Values, lambda, perProduct*largest))
-		}
 		s.dimensions = append(s.dimensions, dimension)
 	}
 	for _, part := range forms.Spectra() {
@@ -77,14 +71,4 @@ func ofTrace(mean solver.Interval, n float64) solver.Interval {
 	t := math.Log(2/solver.Failure) / n
 	low, high := max(0, math.Sqrt(max(0, mean.Low-t))-math.Sqrt(t)), math.Sqrt(t)+math.Sqrt(t+mean.High)
 	return solver.Interval{Value: mean.Value, Low: low * low, High: high * high}
-}
-
-// leastDimension is the effective dimension of what a space has of the metric, which the metric's is not below: Ritz values are not above as many of its
-// eigenvalues, but for rounding.
-func leastDimension(ritz []float64, lambda, rounding float64) (least float64) {
-	for _, value := range ritz {
-		value = max(0, value-rounding)
-		least += value / (value + lambda)
-	}
-	return least
 }

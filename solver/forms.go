@@ -359,7 +359,7 @@ func (o *FormOptions) complete(k int) error {
 		o.Rows = k
 	}
 	o.Roundoff = max(o.Roundoff, unitRoundoff)
-	o.ProductError = max(o.ProductError, productRoundoffs*o.Roundoff)
+	o.ProductError = max(o.ProductError, ProductRoundoffs*o.Roundoff)
 	return nil
 }
 

@@ -261,11 +261,14 @@ type solutions[V any] struct {
 // multiply forms the solutions of right-hand sides that have these coordinates in V_+. The caller releases them.
 func (f *golubKahan[V]) multiply(ctx context.Context, coordinates *mat.Dense, sides []int, lambda float64) (s solutions[V], err error) {
 	k := len(sides)
-	w := mat.NewDense(k, f.left.count, nil)
-	for i := range k {
-		w.SetRow(i, f.coordinates(coordinates.RawRowView(i)))
+	s = solutions[V]{u: f.left.space.take(k), x: f.right.space.take(k), images: f.left.space.take(k)}
+	if f.left.count > 0 { // not of a factor that is zero
+		w := mat.NewDense(k, f.left.count, nil)
+		for i := range k {
+			w.SetRow(i, f.coordinates(coordinates.RawRowView(i)))
+		}
+		f.left.space.add(s.u, w, f.left.vectors)
 	}
-	s = solutions[V]{u: f.left.space.combine(w, f.left.vectors), x: f.right.space.take(k), images: f.left.space.take(k)}
 	if err := f.adjoint(ctx, s.x, s.u); err != nil {
 		return s, err
 	}

@@ -11,7 +11,8 @@
 //   - part.go lets a process take one step after the other until the intervals of its part are narrow enough, or a limit is reached;
 //   - golub_kahan.go is the process on a Factor: a step multiplies a block, orthogonalises the images (orthonormal.go) and leaves two small matrices;
 //   - bidiagonal.go makes of these the bounds below and above of all forms at one lambda;
-//   - golub_kahan_bounds.go says what rounding may have changed in them, and process.go makes intervals of both.
+//   - golub_kahan_bounds.go says what rounding may have changed in them, and process.go makes intervals of both;
+//   - solutions.go multiplies out solutions, and spectrum.go reads off Ritz values, where they are asked for.
 //
 // Long vectors are in a Space (space.go): on the host (host.go), or where a ResidentFactor has them, on a GPU for instance.
 //

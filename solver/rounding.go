@@ -24,8 +24,10 @@ type rounding struct {
 	garbage garbage
 }
 
+// ProductRoundoffs are those that a product of a vector of norm 1 may be off by where no more is said, FormOptions.ProductError in units of Roundoff.
+const ProductRoundoffs = 8
+
 const (
-	productRoundoffs = 8  // of a product, where no more is said
 	hostRoundoffs    = 16 // of orthogonalising a vector and of the small matrices, in units of the norm of its image
 	storedRoundoffs  = 8  // of a vector that is orthogonalised and stored in less than float64: each time that it is written
 )

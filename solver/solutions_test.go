@@ -122,6 +122,25 @@ func TestPartsHandOutSolutionsOnce(t *testing.T) {
 	require.ErrorIs(t, err, full)
 }
 
+// Of a factor that is zero the solution is the right-hand side over lambda.
+func TestSolutionsOfNothing(t *testing.T) {
+	for _, rows := range []int{2, 20} {
+		rhs := oracle.Gaussian(rand.New(rand.NewPCG(1, 2)), 2, 12)
+		seen := 0
+		options := solver.FormOptions{Lambdas: []float64{0.5}, LambdaMax: 1, Spectrum: true, Solution: func(_, i int, x []float64, apart float64) error {
+			seen++
+			for j, v := range x {
+				require.InDelta(t, 2*rhs.At(i, j), v, 1e-12)
+			}
+			require.Less(t, apart, 1e-10)
+			return nil
+		}}
+		_, err := solver.BilinearForms(context.Background(), &jacobian{of: mat.NewDense(rows, 12, nil)}, rhs, options)
+		require.NoError(t, err)
+		require.Equal(t, 2, seen)
+	}
+}
+
 // Weights are the squares of the right-hand sides' components: the moments of low degree are exact.
 func TestSpectraHaveTheMomentsOfTheMetric(t *testing.T) {
 	for name, p := range problems(false) {

@@ -15,7 +15,7 @@ import (
 //
 // Golub and Meurant, Matrices, Moments and Quadrature, chapter 6.
 type Spectrum struct {
-	Sides   []int      // right-hand sides that are not zero or noise: the rows of Weights
+	Sides   []int      // right-hand sides that are not zero or noise: the rows of Weights; none where LAPACK finds no eigenvalues
 	Values  []float64  // of eta
 	Weights *mat.Dense // [len(Sides), len(Values)]
 }
@@ -27,6 +27,9 @@ func (f *Forms) Spectra() []Spectrum { return f.spectra }
 func (p *part) spectrum(norms []float64) Spectrum {
 	compressed, starts := p.process.compressed()
 	values, vectors := eigenvalues(compressed, true)
+	if values == nil {
+		return Spectrum{}
+	}
 	s := Spectrum{Sides: p.members, Values: values, Weights: mat.NewDense(len(p.members), len(values), nil)}
 	first, _ := starts.Dims()
 	var components mat.Dense // of the right-hand sides along the Ritz vectors

@@ -364,6 +364,7 @@ func (a Audit) validate(data euler.Config) error {
 	if over := a.MetricOver; over != "" && over != overProbes && over != overTrajectories {
 		return keyError("audit.metric_over", "is %q; use %s or %s", over, overProbes, overTrajectories)
 	}
+	var generators []orbits.Generator
 	for i, g := range a.Groups {
 		if slices.ContainsFunc(a.Groups[:i], func(other Group) bool { return other.Name == g.Name }) {
 			return keyError("audit.groups", "lists %q twice; leave one out", g.Name)
@@ -375,6 +376,10 @@ func (a Audit) validate(data euler.Config) error {
 		if err != nil {
 			return cause.Say("trainer: audit.groups: "+cause.Plain(err), err)
 		}
+		generators = append(generators, group.Generators(data.Resolution, data.Resolution)...)
+	}
+	if a.LocalErrors && len(generators) == 0 {
+		return keyError("audit.local_errors", "is set, and no group in audit.groups has elements near the identity; add %s, %s or %s, or leave the key out", orbits.TranslationsName, orbits.BoostsName, orbits.ScalingsName)
 	}
 	if a.RestoreBest && len(a.Stop) == 0 {
 		return keyError("audit.restore_best", "is set, but no rule in audit.stop says what is best; add one")

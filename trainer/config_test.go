@@ -162,6 +162,7 @@ func TestValidateRefuses(t *testing.T) {
 		"direction 2":   {"audit: {directions: [loss, loss]}", `audit.directions lists "loss" twice; leave one out`},
 		"kernel draws":  {"audit: {directions: [kernel], kernel_draws: -1}", `audit.kernel_draws is -1; it must be positive, or 0 for 4`},
 		"no kernel":     {"audit: {kernel_draws: 2}", `audit.kernel_draws is 2, and audit.directions does not list kernel; add it, or leave the key out`},
+		"local errors":  {"audit: {local_errors: true, groups: [{name: d4}]}", `audit.local_errors is set, and no group in audit.groups has elements near the identity; add translations, boosts or scalings, or leave the key out`},
 		"layers":        {"audit: {layers: true, estimator: cg-residual}", `audit.layers is asked for, and estimator cg-residual certifies no solution to take apart; use estimator block`},
 		"spectrum":      {"audit: {spectrum: true, metric: fisher}", `audit.spectrum is asked for, which is of metric ntk by estimator block, and these are fisher and block; leave it out, or use those`},
 		"no direction": {"audit: {directions: [loss], groups: [{name: d4}], stop: [{monitor: d4/kernel/coherence, mode: maximize, patience: 1}]}",
