@@ -28,8 +28,8 @@ type rounding struct {
 const ProductRoundoffs = 8
 
 const (
-	hostRoundoffs    = 16 // of orthogonalising a vector and of the small matrices, in units of the norm of its image
-	storedRoundoffs  = 8  // of a vector that is orthogonalised and stored in less than float64: each time that it is written
+	hostRoundoffs   = 16 // of orthogonalising a vector and of the small matrices, in units of the norm of its image
+	storedRoundoffs = 8  // of a vector that is orthogonalised and stored in less than float64: each time that it is written
 )
 
 const unitRoundoff = 0x1p-53 // of float64
