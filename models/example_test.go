@@ -14,7 +14,7 @@ import (
 )
 
 func goBackend() compute.Backend {
-	b, err := gobackend.New("")
+	b, err := gobackend.New("ops_sequential")
 	if err != nil {
 		panic(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/support/exceptions"
@@ -11,9 +12,17 @@ import (
 	"github.com/symaudit/symaudit/solver/network/forward"
 )
 
+func goBackend() compute.Backend {
+	b, err := gobackend.New("ops_sequential")
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
 // The area and the perimeter of a rectangle whose width grows by 0.1 and whose height shrinks by 0.2.
 func ExampleJVP() {
-	exec := graph.MustNewExec(gobackend.GetBackend(), func(width, height, dWidth, dHeight *graph.Node) []*graph.Node {
+	exec := graph.MustNewExec(goBackend(), func(width, height, dWidth, dHeight *graph.Node) []*graph.Node {
 		area := graph.Mul(width, height)
 		perimeter := graph.MulScalar(graph.Add(width, height), 2)
 		return forward.JVP(
@@ -29,7 +38,7 @@ func ExampleJVP() {
 // JVP panics with an error that names the operation, as graph-building functions do.
 func ExampleUnsupportedError() {
 	err := exceptions.TryCatch[error](func() {
-		graph.MustNewExec(gobackend.GetBackend(), func(x *graph.Node) *graph.Node {
+		graph.MustNewExec(goBackend(), func(x *graph.Node) *graph.Node {
 			return forward.JVP([]*graph.Node{graph.Sort(x, 0, true)}, []*graph.Node{x}, []*graph.Node{graph.OnesLike(x)})[0]
 		}).MustCall([]float64{3, 1, 2})
 	})
