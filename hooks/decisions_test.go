@@ -40,7 +40,10 @@ func TestARunSaysHowItEnded(t *testing.T) {
 func TestAnInterruptedRunSaysSo(t *testing.T) {
 	loop, sink := newLoop(t), &memory{}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	loop.OnStep("interrupt", 0, func(*train.Loop, []*tensors.Tensor) error { cancel(errors.New("the power is needed elsewhere")); return nil })
+	loop.OnStep("interrupt", 0, func(*train.Loop, []*tensors.Tensor) error {
+		cancel(errors.New("the power is needed elsewhere"))
+		return nil
+	})
 	attach(t, hooks.New(&script{}).WithSink(sink).WithSchedule(hooks.EverySteps(100)).WithContext(ctx).WithModel("vit", 0), loop)
 	_, err := loop.RunSteps(endless(2), 9)
 	require.NoError(t, err)
