@@ -214,7 +214,7 @@ func (p *panel) labelWidth() (widest vg.Length) {
 func (p *panel) svg(labels vg.Length) (drawn string, height float64, err error) {
 	canvas := vgsvg.New(panelWidth, vg.Points(p.height))
 	all := draw.New(canvas)
-	body := draw.Crop(all, vg.Points(15)+labels-p.labelWidth(), -vg.Points(6), vg.Points(2), -vg.Points(20))
+	body := draw.Crop(all, vg.Points(18)+labels-p.labelWidth(), -vg.Points(6), vg.Points(2), -vg.Points(20))
 	p.Draw(body)
 	data := p.DataCanvas(body)
 	title := text.Style{Color: color.Black, Font: sans(10.5), XAlign: draw.XLeft, YAlign: draw.YBottom, Handler: plot.DefaultTextHandler}

@@ -181,8 +181,8 @@ func describeElements(s *series, q quantity, elements []string, medians map[stri
 // Names of the errors of a sample as byClass draws them.
 const (
 	atX         = "at x"
-	overOrbit   = "over the orbit"
-	symmetrized = "averaged prediction"
+	overOrbit   = "over orbit"
+	symmetrized = "averaged"
 	noChange    = "no change"
 )
 
@@ -212,9 +212,9 @@ func (d *data) byClass(g group) (Figure, bool) {
 			f.Panels = append(f.Panels, *panel)
 		}
 	}
-	said := "Each sample's target error untransformed (at x), and its mean over all elements (over the orbit)"
+	said := "Each sample's target error untransformed (at x), and its mean over all elements (over orbit)"
 	if slices.Contains(kept, symmetrized) {
-		said += "; that of its prediction averaged over the group (averaged prediction), which is what a model made symmetric would have"
+		said += "; that of its prediction averaged over the group (averaged), which is what a model made symmetric would have"
 	}
 	if slices.Contains(kept, noChange) {
 		said += "; and what predicting that nothing happens would cost (no change)"

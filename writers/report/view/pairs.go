@@ -26,18 +26,31 @@ func (d *data) againstErrors(g group) (Figure, bool) {
 	if len(marks) < 2 {
 		return f, false
 	}
-	const mostWords = 40 // that a panel has room for
-	if len(marks) > mostWords {
-		for i, mark := range marks {
-			point := mark.(Point)
+	y.include(0, 1)
+	x, y = x.padded(), y.padded()
+	keepWordsApart(marks, x, y)
+	f.Panels = []Panel{{Title: "Element by element", X: x.axis("commutator error"), Y: y.axis("cosine of x and g.x"), Marks: append([]Mark{Level{}}, marks...)}}
+	f.Caption = []string{fmt.Sprintf("Medians over the probe samples, a point for each element, %s. Low and to the right: elements that the model neither respects nor carries its learning to. Where points lie close together, some have no name.", d.lastOf(g)), d.lambdas(g.name)}
+	return f, true
+}
+
+// keepWordsApart takes the words from points whose words would stand on those of others.
+func keepWordsApart(marks []Mark, x, y extent) {
+	const letter, line = 0.022, 0.08 // of the panel's width and height
+	type place struct{ across, up, width float64 }
+	var taken []place
+	for i, mark := range marks {
+		point := mark.(Point)
+		at := place{math.Log(point.X/x.low) / math.Log(x.high/x.low), (point.Y - y.low) / (y.high - y.low), letter * float64(len(point.Text)+1)}
+		if slices.ContainsFunc(taken, func(other place) bool {
+			return math.Abs(at.across-other.across) < max(at.width, other.width)+letter && math.Abs(at.up-other.up) < line
+		}) {
 			point.Text = ""
 			marks[i] = point
+			continue
 		}
+		taken = append(taken, at)
 	}
-	y.include(0, 1)
-	f.Panels = []Panel{{Title: "Element by element", X: x.padded().axis("commutator error"), Y: y.padded().axis("cosine of x and g.x"), Marks: append([]Mark{Level{}}, marks...)}}
-	f.Caption = []string{fmt.Sprintf("Medians over the probe samples, a point for each element, %s. Low and to the right: elements that the model neither respects nor carries its learning to.", d.lastOf(g)), d.lambdas(g.name)}
-	return f, true
 }
 
 // betweenSamples draws the cosine of each sample x with each other one's transform, and of the snapshots of a trajectory with each other.

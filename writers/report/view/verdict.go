@@ -165,7 +165,7 @@ func sayCoherence(first, last coherenceRow) (said string, fell bool) {
 	case now.High < before.Low:
 		return said + ": it fell.", true
 	}
-	return said + ": their intervals overlap, so that it may have moved either way.", false
+	return said + ": no change beyond the intervals.", false
 }
 
 func certified(b *Bounds) string {
