@@ -33,11 +33,16 @@ func (a *Auditor) checkField(o *orbit) error {
 // line one channel is enough.
 func (a *Auditor) judgeField(o *orbit) (fieldcheck.Verdict, error) {
 	field, group, turns := a.config.field, o.group.Name, fieldcheck.TurnsOf(o.elements...)
-	shape := o.inputs[0].Shape().Dimensions
-	space := len(gridOf(o.inputs[0]))
+	grid := gridOf(o.inputs[0])
+	space := len(grid)
 	boosted := slices.ContainsFunc(o.elements, func(e orbits.Element) bool { return strings.Contains(e.Name(), "boost(") })
 	if boosted && space >= 1 && space <= 3 { // a boost depends on the components' order and on the orientation of rows, as turns do
-		group, turns = fieldcheck.GroupOf(space).Name, fieldcheck.AllTurns(space)
+		all := fieldcheck.GroupOf(space)
+		elements, err := all.Elements(grid...)
+		if err != nil {
+			return fieldcheck.Verdict{}, cause.In("audit", err)
+		}
+		group, turns = all.Name, fieldcheck.TurnsOf(elements...)
 	}
 	channels := len(field.Channels)
 	if a.config.output != nil {
@@ -59,7 +64,7 @@ func (a *Auditor) judgeField(o *orbit) (fieldcheck.Verdict, error) {
 	if err != nil {
 		return fieldcheck.Verdict{}, err
 	}
-	return fieldcheck.Judge(field, group, turns, before, after, shape), nil
+	return fieldcheck.Judge(field, group, turns, before, after, o.inputs[0].Shape().Dimensions), nil
 }
 
 // values copies a tensor's.

@@ -32,6 +32,7 @@ const (
 	mostNames   = 4    // of fields of which one is right
 	draw        = 0.02 // of laws with less symmetry to those with all
 	leastProbes = 3    // that prove a field wrong: parts of one are not independent
+	leastLines  = 4    // the same where probes are lines, which are small
 	notable     = 3    // percent of the change that a field must explain more of than one that it proves wrong
 )
 
@@ -50,17 +51,22 @@ func newContest(s *steps, declared orbits.Field, group string, turns []Turn) con
 }
 
 func (c contest) judge() Verdict {
-	declared, best := c.laws[0], c.laws[0]
+	declared := c.laws[0]
+	best, likely := declared, declared // of all, and of those that can be named as right
 	for _, l := range c.laws {
-		if more, _ := c.compare(best, l); more > 0 {
-			best = l
+		best = c.lesserOf(best, l)
+		if c.plausible(l.field, declared.field) {
+			likely = c.lesserOf(likely, l)
 		}
 	}
 	switch {
 	case math.IsNaN(c.explained(best)):
 		return Unknown("the probes hold values too large or too small to fit a law; use other units")
-	case c.worse(declared, best):
-		return c.refuse(declared, best)
+	case c.worse(declared, best) && (!c.worse(declared, likely) || c.explained(best)-c.explained(likely) >= notable):
+		return Unknown("%s explain more than %s, as declared, %.0f and %.0f %% of the change, but the mean of a channel is far from zero, so that the mirror image of a probe is like none: it may be a vector and the probes have a wind, or a scalar and the physics has a preferred direction. Check by hand, or use probes without a wind",
+			c.choice(best.field), c.choice(declared.field), c.explained(best), c.explained(declared))
+	case c.worse(declared, likely):
+		return c.refuse(declared, likely)
 	}
 	return c.confirm(declared)
 }
@@ -113,6 +119,10 @@ func (c contest) confirm(declared law) Verdict {
 
 // refuse judges a field than which another is better. It is wrong, unless laws with less symmetry put that in doubt.
 func (c contest) refuse(declared, best law) Verdict {
+	leastProbes := leastProbes
+	if c.axes == 1 {
+		leastProbes = leastLines
+	}
 	if c.probes < leastProbes {
 		return Unknown("%s explain more than %s, as declared, %.0f and %.0f %% of the change, but by %d probes that can be chance; use %d or more",
 			c.choice(best.field), c.choice(declared.field), c.explained(best), c.explained(declared), c.probes, leastProbes)
@@ -125,10 +135,13 @@ func (c contest) refuse(declared, best law) Verdict {
 	var names []string
 	contained := false // in the declared field, one of those that may be right
 	for i, l := range c.laws {
-		if more, err := c.compare(l, best); more <= c.critical*err {
+		if c.worse(l, best) {
+			continue
+		}
+		contained = contained || contains(declared.field, l.field)
+		if c.plausible(l.field, declared.field) {
 			v.Fields = append(v.Fields, c.classes[i]...)
 			names = append(names, c.choice(l.field))
-			contained = contained || contains(declared.field, l.field)
 		}
 	}
 	gain, _ := c.compare(declared, best)
@@ -229,10 +242,7 @@ func elements(turns []Turn) string {
 // fitLesser finds the law with the symmetry of a subgroup, alone or drawn to that of the whole group, whichever leaves less.
 func (c contest) fitLesser(field orbits.Field, subgroup []Turn) law {
 	alone, drawn := c.fitWithin(field, subgroup, nil, 0), c.fitWithin(field, subgroup, c.turns, draw)
-	if more, _ := c.compare(alone, drawn); more > 0 {
-		return drawn
-	}
-	return alone
+	return c.lesserOf(alone, drawn)
 }
 
 // better is the law with less symmetry that leaves least, if that is clearly less than l leaves.
@@ -246,13 +256,16 @@ func (c contest) better(l law) (least lesserLaw, found bool) {
 	return least, found
 }
 
-// mayBe says whether channels can be offered as a vector that is not declared: some that change together with some that do not cannot. On a
-// line, where any channel could, one that changes does and whose mean is near zero: in the mirror, one far from zero would be like that of no probe.
+// mayBe says whether channels can be compared as a vector that is not declared: some that change together with some that do not cannot, nor on a
+// line, where any channel could, one that does not.
 func (c *steps) mayBe(vector []int) bool {
-	if c.axes == 1 {
-		return !c.still(vector[0]) && c.centred(vector[0])
-	}
-	return c.stillVector(vector) || !slices.ContainsFunc(vector, c.still)
+	return c.stillVector(vector) && c.axes > 1 || !slices.ContainsFunc(vector, c.still)
+}
+
+// plausible says whether a field can be named as right. On a line, where any channel can be a vector, one whose mean is far from zero cannot, unless
+// it is declared: its image in the mirror would be like no probe.
+func (c contest) plausible(field, declared orbits.Field) bool {
+	return c.axes > 1 || !slices.ContainsFunc(field.Vectors, func(v []int) bool { return !c.centred(v[0]) && !hasVector(declared.Vectors, v) })
 }
 
 // stillVector says whether no component changes.

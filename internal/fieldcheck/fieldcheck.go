@@ -34,13 +34,8 @@ func Unknown(format string, args ...any) Verdict {
 // Judge judges a field by steps from the states before to those after, of shape [n, x, channels], [n, y, x, channels] or [n, z, y, x, channels].
 func Judge(field orbits.Field, group string, turns []Turn, before, after []float64, shape []int) Verdict {
 	n, grid, channels := shape[0], shape[1:len(shape)-1], shape[len(shape)-1]
-	mostChannels := 12 // more take minutes
-	if len(grid) == 3 {
-		mostChannels = 8
-	}
+	mostChannels := []int{12, 12, 8}[len(grid)-1] // more take minutes
 	switch {
-	case len(grid) < 1 || len(grid) > 3:
-		return Unknown("the states have %d axes of space, and the laws that could tell are of one to three; check by hand which channels are components of vectors", len(grid))
 	case channels > mostChannels:
 		return Unknown("there are %d channels, and to compare the ways to pair more than %d would take too long; check by hand which are vectors", channels, mostChannels)
 	case n < 2:

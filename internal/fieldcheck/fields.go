@@ -253,16 +253,7 @@ func named(field orbits.Field, vectors [][]int) (all []string) {
 	return all
 }
 
-// AllTurns are those of a line, a square or a cube.
-func AllTurns(axes int) []Turn {
-	elements, err := GroupOf(axes).Elements([]int{1, 1, 1}[:axes]...)
-	if err != nil {
-		panic(err) // it has them on any grid
-	}
-	return TurnsOf(elements...)
-}
-
-// GroupOf is that of all turns of a grid of so many axes.
+// GroupOf is the group of all turns of states of one to three axes.
 func GroupOf(axes int) orbits.Group {
 	return []orbits.Group{orbits.Reflections(), orbits.D4(), orbits.Octahedral()}[axes-1]
 }
@@ -278,15 +269,22 @@ func (t Turn) mirror() bool {
 	return x.X*(y.Y*z.Z-y.Z*z.Y)-x.Y*(y.X*z.Z-y.Z*z.X)+x.Z*(y.X*z.Y-y.Y*z.X) < 0
 }
 
-// directions are those along the axes and their diagonals, without their opposites.
+// directions are those along the axes, then along diagonals, without their opposites.
 func directions(axes int) (all [][3]int) {
-	for x := range 3 {
-		for y := range 3 {
-			for z := range 3 {
-				d := [3]int{1 - x, 1 - y, 1 - z}
-				if leading := slices.IndexFunc(d[:], func(c int) bool { return c != 0 }); leading >= 0 && d[leading] > 0 && !slices.ContainsFunc(d[axes:], func(c int) bool { return c != 0 }) {
-					all = append(all, d)
+	for parts := 1; parts <= axes; parts++ {
+		for i := range 27 {
+			d, count, leading := [3]int{i/9 - 1, i/3%3 - 1, i%3 - 1}, 0, 0
+			for axis, c := range d {
+				if c != 0 && axis >= axes {
+					count = 4 // no such axis
 				}
+				count += c * c
+				if leading == 0 {
+					leading = c
+				}
+			}
+			if count == parts && leading > 0 {
+				all = append(all, d)
 			}
 		}
 	}

@@ -28,7 +28,7 @@ type steps struct {
 }
 
 // A law is fitted to all folds of the probes but one, and tested on that. Differences are judged by parts of the cells: halves along each axis of
-// probes where there are few, several probes together where there are many.
+// probes where there are few, but for lines, of which the halves are too much alike; several probes together where there are many.
 const (
 	mostFolds = 8
 	mostParts = 32
@@ -67,7 +67,7 @@ func newSteps(before, after []float64, shape []int) *steps {
 	size := s.size
 	s.total = make([]float64, size*size)
 	folds, groups, cut := min(n, mostFolds), min(n, mostParts), 1
-	if n<<s.axes <= mostParts && slices.Min(shape[1:len(shape)-1]) >= 4 {
+	if s.axes > 1 && n<<s.axes <= mostParts && slices.Min(shape[1:len(shape)-1]) >= 4 {
 		cut = 2
 	}
 	perProbe := 1 // parts
@@ -173,9 +173,9 @@ type law struct {
 func (s *steps) fit(field orbits.Field, turns []Turn) law { return s.fitWithin(field, turns, nil, 0) }
 
 // fitWithin finds a law with the symmetry of a subgroup, drawn to that of the whole group by what copies outside the subgroup count for. With
-// few cells it would otherwise predict worse than a law with the whole symmetry, even where the data do not have that.
+// few cells it would otherwise predict worse than a law with the whole symmetry, even where the data do not have that. For the same reason the law is
+// linear, unless one with products leaves less.
 func (s *steps) fitWithin(field orbits.Field, subgroup, turns []Turn, draw float64) law {
-	l := law{field, make([][]float64, len(s.parts))}
 	var moves []move
 	for _, t := range subgroup {
 		moves = append(moves, s.move(field, t, 1))
@@ -185,6 +185,24 @@ func (s *steps) fitWithin(field orbits.Field, subgroup, turns []Turn, draw float
 			moves = append(moves, s.move(field, t, draw))
 		}
 	}
+	linear := s.fitTo(field, moves, false)
+	if s.products == nil {
+		return linear
+	}
+	return s.lesserOf(linear, s.fitTo(field, moves, true))
+}
+
+// lesserOf is the law of two that leaves less.
+func (s *steps) lesserOf(a, b law) law {
+	if more, _ := s.compare(a, b); more > 0 {
+		return b
+	}
+	return a
+}
+
+// fitTo fits to moved copies.
+func (s *steps) fitTo(field orbits.Field, moves []move, products bool) law {
+	l := law{field, make([][]float64, len(s.parts))}
 	for fold := range mostFolds {
 		sum := make([]float64, s.size*s.size) // over the other folds
 		for p, part := range s.parts {
@@ -196,7 +214,7 @@ func (s *steps) fitWithin(field orbits.Field, subgroup, turns []Turn, draw float
 		for p, part := range s.parts {
 			if s.folds[p] == fold {
 				if w == nil {
-					w = s.solve(sum, moves)
+					w = s.solve(sum, moves, products)
 				}
 				l.left[p] = s.residuals(part, w)
 			}
@@ -237,7 +255,7 @@ func (s *steps) move(field orbits.Field, t Turn, weight float64) move {
 
 // solve is the law that leaves least of the vectors whose squares are summed in sum, and of their images: for each channel what its change
 // takes of the cells and of 1. Where there is none it is not a number.
-func (s *steps) solve(sum []float64, moves []move) [][]float64 {
+func (s *steps) solve(sum []float64, moves []move, products bool) [][]float64 {
 	const ridge = 1e-4 // of each channel's variance: smooth states leave a law open, and what they leave open should be small
 	n := s.one() + 1
 	base := make([]float64, s.size*s.size)
@@ -251,7 +269,13 @@ func (s *steps) solve(sum []float64, moves []move) [][]float64 {
 		mean := s.total[middle*s.size+n-1]
 		square := s.total[middle*(s.size+1)]
 		base[at] += ridge * cells * max(square-mean*mean, 1e-6*square)
-		if square == 0 {
+		left := !products && i >= len(s.around)*s.channels
+		if left {
+			for j := range s.size {
+				base[i*s.size+j], base[j*s.size+i] = 0, 0
+			}
+		}
+		if left || square == 0 {
 			base[at]++ // takes part in no law
 		}
 	}
