@@ -55,7 +55,7 @@ func (c contest) judge() Verdict {
 	best, likely := declared, declared // of all, and of those that can be named as right
 	for _, l := range c.laws {
 		best = c.lesserOf(best, l)
-		if c.plausible(l.field, declared.field) {
+		if c.doubtful(l.field, declared.field) == nil {
 			likely = c.lesserOf(likely, l)
 		}
 	}
@@ -63,8 +63,8 @@ func (c contest) judge() Verdict {
 	case math.IsNaN(c.explained(best)):
 		return Unknown("the probes hold values too large or too small to fit a law; use other units")
 	case c.worse(declared, best) && (!c.worse(declared, likely) || c.explained(best)-c.explained(likely) >= notable):
-		return Unknown("%s explain more than %s, as declared, %.0f and %.0f %% of the change, but the mean of a channel is far from zero, so that the mirror image of a probe is like none: it may be a vector and the probes have a wind, or a scalar and the physics has a preferred direction. Check by hand, or use probes without a wind",
-			c.choice(best.field), c.choice(declared.field), c.explained(best), c.explained(declared))
+		return Unknown("%s explain more than %s, as declared, %.0f and %.0f %% of the change, but the mean of %s is far from zero, so that the mirror image of a probe is like none: it may be a vector and the probes have a wind, or a scalar and the physics has a preferred direction. Check by hand, or use probes without a wind",
+			c.choice(best.field), c.choice(declared.field), c.explained(best), c.explained(declared), strings.Join(named(best.field, c.doubtful(best.field, declared.field)), " and "))
 	case c.worse(declared, likely):
 		return c.refuse(declared, likely)
 	}
@@ -93,10 +93,11 @@ func (c contest) confirm(declared law) Verdict {
 	}
 	turned := rotations(c.turns)
 	for _, l := range c.laws[1:] {
-		// A handedness that the declared field has no law for may be another's. On a line there is none.
-		if turning := c.fitWithin(l.field, turned, c.turns, draw); c.axes > 1 && c.exceeds(declared, turning, c.hint) {
-			return Unknown("%s, or the field is declared wrongly: the best law of a step that has the symmetry %s explains %.0f %% of the change with %s, as declared, and one that has only the rotations %.0f %% with %s; check the field by hand",
-				handed, c.group, explained, c.choice(field), c.explained(turning), c.choice(l.field))
+		if c.axes > 1 { // A handedness that the declared field has no law for may be another's. On a line there is none.
+			if turning := c.fitWithin(l.field, turned, c.turns, draw); c.exceeds(declared, turning, c.hint) {
+				return Unknown("%s, or the field is declared wrongly: the best law of a step that has the symmetry %s explains %.0f %% of the change with %s, as declared, and one that has only the rotations %.0f %% with %s; check the field by hand",
+					handed, c.group, explained, c.choice(field), c.explained(turning), c.choice(l.field))
+			}
 		}
 		more, err := c.compare(declared, l)
 		sameButStill := l.field.RowDown == field.RowDown && samePairs(c.moving(l.field.Vectors), c.moving(field.Vectors)) && samePairs(c.moving(l.field.Pseudovectors), c.moving(field.Pseudovectors))
@@ -139,7 +140,7 @@ func (c contest) refuse(declared, best law) Verdict {
 			continue
 		}
 		contained = contained || contains(declared.field, l.field)
-		if c.plausible(l.field, declared.field) {
+		if c.doubtful(l.field, declared.field) == nil {
 			v.Fields = append(v.Fields, c.classes[i]...)
 			names = append(names, c.choice(l.field))
 		}
@@ -262,10 +263,15 @@ func (c *steps) mayBe(vector []int) bool {
 	return c.stillVector(vector) && c.axes > 1 || !slices.ContainsFunc(vector, c.still)
 }
 
-// plausible says whether a field can be named as right. On a line, where any channel can be a vector, one whose mean is far from zero cannot, unless
-// it is declared: its image in the mirror would be like no probe.
-func (c contest) plausible(field, declared orbits.Field) bool {
-	return c.axes > 1 || !slices.ContainsFunc(field.Vectors, func(v []int) bool { return !c.centred(v[0]) && !hasVector(declared.Vectors, v) })
+// doubtful are the vectors for which a field cannot be named as right. On a line, where any channel can be a vector, these are those whose mean is far
+// from zero, unless they are declared: their image in the mirror would be like no probe.
+func (c contest) doubtful(field, declared orbits.Field) (all [][]int) {
+	for _, v := range field.Vectors {
+		if c.axes == 1 && !c.centred(v[0]) && !hasVector(declared.Vectors, v) {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 // stillVector says whether no component changes.

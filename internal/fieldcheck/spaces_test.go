@@ -330,7 +330,7 @@ func lines() []spaceCase {
 		// It may be a velocity with a wind, or the height of a flood.
 		{"one that is positive and carries itself along", simple(1, func(h box, w float64) []float64 { return []float64{h.carried(0, 0, w) + 0.6*h.laplacian(0, w)} }).with(func(p *periodic) {
 			p.state = func(waves []float64) []float64 { return []float64{2 + waves[0]} }
-		}), none, nil, any, "the mean of a channel is far from zero"},
+		}), none, nil, any, "the mean of (u) is far from zero"},
 		{"a velocity that drives what slows it, along x", simple(2, func(h box, w float64) []float64 {
 			return []float64{h.o[1] + 0.1*h.laplacian(0, w), -h.o[0] + 0.1*h.laplacian(1, w)}
 		}), line([]int{0}, "w", "b"), nil, func(f orbits.Field) bool { return len(f.Vectors) != 1 }, "the data have a preferred direction, along x"},
@@ -448,6 +448,9 @@ func TestFieldIsJudgedInSpace(t *testing.T) {
 			t.Parallel()
 			refused, wrong := 0, 0
 			for _, n := range []int{2, 4} {
+				if n == 2 && c.p.channels > 4 {
+					continue // for the time it takes
+				}
 				before, after, shape := c.p.probes(uint64(n), n)
 				for _, declared := range append(spaceMistakes(c.field), c.field) {
 					v, fault := c.judge(declared, before, after, shape)
