@@ -177,7 +177,7 @@ func Default() Config {
 	data.Resolution, data.Snapshots = 32, 17
 	return Config{
 		Data:     Data{Families: euler.Families(), Trajectories: 32, Probes: 3, Euler: data},
-		Models:   []Model{{Name: "unet", Preset: "tiny-unet"}, {Name: "vit", Preset: "tiny-vit"}},
+		Models:   []Model{{Name: "unet", Preset: "tiny-unet"}, {Name: "vit", Preset: "tiny-vit"}, {Name: "fno", Preset: "tiny-fno"}},
 		Training: Training{Epochs: 10, BatchSize: 16, LearningRate: 5e-4, WeightDecay: 1e-6, KeepCheckpoints: 2},
 		Audit: Audit{
 			EveryEpochs: 1, Groups: []Group{{Name: orbits.D4Name}, {Name: orbits.TranslationsName, Stride: 8}},
