@@ -3,6 +3,7 @@ package writers
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -15,6 +16,7 @@ type files interface {
 	atomicfile.Disk
 	MkdirAll(path string) error
 	Remove(path string) error
+	Copy(from, to string) error // of a file; the content is on the disk when it returns
 }
 
 type osFiles struct{ atomicfile.OS }
@@ -22,6 +24,23 @@ type osFiles struct{ atomicfile.OS }
 func (osFiles) MkdirAll(path string) error { return os.MkdirAll(path, 0o777) }
 
 func (osFiles) Remove(path string) error { return os.Remove(path) }
+
+func (osFiles) Copy(from, to string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	file, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, source)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close()) // some file systems report a failed write only here
+}
 
 func exists(path string) (bool, error) {
 	_, err := os.Lstat(path)
