@@ -176,6 +176,24 @@ func (row *SolveRow) set(s solver.Statistics) {
 	row.ProductError = s.ProductError
 }
 
+// Decisions about a run of the training loop, as DecisionRow names them.
+const (
+	Finished    = "finished"    // it made all its steps
+	Stopped     = "stopped"     // a stop rule was met
+	Interrupted = "interrupted" // its context was done
+)
+
+// DecisionRow is how a run of the training loop ended, at its last step. A loop may run several times; one that was killed, or ended with an error, has none.
+type DecisionRow struct {
+	Moment
+	Decision    string   `parquet:"decision"`             // Finished, Stopped or Interrupted
+	Explanation *string  `parquet:"explanation,optional"` // which rule was met, with its value, threshold, step and epoch, or what interrupted; nil where the run finished
+	Monitor     *string  `parquet:"monitor,optional"`     // of the first stop rule; nil without rules
+	BestStep    *int64   `parquet:"best_step,optional"`   // of the audit that is best by that rule; nil before there is one
+	BestValue   *float64 `parquet:"best_value,optional"`  // its value
+	KeptStep    int64    `parquet:"kept_step"`            // of the weights that the model was left with: the best audit's where these were restored
+}
+
 // CoherenceRow summarises one element in one audit at one damping; element "*" is the group's non-identity elements together.
 //
 // The statistics are of the two-sided cosine between x and g.x over samples; null when no sample has a cosine. MedianLow
@@ -219,6 +237,7 @@ type CoherenceRow struct {
 // Records is all that one audit found, with the training steps logged since the audit before it.
 type Records struct {
 	Training    []TrainingRow
+	Decisions   []DecisionRow
 	Errors      []ErrorRow
 	LocalErrors []LocalErrorRow
 	Influence   []InfluenceRow
@@ -231,6 +250,7 @@ type Records struct {
 // Moments are those of all rows, to be read or changed.
 func (r *Records) Moments() (all []*Moment) {
 	all = momentsOf(all, r.Training, func(row *TrainingRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.Decisions, func(row *DecisionRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Errors, func(row *ErrorRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.LocalErrors, func(row *LocalErrorRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Influence, func(row *InfluenceRow) *Moment { return &row.Moment })
@@ -250,6 +270,7 @@ func momentsOf[Row any](all []*Moment, rows []Row, moment func(*Row) *Moment) []
 // Add appends the rows of other.
 func (r *Records) Add(other *Records) {
 	r.Training = append(r.Training, other.Training...)
+	r.Decisions = append(r.Decisions, other.Decisions...)
 	r.Errors = append(r.Errors, other.Errors...)
 	r.LocalErrors = append(r.LocalErrors, other.LocalErrors...)
 	r.Influence = append(r.Influence, other.Influence...)
@@ -262,6 +283,7 @@ func (r *Records) Add(other *Records) {
 // DropAfter deletes the rows of later steps, which a training has taken back.
 func (r *Records) DropAfter(step int64) {
 	r.Training = slices.DeleteFunc(r.Training, func(row TrainingRow) bool { return row.Step > step })
+	r.Decisions = slices.DeleteFunc(r.Decisions, func(row DecisionRow) bool { return row.Step > step })
 	r.Errors = slices.DeleteFunc(r.Errors, func(row ErrorRow) bool { return row.Step > step })
 	r.LocalErrors = slices.DeleteFunc(r.LocalErrors, func(row LocalErrorRow) bool { return row.Step > step })
 	r.Influence = slices.DeleteFunc(r.Influence, func(row InfluenceRow) bool { return row.Step > step })

@@ -46,7 +46,7 @@ func TestDatasetErrorReachesTheLoop(t *testing.T) {
 func TestDatasetCanBeReadWithinAStepAndAfterAStop(t *testing.T) {
 	loop, data, auditor := newLoop(t), newSamples(2, 2), &script{coherence: []float64{0, 1}}
 	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EveryEpochs(1)).
-		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1.0)}), loop)
 	ds := hook.Dataset(data)
 	var counts []int
 	count := func() {

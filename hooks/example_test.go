@@ -430,6 +430,8 @@ func (f *failsOnce) Write(records *audit.Records) error {
 	if f.writes++; f.writes == 1 {
 		return errors.New("disk full")
 	}
-	fmt.Println("audits written:", len(records.Coherence))
+	if audits := len(records.Coherence); audits > 0 {
+		fmt.Println("audits written:", audits)
+	}
 	return nil
 }

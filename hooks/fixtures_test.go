@@ -190,3 +190,11 @@ func (m *memory) training() []audit.TrainingRow {
 	}
 	return rows
 }
+
+func (m *memory) decisions() []audit.DecisionRow {
+	var rows []audit.DecisionRow
+	for _, records := range m.writes {
+		rows = append(rows, records.Decisions...)
+	}
+	return rows
+}

@@ -321,12 +321,33 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 	if why := cmp.Or(h.reason, h.asked); why != "" {
 		h.config.log.Info().Int64("step", h.step).Str("reason", why).Msg("stopped the training")
 	}
-	written := h.flush() // of the steps that the best weights take back
+	at := h.moment(loop.LoopStep)
 	if err := h.restoreBest(loop.Trainer.Store()); err != nil {
 		h.note("the best weights cannot be restored", err) // returned here, it would keep the hooks after this one from saving what there is
 		h.unrestored = err
 	}
-	return h.settle("the sink failed", written)
+	if h.stepped {
+		h.pending.Decisions = append(h.pending.Decisions, h.decision(at))
+	}
+	return h.settle("the sink failed", h.flush())
+}
+
+// decision is how the run ended.
+func (h *Hook) decision(at audit.Moment) audit.DecisionRow {
+	row := audit.DecisionRow{Moment: at, Decision: audit.Finished, KeptStep: h.step}
+	if why := cmp.Or(h.reason, h.asked); why != "" {
+		row.Decision, row.Explanation = audit.Interrupted, &why
+	}
+	if h.reason != "" {
+		row.Decision = audit.Stopped
+	}
+	if len(h.rules) > 0 {
+		row.Monitor = &h.rules[0].Monitor
+	}
+	if step, value, found := h.Best(); found {
+		row.BestStep, row.BestValue = &step, &value
+	}
+	return row
 }
 
 // followEpochs reports whether the step just done was the last of an epoch.

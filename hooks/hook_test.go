@@ -35,7 +35,7 @@ func attach(t *testing.T, builder *hooks.Builder, loop *train.Loop) *hooks.Hook 
 
 func newLoop(t *testing.T) *train.Loop { return train.NewLoop(newTrainer(backendtest.Go(t))) }
 
-func ptr(value float64) *float64 { return &value }
+func ptr[T any](value T) *T { return &value }
 
 func TestScheduleUnderRunEpochs(t *testing.T) {
 	sizes := []int{4, 4, 4, 1} // the last batch of an epoch is a partial one
@@ -71,7 +71,7 @@ func TestEpochAuditComesBeforeTheEpochsLastHooksAndOnEnd(t *testing.T) {
 	loop.OnStep("last", 300, func(*train.Loop, []*tensors.Tensor) error { calls = append(calls, "last"); return nil })
 	loop.OnEnd("end", 0, func(*train.Loop, []*tensors.Tensor) error { calls = append(calls, "end"); return nil })
 	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EveryEpochs(1)).
-		WithStopRules(hooks.StopRule{Monitor: "d4/target_error", Mode: hooks.Minimize, Threshold: ptr(1)}), loop)
+		WithStopRules(hooks.StopRule{Monitor: "d4/target_error", Mode: hooks.Minimize, Threshold: ptr(1.0)}), loop)
 	_, err := loop.RunEpochs(hook.Dataset(newSamples(2, 2)), 2)
 	require.NoError(t, err)
 	require.Equal(t, []string{"step", "checkpoint", "last", "step", "audit", "checkpoint", "last", "end"}, calls)
@@ -255,9 +255,10 @@ func TestTrainingRows(t *testing.T) {
 		_, err := loop.RunSteps(endless(2), 5)
 		require.NoError(t, err)
 		require.NoError(t, hook.Close())
-		require.Len(t, sink.writes, 2)
+		require.Len(t, sink.writes, 3)
 		require.Len(t, sink.writes[0].Training, 3)
 		require.Len(t, sink.writes[1].Training, 2)
+		require.Equal(t, audit.Records{Decisions: sink.writes[2].Decisions}, sink.writes[2])
 		for i, row := range sink.training() {
 			require.Equal(t, audit.Moment{Model: "unet", Seed: 5, Step: int64(i + 1), Epoch: float64(i+1) / 10}, row.Moment)
 			require.Equal(t, losses[i], row.Loss)

@@ -162,7 +162,7 @@ func TestTheLogSaysStoppedWhereTheHookDoes(t *testing.T) {
 		} {
 			loop, log := newLoop(t), &bytes.Buffer{}
 			hook := attach(t, hooks.New(&script{coherence: []float64{0, 1}}).WithSchedule(hooks.EverySteps(1)).WithLogger(zerolog.New(log)).
-				WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
+				WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1.0)}), loop)
 			require.NoError(t, run(loop, hook))
 			_, stopped := hook.Stopped()
 			require.Equal(t, steps > 1, stopped, how)

@@ -86,7 +86,7 @@ func TestStopRules(t *testing.T) {
 			3, "d4/coherence has no value and has not improved on 0.5",
 		},
 		"never a value": {
-			[]float64{none}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Patience: 4, Threshold: ptr(0)}},
+			[]float64{none}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Patience: 4, Threshold: ptr(0.0)}},
 			4, "d4/coherence has had no value in 4 audits, at step 4",
 		},
 		"the first of two": {
@@ -126,7 +126,7 @@ func TestStopRules(t *testing.T) {
 func TestStopAtTheEndOfAnEpochBeginsNoOther(t *testing.T) {
 	loop, auditor, data := newLoop(t), &script{coherence: []float64{0, 1}}, newSamples(2, 2, 1)
 	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EveryEpochs(1)).
-		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1.0)}), loop)
 	_, err := loop.RunEpochs(hook.Dataset(data), 5)
 	require.NoError(t, err)
 	require.Equal(t, []int64{3, 6}, auditor.steps())
@@ -144,7 +144,7 @@ func TestARuleMetByTheLastAuditIsTold(t *testing.T) {
 			loop, auditor := newLoop(t), &script{coherence: coherence}
 			_, saved := watch(t, loop)
 			hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(every)).WithStepsPerEpoch(4).WithBestCheckpoint(t.TempDir()).
-				WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
+				WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1.0)}), loop)
 			_, err := run(loop, hook)
 			require.NoError(t, err)
 			require.Len(t, auditor.moments, audits)
@@ -190,7 +190,7 @@ func TestAnAuditOfTheSameStepCountsOnce(t *testing.T) {
 func TestAnotherRunAfterAStop(t *testing.T) {
 	loop, auditor, data := newLoop(t), &script{coherence: []float64{1, 0}}, newSamples(2, 2)
 	hook := attach(t, hooks.New(auditor).WithSchedule(hooks.EverySteps(1)).
-		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1)}), loop)
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: ptr(1.0)}), loop)
 	ds := hook.Dataset(data)
 	for range 2 {
 		_, err := loop.RunEpochs(ds, 1)
@@ -353,7 +353,7 @@ func TestStopRuleRefuses(t *testing.T) {
 		"patience":        {func(r *hooks.StopRule) { r.Patience = -1 }, "the patience is -1 audits"},
 		"delta":           {func(r *hooks.StopRule) { r.MinDelta = -0.5 }, "the min delta is -0.5"},
 		"delta, infinite": {func(r *hooks.StopRule) { r.MinDelta = math.Inf(1) }, "the min delta is +Inf"},
-		"delta alone": {func(r *hooks.StopRule) { r.MinDelta, r.Patience, r.Threshold = 0.5, 0, ptr(1) },
+		"delta alone": {func(r *hooks.StopRule) { r.MinDelta, r.Patience, r.Threshold = 0.5, 0, ptr(1.0) },
 			"the min delta is 0.5, the improvement that patience asks for, and there is no patience"},
 	} {
 		t.Run(name, func(t *testing.T) {

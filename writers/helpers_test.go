@@ -22,6 +22,7 @@ func auditAt(step int64) *audit.Records {
 		Errors: []audit.ErrorRow{
 			{Moment: moment, BatchSize: 2, Class: "riemann", GroupName: "d4", Element: "e", TargetError: 0.1},
 			{Moment: moment, Class: "riemann", GroupName: "translations", Element: "t(0,4)", ShiftX: 4, TargetError: 0.2}},
+		Decisions: []audit.DecisionRow{{Moment: moment, Decision: audit.Finished, KeptStep: moment.Step}, {Moment: moment, Decision: audit.Finished, KeptStep: moment.Step}},
 		LocalErrors: []audit.LocalErrorRow{
 			{Moment: moment, Class: "riemann", GroupName: "translations", Generator: "translation_x", LocalError: 0.01},
 			{Moment: moment, Class: "riemann", GroupName: "translations", Generator: "translation_y", LocalError: 0.02}},
