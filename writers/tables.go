@@ -36,6 +36,7 @@ type table interface {
 	encode(records *audit.Records, stamp stamp) ([]byte, error)
 	pack(records *audit.Records, stamp stamp) ([]byte, error)
 	keys(*audit.Records) []rowKey
+	take(from, into *audit.Records)
 	decode(path string, into *audit.Records) (version int, err error)
 	keepCurrent(*audit.Records)
 }
@@ -86,6 +87,7 @@ var tables = []table{
 	tableOf[audit.DecisionRow]{"decisions",
 		func(r *audit.Records) *[]audit.DecisionRow { return &r.Decisions },
 		func(row *audit.DecisionRow) *audit.Moment { return &row.Moment },
+		func(row *audit.DecisionRow) rowKey { return rowKey{} },
 		readRows[audit.DecisionRow]},
 	tableOf[audit.ErrorRow]{"errors",
 		func(r *audit.Records) *[]audit.ErrorRow { return &r.Errors },
@@ -298,6 +300,11 @@ func (t tableOf[Row]) keys(records *audit.Records) []rowKey {
 		keys[i] = t.key(&rows[i]).at(*t.moment(&rows[i]))
 	}
 	return keys
+}
+
+// take moves the table's rows.
+func (t tableOf[Row]) take(from, into *audit.Records) {
+	*t.rows(into), *t.rows(from) = *t.rows(from), nil
 }
 
 // keepCurrent leaves out superseded rows.
