@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -276,8 +277,8 @@ func (c *check) incompleteAudits() {
 		}
 		needed = slices.DeleteFunc(needed, func(table string) bool { return found.tables[table] })
 		if len(needed) > 0 {
-			c.fault(fmt.Errorf("writers: the audit of %s has no rows in %s; restore %s from a copy, or leave the audit out where you need them", at,
-				strings.Join(needed, ", "), c.run.visible(needed[0], found.number)))
+			c.fault(fmt.Errorf("writers: %s is of an audit that has no rows in %s: %s; restore them from a copy, or leave the audit out where you need them",
+				c.run.visible(slices.Sorted(maps.Keys(found.tables))[0], found.number), strings.Join(needed, ", "), at))
 		}
 	}
 }

@@ -16,12 +16,15 @@ import (
 // ones too. All else in the directory is copied as it is, so that the copy can be read, reported and resumed as the run.
 //
 // The run itself stays as it is, and may not be written to meanwhile. It must be whole, as Check says. The new directory appears when it
-// is complete and on the disk, after its rows were read back and compared; a process that is killed before leaves a hidden folder
-// beside it, which the next Compact begins anew.
+// is complete and on the disk, after its rows were read back and compared. What fails or is killed before leaves a hidden folder beside
+// it, .b.inprogress for b, which the next Compact fills anew.
 func Compact(dir, into string) error { return compact(dir, into, osFiles{}) }
 
 func compact(dir, into string, disk files) (err error) {
 	into = filepath.Clean(into)
+	if inside(dir, into) {
+		return fmt.Errorf("writers: %s lies in the run %s itself; choose a directory beside it", into, dir)
+	}
 	if found, err := exists(into); err != nil {
 		return err
 	} else if found {
@@ -35,9 +38,12 @@ func compact(dir, into string, disk files) (err error) {
 	if !free {
 		return fmt.Errorf("writers: a process is writing to %s; wait for its end", dir)
 	}
-	checked := Check(dir)
-	if n := len(checked.Faults); n > 0 {
-		return fmt.Errorf("writers: %s is not whole (%d of its faults: %w)", dir, n, checked.Faults[0])
+	switch faults := Check(dir).Faults; len(faults) {
+	case 0:
+	case 1:
+		return faults[0]
+	default:
+		return fmt.Errorf("writers: %s is not whole, by %d faults, of which the first is: %w", dir, len(faults), faults[0])
 	}
 	infos, err := readInfos(dir)
 	if err != nil {
@@ -55,9 +61,14 @@ func compact(dir, into string, disk files) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ours.Unlock()) }()
-	if err := empty(work); err != nil {
+	if err := empty(work, disk); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			_ = empty(work, disk) // as the disk may be full; the error that there is says more
+		}
+	}()
 	c := copying{from: directory{path: dir}, to: directory{path: work, disk: disk}}
 	if err := c.all(infos); err != nil {
 		return err
@@ -71,8 +82,15 @@ func compact(dir, into string, disk files) (err error) {
 	return nil
 }
 
-// empty removes what an earlier process left in a folder, but for the lock.
-func empty(folder string) error {
+func inside(dir, path string) bool {
+	from, err := filepath.Abs(dir)
+	to, err2 := filepath.Abs(path)
+	relative, err3 := filepath.Rel(from, to)
+	return errors.Join(err, err2, err3) == nil && filepath.IsLocal(relative)
+}
+
+// empty removes what is in a folder, but for the lock.
+func empty(folder string, disk files) error {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return explain("list", folder, err)
@@ -81,7 +99,7 @@ func empty(folder string) error {
 		if entry.Name() == lockName {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(folder, entry.Name())); err != nil {
+		if err := disk.RemoveAll(filepath.Join(folder, entry.Name())); err != nil {
 			return explain("remove", filepath.Join(folder, entry.Name()), err)
 		}
 	}
@@ -146,7 +164,7 @@ func (c copying) table(table table, numbers []int, stamp stamp) error {
 	return c.to.syncFolders([]string{table.name()})
 }
 
-// rest copies a folder, but for hidden files and the folders that are left out.
+// rest copies a folder, but for the lock and the folders that are left out.
 func (c copying) rest(from, to string, leftOut []string) error {
 	entries, err := os.ReadDir(from)
 	if err != nil {
