@@ -63,7 +63,7 @@ func TestAskingWhetherARunIsRunningRefusesNoWriter(t *testing.T) {
 			}
 		})
 	}
-	for range 200 {
+	for range 50 {
 		run, err := Parquet(dir).WithResume().Done()
 		require.NoError(t, err)
 		require.NoError(t, run.Close())

@@ -96,10 +96,7 @@ func lineOf(dir string) ([]string, error) {
 	}
 	step, epoch := "-", "-"
 	if last != nil {
-		step = fmt.Sprint(last.Step)
-		if last.Epoch > 0 {
-			epoch = fmt.Sprintf("%.2f", last.Epoch)
-		}
+		step, epoch = fmt.Sprint(last.Step), epochOr(last.Epoch)
 	}
 	return []string{dir, orDash(contents.Info.Kind), stateOf(all, running), orDash(strings.Join(models, ", ")), minutes(contents.Info.Created), step, epoch,
 		orDash(strings.Join(coherences, "; "))}, nil

@@ -17,6 +17,7 @@ import (
 const (
 	textWidth = 100 // columns of what show prints
 	timeOfDay = "2006-01-02 15:04:05 UTC"
+	columns   = "%9s %8s %9s %16s %16s %8s %9s %10s" // of an audit
 )
 
 // summarised are the tables that summaries are made from; the large ones are not among them.
@@ -186,14 +187,14 @@ func (t *training) show(out io.Writer, resumed bool) {
 	if t.parameters > 0 {
 		title += fmt.Sprintf(": %s parameters", grouped(t.parameters))
 	}
-	fmt.Fprintln(out, title)
+	fmt.Fprintln(out, clip(title, textWidth))
 	if t.last == nil {
 		fmt.Fprintln(out, "  no step and no audit yet")
 		return
 	}
 	said := fmt.Sprintf("step %d", t.last.Step)
 	if t.last.Epoch > 0 {
-		said += fmt.Sprintf(", epoch %.2f", t.last.Epoch)
+		said += ", epoch " + epochOr(t.last.Epoch)
 	}
 	if t.loss != nil {
 		said += fmt.Sprintf(", training loss %.2e", *t.loss)
@@ -214,7 +215,7 @@ func (t *training) show(out io.Writer, resumed bool) {
 	wrap(out, "  audits    ", said)
 	t.showSolves(out)
 	var remarks []string
-	fmt.Fprintf(out, "  %5s %8s %7s  %9s  %16s  %16s  %8s %8s %10s\n", "", "step", "epoch", "coherence", "certified", "quartiles", "n", "target", "commutator")
+	fmt.Fprintf(out, "  %5s "+columns+"\n", "", "step", "epoch", "coherence", "certified", "quartiles", "n", "target", "commutator")
 	for _, group := range groupsOf(t.audits) {
 		var rows []*audit.CoherenceRow
 		for _, records := range t.audits {
@@ -228,7 +229,7 @@ func (t *training) show(out io.Writer, resumed bool) {
 		}
 		fmt.Fprintf(out, "  %-5s %s\n", "last", coherenceLine(rows[len(rows)-1]))
 		for _, row := range []*audit.CoherenceRow{rows[0], rows[len(rows)-1]} {
-			remarks = append(remarks, notFinite(row)...)
+			remarks = append(remarks, amiss(row)...)
 		}
 	}
 	for i, remark := range remarks {
@@ -341,16 +342,19 @@ func (q question) title(row *audit.CoherenceRow) string {
 }
 
 func coherenceLine(row *audit.CoherenceRow) string {
-	epoch := "-"
-	if row.Epoch > 0 {
-		epoch = fmt.Sprintf("%.2f", row.Epoch)
+	return fmt.Sprintf(columns, fmt.Sprint(row.Step), epochOr(row.Epoch), cosine(row.Median), enclosing(row.MedianLow, row.MedianHigh),
+		interval(row.Q25, row.Q75), fmt.Sprint(row.N), errorOr(row.MedianTargetError), errorOr(row.MedianCommutatorError))
+}
+
+// epochOr is how many epochs there were, or a dash where their length was not known.
+func epochOr(epoch float64) string {
+	switch {
+	case epoch <= 0:
+		return "-"
+	case epoch < 10000:
+		return fmt.Sprintf("%.2f", epoch)
 	}
-	n := fmt.Sprint(row.N)
-	if row.NWithoutCosine > 0 {
-		n = fmt.Sprintf("%d/%d", row.N, row.N+row.NWithoutCosine)
-	}
-	return fmt.Sprintf("%8d %7s  %9s  %16s  %16s  %8s %8s %10s", row.Step, epoch, cosine(row.Median), enclosing(row.MedianLow, row.MedianHigh),
-		interval(row.Q25, row.Q75), n, errorOr(row.MedianTargetError), errorOr(row.MedianCommutatorError))
+	return fmt.Sprintf("%.3g", epoch)
 }
 
 func cosine(value *float64) string {
@@ -376,14 +380,18 @@ func enclosing(low, high *float64) string {
 	return interval(&down, &up)
 }
 
-// notFinite says why an audit has no median error.
-func notFinite(row *audit.CoherenceRow) (all []string) {
+// amiss says what an audit has no value of.
+func amiss(row *audit.CoherenceRow) (all []string) {
+	at := fmt.Sprintf("%s, step %d", clip(row.GroupName, textWidth/2), row.Step)
+	if row.NWithoutCosine > 0 {
+		all = append(all, fmt.Sprintf("%s: %d of %d have no cosine, as a gradient vanishes", at, row.NWithoutCosine, row.N+row.NWithoutCosine))
+	}
 	for _, errors := range []struct {
 		name   string
 		finite int32
 	}{{"target", row.NFiniteTargetErrors}, {"commutator", row.NFiniteCommutatorErrors}} {
 		if errors.finite < row.NErrors {
-			all = append(all, fmt.Sprintf("%s, step %d: %d of %d %s errors are not finite", row.GroupName, row.Step, row.NErrors-errors.finite, row.NErrors, errors.name))
+			all = append(all, fmt.Sprintf("%s: %d of %d %s errors are not finite", at, row.NErrors-errors.finite, row.NErrors, errors.name))
 		}
 	}
 	return all
