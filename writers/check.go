@@ -26,7 +26,7 @@ type Checked struct {
 // are there twice, and audits that lack a table. What a process is writing at the moment is no fault.
 func Check(dir string) *Checked {
 	running, err := Running(dir)
-	c := &check{run: directory{path: dir}, named: map[string]bool{}, audits: map[moment]*auditParts{}, seen: map[uint64]int{}, seed: maphash.MakeSeed(), reported: map[string]bool{}}
+	c := &check{run: directory{path: dir}, named: map[string]bool{}, attempts: map[int32]bool{}, audits: map[moment]*auditParts{}, seen: map[uint64]int{}, seed: maphash.MakeSeed(), reported: map[string]bool{}}
 	c.fault(err)
 	c.descriptions()
 	c.parts()
@@ -49,7 +49,7 @@ type check struct {
 	paths    []string        // of descriptions
 	infos    []Info          // that can be read
 	named    map[string]bool // files that are there, readable or not
-	attempts int32           // highest of a row or a description
+	attempts map[int32]bool  // of rows
 	audits   map[moment]*auditParts
 	seed     maphash.Seed
 	seen     map[uint64]int // hash of a row's table and key: the number of its part. Two of ten million rows share one by chance once in 400,000 runs
@@ -104,12 +104,14 @@ func (c *check) descriptions() {
 			c.fault(fmt.Errorf("writers: %s is the description of run %q, and %s of run %q; restore it from a copy", path, info.RunID, filepath.Join(c.run.path, infoName(c.infos[0].Attempt)), c.infos[0].RunID))
 		}
 		c.infos = append(c.infos, info)
-		c.attempts = max(c.attempts, info.Attempt)
 	}
 }
 
 func (c *check) lostDescriptions() {
-	for attempt := int32(1); attempt <= c.attempts; attempt++ {
+	for i := range c.paths {
+		c.attempts[int32(i+1)] = true
+	}
+	for _, attempt := range slices.Sorted(maps.Keys(c.attempts)) {
 		if !c.named[infoName(attempt)] {
 			c.fault(fmt.Errorf("writers: %s is missing; restore it from a copy", filepath.Join(c.run.path, infoName(attempt))))
 		}
@@ -212,7 +214,7 @@ func (c *check) rows(table table, number int, part *audit.Records) {
 	alone := &audit.Records{}
 	table.take(part, alone)
 	for _, m := range alone.Moments() {
-		c.attempts = max(c.attempts, m.Attempt)
+		c.attempts[m.Attempt] = true
 		if len(c.infos) > 0 && m.RunID != c.infos[0].RunID {
 			c.fault(fmt.Errorf("writers: %s is of run %q, and %s of run %q; move all files of its number away, or restore the description from a copy", path, m.RunID, filepath.Join(c.run.path, infoName(c.infos[0].Attempt)), c.infos[0].RunID))
 		}
@@ -250,10 +252,10 @@ func (c *check) rows(table table, number int, part *audit.Records) {
 	}
 	for _, at := range places {
 		if at.number == number {
-			c.fault(fmt.Errorf("writers: %s has %d rows of %s twice; restore it from a copy, or move all files of its number away", path, again[at], at.moment))
+			c.fault(fmt.Errorf("writers: %s has rows of %s twice (%d); restore it from a copy, or move all files of its number away", path, at.moment, again[at]))
 			continue
 		}
-		c.fault(fmt.Errorf("writers: %s has %d rows of %s that are in %s already; move all files of one of the two numbers away", path, again[at], at.moment, c.run.visible(table.name(), at.number)))
+		c.fault(fmt.Errorf("writers: %s has rows of %s that are in %s already (%d); move all files of one of the two numbers away", path, at.moment, c.run.visible(table.name(), at.number), again[at]))
 	}
 }
 

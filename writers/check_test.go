@@ -3,6 +3,7 @@ package writers
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,8 +70,14 @@ func TestEveryFaultIsFound(t *testing.T) {
 			for _, table := range tableNames() {
 				copyFile(t, run.visible(table, 0), run.visible(table, 7))
 			}
-		}, []string{`/training/part-000007.parquet has 1 rows of model "unet", seed 7, step 1, attempt 1 that are in `, "/decisions/part-000007.parquet has 1 rows", "/errors/part-000007.parquet has 2 rows", "/local_errors/part-000007.parquet has 2 rows",
-			"/influence/part-000007.parquet has 2 rows", "/solves/part-000007.parquet has 2 rows", "/layers/part-000007.parquet has 2 rows", "/spectrum/part-000007.parquet has 2 rows", "/coherence/part-000007.parquet has 2 rows"}},
+		}, everyTable(7, ` has rows of model "unet", seed 7, step 1, attempt 1 that are in `)},
+		"rows twice in a part": {func(t *testing.T, run directory) {
+			twice := soundAudit(9)
+			twice.Errors = append(twice.Errors, twice.Errors...)
+			writer := resumeRun(t, run.path)
+			require.NoError(t, writer.Write(twice))
+			require.NoError(t, writer.Close())
+		}, []string{`/errors/part-000003.parquet has rows of model "unet", seed 7, step 9, attempt 3 twice (2); restore it from a copy, or move all files of its number away`}},
 		"a copy that globs read": {func(t *testing.T, run directory) {
 			copyFile(t, run.visible("errors", 0), filepath.Join(run.path, "errors", "part-000000 (copy).parquet"))
 		}, []string{"/errors/part-000000 (copy).parquet is not named as a part, such as part-000000.parquet, so that queries read it and reports do not; move it away"}},
@@ -95,7 +102,7 @@ func TestEveryFaultIsFound(t *testing.T) {
 		"another run's description": {func(t *testing.T, run directory) {
 			other := openRun(t, t.TempDir())
 			require.NoError(t, os.Rename(filepath.Join(other.Dir(), infoName(1)), filepath.Join(run.path, infoName(1))))
-		}, append([]string{"/run-attempt-2.json is the description of run "}, everyFile(" is of run ")...)},
+		}, slices.Concat([]string{"/run-attempt-2.json is the description of run "}, everyTable(0, " is of run "), everyTable(1, " is of run "), everyTable(2, " is of run "))},
 		"not a run": {func(t *testing.T, run directory) { require.NoError(t, os.RemoveAll(run.path)) },
 			[]string{" holds no run: it has no run.json; name a run's own directory, such as runs/a"}},
 	} {
@@ -126,12 +133,10 @@ func requireFaults(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// everyFile of threeAudits, with what is said of it.
-func everyFile(said string) (all []string) {
-	for number := range 3 {
-		for _, table := range tableNames() {
-			all = append(all, directory{}.visible("/"+table, number)+said)
-		}
+// everyTable is a file of each, with what is said of it.
+func everyTable(number int, said string) (all []string) {
+	for _, table := range tableNames() {
+		all = append(all, directory{}.visible("/"+table, number)+said)
 	}
 	return all
 }
