@@ -45,7 +45,7 @@ func (c *Contents) Series(of audit.Moment) (from, to int32) {
 }
 
 // Read returns the whole parts of the run in dir, in the order in which they were written: of the tables that are named, such as
-// "coherence", or of all where none is. It may run while another process writes.
+// "coherence", or of all where none is and in runs of schema version 1. It may run while another process writes.
 //
 // A resumed process measures some steps again. Of a table's rows of one model and seed, those of an attempt are left out from
 // the first step on that a later attempt has. Runs of schema version 1 are converted. A part that is being written, or that a
@@ -64,7 +64,7 @@ func Read(dir string, tableNamed ...string) (*Contents, error) {
 		return nil, fmt.Errorf("writers: %s holds no run: it has no %s; name a run's own directory, such as runs/a", dir, firstInfoName)
 	}
 	if infos[0].SchemaVersion == 1 {
-		tableNamed = nil // converting a table takes the others
+		tableNamed = nil // to convert one takes the others
 	}
 	contents := &Contents{Info: infos[0], Resumes: infos[1:]}
 	run := directory{path: dir}
