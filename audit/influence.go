@@ -93,13 +93,14 @@ func (a *Auditor) influence(ctx context.Context, s share, root []float64, output
 		setup += spectrum.products
 	}
 	found = map[question]*pairs{}
+	parameters := int64(a.network.Dim())
 	for place, m := range s {
 		var solves []SolveRow
 		for l, statistics := range statistics {
 			row := SolveRow{
 				Moment: at, GroupName: m.orbit.group.Name, Direction: m.direction.name, Batch: int32(m.batch), BatchSize: int32(m.orbit.batchSize),
 				Metric: string(a.config.metric), MetricScale: string(a.config.scale), RelativeLambda: a.config.damping.multiple(l),
-				DType: a.network.DType().String(), Estimator: string(a.config.estimator), RHS: int32(s.gradients()),
+				DType: a.network.DType().String(), Estimator: string(a.config.estimator), Parameters: &parameters, RHS: int32(s.gradients()),
 			}
 			row.set(statistics)
 			row.LambdaMax = largest

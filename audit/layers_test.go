@@ -125,6 +125,7 @@ func TestLayersAgainstADenseOracle(t *testing.T) {
 			for _, row := range records.Solves {
 				require.Equal(t, name != "limited", row.Status == Converged, row.Explanation)
 				require.Equal(t, name == "parts", row.BlockSize < row.RHS)
+				require.EqualValues(t, places["/"][1], *row.Parameters)
 			}
 		})
 	}

@@ -98,7 +98,8 @@ type SolveRow struct {
 	RelativeLambda         *float64      `parquet:"relative_lambda,optional"`
 	DType                  string        `parquet:"dtype"`
 	Estimator              string        `parquet:"estimator"`
-	RHS                    int32         `parquet:"rhs"` // right-hand sides
+	Parameters             *int64        `parquet:"parameters,optional"` // trainable ones of the model: the length of a gradient; nil in files of before it was noted
+	RHS                    int32         `parquet:"rhs"`                 // right-hand sides
 	Lambda                 float64       `parquet:"lambda"`
 	LambdaMax              float64       `parquet:"lambda_max"` // largest eigenvalue of eta, from below
 	BlockSize              int32         `parquet:"block_size"` // right-hand sides solved together

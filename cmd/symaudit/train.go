@@ -6,11 +6,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
+	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/configs"
 	"github.com/symaudit/symaudit/internal/backend"
 	"github.com/symaudit/symaudit/internal/cause"
@@ -126,10 +128,19 @@ func train(cmd *cobra.Command, s *settings, config trainer.Config, dir string, r
 		return err
 	}
 	progress := newProgress(config, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	watcher, page := progress.watcher(), following{dir: dir}
+	tell := watcher.Audited
+	watcher.Audited = func(model string, records *audit.Records) {
+		tell(model, records)
+		page.draw()
+	}
 	result, err := trainer.Train(cmd.Context(), config, trainer.Options{
-		Backend: choice.Backend, BackendConfig: choice.Config, BackendReason: choice.Reason, Dir: dir, Command: os.Args, Resume: resume, Log: log, Watcher: progress.watcher(),
+		Backend: choice.Backend, BackendConfig: choice.Config, BackendReason: choice.Reason, Dir: dir, Command: os.Args, Resume: resume, Log: log, Watcher: watcher,
 	})
 	progress.end()
+	if err != nil && page.drawn {
+		_, _, _ = report.Write(dir) // which does not load itself again
+	}
 	var occupied *writers.OccupiedError
 	if errors.As(err, &occupied) {
 		return fmt.Errorf("%s already holds a run; go on with that by symaudit train --resume --dir %s, or choose another directory", dir, dir)
@@ -140,7 +151,7 @@ func train(cmd *cobra.Command, s *settings, config trainer.Config, dir string, r
 	if err != nil {
 		return err
 	}
-	if err := drawReport(cmd, dir); err != nil {
+	if err := drawReport(cmd, func() (string, []string, error) { return report.Write(dir) }); err != nil {
 		return err
 	}
 	if result.StoppedEarly && failOnStop {
@@ -180,20 +191,53 @@ func (s *settings) openedBy(cmd *cobra.Command, dir string) (trainer.Config, err
 	return config, err
 }
 
-func newReport() *cobra.Command {
-	return &cobra.Command{
-		Use:   "report <run directory>",
-		Short: "draw the figures and the page of a run",
-		Long:  "report writes figures/*.svg and report.html, a page that needs no network, into a run directory.\nIt may be called while the run goes on.",
-		Args:  oneArgument("a run directory"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return drawReport(cmd, args[0])
-		},
-	}
+// following draws the report of a run after each audit, while that takes little of the training's time.
+type following struct {
+	dir   string
+	next  time.Time
+	drawn bool
 }
 
-func drawReport(cmd *cobra.Command, dir string) error {
-	page, warnings, err := report.Write(dir)
+func (f *following) draw() {
+	const share = 20 // of the time goes to training for one of drawing
+	begun := time.Now()
+	if begun.Before(f.next) {
+		return
+	}
+	_, _, err := report.Follow(f.dir)
+	f.drawn = f.drawn || err == nil // the report at the end tells what is wrong
+	f.next = time.Now().Add(share * time.Since(begun))
+}
+
+func newReport() *cobra.Command {
+	var into string
+	cmd := &cobra.Command{
+		Use:   "report <run directory>...",
+		Short: "draw the figures and the page of a run, or of several side by side",
+		Long: `report writes figures/*.svg and report.html, a page that needs no network, into a run directory. It may be called
+while the run goes on. Of several runs it draws one page that compares them, models and seeds, into --into.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{fmt.Errorf("report takes run directories, got none; see %s --help", cmd.CommandPath())}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 1 && into == "":
+				return drawReport(cmd, func() (string, []string, error) { return report.Write(args[0]) })
+			case into == "":
+				return usageError{errors.New("--into is missing; name the folder for the page that compares the runs, such as runs/comparison")}
+			}
+			return drawReport(cmd, func() (string, []string, error) { return report.Compare(into, args...) })
+		},
+	}
+	cmd.Flags().StringVar(&into, "into", "", "`folder` for the figures and the page; needed for several runs")
+	return cmd
+}
+
+func drawReport(cmd *cobra.Command, write func() (page string, warnings []string, err error)) error {
+	page, warnings, err := write()
 	if err != nil {
 		return err
 	}

@@ -1,18 +1,21 @@
-// Package report draws a run: figures/*.svg and report.html, one page that needs nothing but a browser.
+// Package report draws runs: figures/*.svg and report.html, one page that needs nothing but a browser.
 package report
 
 import (
 	"bytes"
+	_ "embed"
 	"errors"
 	"fmt"
+	"html/template"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/symaudit/symaudit/internal/atomicfile"
 	"github.com/symaudit/symaudit/writers"
+	"github.com/symaudit/symaudit/writers/report/draw"
+	"github.com/symaudit/symaudit/writers/report/view"
 )
 
 // Write reads the run in dir, draws its figures into dir/figures and a page with them into dir/report.html, and returns
@@ -20,57 +23,111 @@ import (
 //
 // warnings are sentences on what may mislead whoever reads the run, such as errors that are not finite; the page shows them too.
 func Write(dir string) (path string, warnings []string, err error) {
-	contents, err := writers.Read(dir)
-	if err != nil {
-		return "", nil, fmt.Errorf("report: %w", err)
+	return write(dir, false, dir)
+}
+
+// Follow is Write for a run that goes on: a browser loads the page again every ten seconds.
+func Follow(dir string) (path string, warnings []string, err error) {
+	return write(dir, true, dir)
+}
+
+// Compare is Write for several runs side by side: models, seeds, settings. The figures and the page go into a folder, which is made if
+// need be, and the runs stay as they are. It is an error if one of the runs has no row yet.
+func Compare(into string, dirs ...string) (path string, warnings []string, err error) {
+	return write(into, false, dirs...)
+}
+
+func write(into string, live bool, dirs ...string) (path string, warnings []string, err error) {
+	var runs []view.Run
+	for _, dir := range dirs {
+		contents, err := writers.Read(dir)
+		if err != nil {
+			return "", nil, fmt.Errorf("report: %w", err)
+		}
+		if len(contents.Records.Moments()) == 0 {
+			return "", nil, fmt.Errorf("report: %s holds no rows yet; wait for its first audit", dir)
+		}
+		for _, other := range runs {
+			if other.Info.RunID == contents.Info.RunID {
+				return "", nil, fmt.Errorf("report: %s and %s are the same run, %s; name each once", other.Dir, dir, contents.Info.RunID)
+			}
+		}
+		runs = append(runs, view.Run{Dir: dir, Contents: contents})
 	}
-	run := newRun(contents)
-	if len(run.series) == 0 {
-		return "", nil, fmt.Errorf("report: %s holds no rows yet; wait for its first audit", dir)
+	if len(runs) == 0 {
+		return "", nil, errors.New("report: no run is named")
 	}
-	warnings = append(partitions(absolute(dir)), run.notFinite()...)
-	drawn, err := run.draw(filepath.Join(dir, "figures"))
-	if err != nil {
-		return "", nil, err
+	shown := view.Of(runs...)
+	if err := os.MkdirAll(filepath.Join(into, "figures"), 0o777); err != nil {
+		return "", nil, explain(into, err)
 	}
-	var page bytes.Buffer
-	if err := pageTemplate.Execute(&page, newPage(dir, run, drawn, warnings)); err != nil {
+	p := page{View: shown, Live: live}
+	for _, figure := range shown.Figures {
+		file, err := draw.Figure(figure)
+		if err != nil {
+			return "", nil, err
+		}
+		if err := replace(filepath.Join(into, "figures", figure.Name+".svg"), file); err != nil {
+			return "", nil, err
+		}
+		drawn, err := newDrawing(figure)
+		if err != nil {
+			return "", nil, err
+		}
+		p.Drawings = append(p.Drawings, drawn)
+	}
+	var content bytes.Buffer
+	if err := pageTemplate.Execute(&content, p); err != nil {
 		return "", nil, fmt.Errorf("report: cannot write the page: %w", err)
 	}
-	path = filepath.Join(dir, "report.html")
-	if err := replace(path, page.Bytes()); err != nil {
+	path = filepath.Join(into, "report.html")
+	if err := replace(path, content.Bytes()); err != nil {
 		return "", nil, err
 	}
-	return path, warnings, nil
+	return path, shown.Warnings, nil
 }
 
-// draw writes the figures into the folder.
-func (r *run) draw(folder string) (drawn []drawing, err error) {
-	if err := os.MkdirAll(folder, 0o777); err != nil {
-		return nil, explain(folder, err)
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageText))
+
+// page is what page.html shows.
+type page struct {
+	*view.View
+	Live     bool
+	Drawings []drawing // of the view's figures
+}
+
+type drawing struct {
+	view.Figure
+	Signs  []sign
+	Panels []template.HTML
+}
+
+// sign is an entry of a legend.
+type sign struct {
+	Mark template.HTML
+	Text string
+}
+
+func newDrawing(f view.Figure) (drawing, error) {
+	d := drawing{Figure: f}
+	panels, err := draw.Panels(f)
+	if err != nil {
+		return d, err
 	}
-	for _, figure := range r.figures() {
-		svg, err := figure.svg()
+	for _, panel := range panels {
+		d.Panels = append(d.Panels, template.HTML(panel)) //nolint:gosec // our own drawing; its text is escaped
+	}
+	for _, entry := range f.Legend {
+		mark, err := draw.Swatch(entry)
 		if err != nil {
-			return nil, err
+			return d, err
 		}
-		if err := replace(filepath.Join(folder, figure.name+".svg"), []byte(standalone(svg))); err != nil {
-			return nil, err
-		}
-		drawn = append(drawn, newDrawing(figure, svg))
+		d.Signs = append(d.Signs, sign{template.HTML(mark), entry.Text}) //nolint:gosec // the same
 	}
-	return drawn, nil
-}
-
-// partitions warns of folders that programs take for a column with one value.
-func partitions(dir string) (warnings []string) {
-	for _, folder := range strings.Split(filepath.ToSlash(dir), "/") {
-		if name, _, found := strings.Cut(folder, "="); found {
-			warnings = append(warnings, fmt.Sprintf("The run lies below a folder %q: DuckDB takes that for a column %q and adds it to every table, in the place of one of that name. Rename the folder, or read with hive_partitioning = false.",
-				folder, name))
-		}
-	}
-	return warnings
+	return d, nil
 }
 
 // replace never leaves half a file under the name.

@@ -3,7 +3,6 @@ package report
 import (
 	"encoding/xml"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"os"
@@ -17,16 +16,17 @@ import (
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/writers"
+	"github.com/symaudit/symaudit/writers/report/internal/synthetic"
 )
 
-var bothModels = synthetic{models: []string{"unet", "vit"}, epochs: 6, groups: []string{"d4", "translations"}, halfWidth: 0.15,
-	larger: []float64{1e-2, 1}}
+var bothModels = synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 6, Groups: []string{"d4", "translations"}, HalfWidth: 0.15,
+	Larger: []float64{1e-2, 1}}
 
 // written makes a report and returns its page and the texts of its figures by name.
-func written(t *testing.T, c synthetic) (page string, figures map[string][]string) {
+func written(t *testing.T, c synthetic.Run) (page string, figures map[string][]string) {
 	t.Helper()
 	dir := t.TempDir()
-	c.write(t, dir)
+	c.Write(t, dir)
 	path, warnings, err := Write(dir)
 	require.NoError(t, err)
 	require.Equal(t, filepath.Join(dir, "report.html"), path)
@@ -85,9 +85,9 @@ func textsOf(t *testing.T, file string) (texts []string) {
 
 func TestFiguresHaveAxesUnitsAndLegends(t *testing.T) {
 	page, figures := written(t, bothModels)
-	require.Len(t, figures, 5)
+	require.Len(t, figures, 11)
 	require.Subset(t, figures["epochs"], []string{"epoch", "cosine of x and g.x", "loss", "unet", "vit",
-		"Coherence under d4", "Coherence under translations", "Training loss"})
+		"Coherence under d4 (n = 63)", "Coherence under translations (n = 126)", "Errors under d4 (n = 9)", "Training loss"})
 	elements := []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3", "element g", "unet", "vit"}
 	require.Subset(t, figures["errors-d4"], append(elements, "target error", "commutator error"))
 	require.Subset(t, figures["influence-d4"], append(elements, "influence (Frobenius-scaled)", "cosine of x and g.x"))
@@ -102,21 +102,21 @@ func TestFiguresHaveAxesUnitsAndLegends(t *testing.T) {
 
 func TestRunsWithPartsMissing(t *testing.T) {
 	for name, c := range map[string]struct {
-		run     synthetic
+		run     synthetic.Run
 		figures []string
 	}{
-		"one model":             {synthetic{models: []string{"vit"}, epochs: 3, groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
-		"a single audit":        {synthetic{models: []string{"unet", "vit"}, epochs: 1, groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4"}},
-		"no cosine":             {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "translations"}, noCosine: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
-		"no influence":          {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4"}, noInfluence: true}, []string{"epochs", "errors-d4"}},
-		"translations only":     {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"translations"}}, []string{"epochs", "shifts-translations"}},
-		"product":               {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4*translations"}}, []string{"epochs", "errors-d4-translations", "influence-d4-translations"}},
-		"negative control":      {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "d4-grid-only"}}, []string{"epochs", "errors-d4", "influence-d4", "errors-d4-grid-only", "influence-d4-grid-only"}},
-		"nothing certified":     {synthetic{models: []string{"unet", "vit"}, epochs: 2, groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
-		"bounds without cosine": {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4"}, noCosine: true, halfWidth: 0.1}, []string{"epochs", "errors-d4", "influence-d4"}},
-		"zero errors":           {synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "translations"}, zeroErrors: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations"}},
-		"training alone":        {synthetic{models: []string{"unet"}, epochs: 2}, []string{"epochs"}},
-		"more than the palette": {synthetic{models: []string{"a", "b", "c", "d", "e", "f", "g"}, epochs: 1, groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4"}},
+		"one model":             {synthetic.Run{Models: []string{"vit"}, Epochs: 3, Groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "distribution-translations", "pairs-translations", "commutator-coherence-translations"}},
+		"a single audit":        {synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 1, Groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4", "distribution-d4", "pairs-d4", "commutator-coherence-d4"}},
+		"no cosine":             {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "translations"}, NoCosine: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "distribution-translations"}},
+		"no influence":          {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4"}, NoInfluence: true}, []string{"epochs", "errors-d4", "distribution-d4"}},
+		"translations only":     {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"translations"}}, []string{"epochs", "shifts-translations", "distribution-translations", "pairs-translations", "commutator-coherence-translations"}},
+		"product":               {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4*translations"}}, []string{"epochs", "errors-d4-translations", "influence-d4-translations", "distribution-d4-translations", "pairs-d4-translations", "commutator-coherence-d4-translations"}},
+		"negative control":      {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "d4-grid-only"}}, []string{"epochs", "errors-d4", "influence-d4", "errors-d4-grid-only", "influence-d4-grid-only", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "distribution-d4-grid-only", "pairs-d4-grid-only", "commutator-coherence-d4-grid-only"}},
+		"nothing certified":     {synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 2, Groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "distribution-translations", "pairs-translations", "commutator-coherence-translations"}},
+		"bounds without cosine": {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4"}, NoCosine: true, HalfWidth: 0.1}, []string{"epochs", "errors-d4", "influence-d4", "distribution-d4"}},
+		"zero errors":           {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "translations"}, ZeroErrors: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "pairs-d4", "distribution-translations", "pairs-translations"}},
+		"training alone":        {synthetic.Run{Models: []string{"unet"}, Epochs: 2}, []string{"epochs"}},
+		"more than the palette": {synthetic.Run{Models: []string{"a", "b", "c", "d", "e", "f", "g"}, Epochs: 1, Groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4", "distribution-d4", "pairs-d4", "commutator-coherence-d4"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, figures := written(t, c.run)
@@ -132,11 +132,11 @@ func TestRunsWithPartsMissing(t *testing.T) {
 // A line has one direction and a box three, each with a profile of its own, and 48 elements have room.
 func TestRunsOnALineAndInABox(t *testing.T) {
 	directions := []string{"unet, horizontal shift", "unet, vertical shift", "unet, shift along z"}
-	_, line := written(t, synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"reflections", "shifts-1d"}})
+	_, line := written(t, synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"reflections", "shifts-1d"}})
 	require.Subset(t, line["errors-reflections"], []string{"e", "s", "target error"})
 	require.Contains(t, line["shifts-shifts-1d"], directions[0])
 	require.NotContains(t, line["shifts-shifts-1d"], directions[1])
-	page, box := written(t, synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"octahedral", "octahedral-grid-only", "shifts-3d"}})
+	page, box := written(t, synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"octahedral", "octahedral-grid-only", "shifts-3d"}})
 	require.Subset(t, box["shifts-shifts-3d"], directions)
 	require.NotEmpty(t, box["errors-octahedral"])
 	require.Contains(t, page, "Octahedral on the grid only (negative control: vectors are left unturned, which is no symmetry)")
@@ -144,7 +144,7 @@ func TestRunsOnALineAndInABox(t *testing.T) {
 
 // Of 24 long names every third or fourth has room; the axis would be black otherwise.
 func TestLabelsOfManyElements(t *testing.T) {
-	_, figures := written(t, synthetic{models: []string{"unet"}, epochs: 1, groups: []string{"d4*translations"}})
+	_, figures := written(t, synthetic.Run{Models: []string{"unet"}, Epochs: 1, Groups: []string{"d4*translations"}})
 	labelled := 0
 	for _, text := range figures["errors-d4-translations"] {
 		if strings.HasPrefix(text, "t(0,") {
@@ -172,22 +172,22 @@ func TestCertifiedBoundsAreDrawnAndTold(t *testing.T) {
 		told        []string
 	}{
 		"null": {0, 0, 0, nil},
-		"narrow": {0.012, 0, lines, []string{"(certified to ±0.012 at worst, so all bars are hidden behind their markers)",
+		"narrow": {0.012, 0, lines, []string{"(certified to ±0.012 at worst; a bar that is shorter than its marker is not drawn)",
 			"joins the certified bounds of that sample&#39;s value (influence ±0.004 at worst, cosine ±0.012 at worst)", "The medians of the influence are certified to ±0.0038 at worst. The medians of the cosine are certified to ±0.012 at worst."}},
 		"wide": {0.15, bars, lines, []string{"Upright bars are certified bounds of the median: the exact value lies between them",
-			"(influence ±0.05 at worst, cosine ±0.15 at worst)", "<td>0.15</td>"}},
+			"(influence ±0.05 at worst, cosine ±0.15 at worst)", `data-label="widest certified half-width">0.15</td>`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := bothModels
-			run.halfWidth = c.halfWidth
+			run.HalfWidth = c.halfWidth
 			dir := t.TempDir()
-			run.write(t, dir)
+			run.Write(t, dir)
 			path, _, err := Write(dir)
 			require.NoError(t, err)
 			page, err := os.ReadFile(path)
 			require.NoError(t, err)
-			require.Equal(t, 3*c.bars, strokes(t, dir, "epochs", fmt.Sprint(errorBarWidth)), "a line and two caps for each bar")
-			require.Equal(t, c.lines, strokes(t, dir, "influence-d4", fmt.Sprint(intervalWidth)))
+			require.Equal(t, 3*c.bars, strokes(t, dir, "epochs", "1.1"), "a line and two caps for each bar")
+			require.Equal(t, c.lines, strokes(t, dir, "influence-d4", "0.45"))
 			for _, want := range c.told {
 				require.Contains(t, string(page), want)
 			}
@@ -199,54 +199,12 @@ func TestCertifiedBoundsAreDrawnAndTold(t *testing.T) {
 	}
 }
 
-func TestMediansWithoutBoundsAreCounted(t *testing.T) {
-	records := bothModels.audit("unet", 1)
-	for i := range records.Coherence {
-		if row := &records.Coherence[i]; row.GroupName == "d4" {
-			row.MedianLow = nil
-		}
-	}
-	nowhere := math.Inf(-1)
-	for i := range records.Influence {
-		if row := &records.Influence[i]; row.Element == "r" && row.RowSample == 0 {
-			row.CosineLow = &nowhere
-		}
-	}
-	r := newRun(&writers.Contents{Records: *records})
-	drawn, ok := r.overEpochs()
-	require.True(t, ok)
-	require.Contains(t, strings.Join(drawn.caption, " "), "Nothing is certified for 1 of 2 medians.")
-	require.Contains(t, r.describeLines(r.groups[0]), "Nothing is certified for 1 of 72 cosines.")
-	_, err := drawn.svg()
-	require.NoError(t, err)
-}
-
-func TestBoundsStayInsideThePanel(t *testing.T) {
-	records := bothModels.audit("unet", 1)
-	low, high := -0.9, 1.0
-	for i := range records.Coherence {
-		records.Coherence[i].MedianLow, records.Coherence[i].MedianHigh = &low, &high
-	}
-	r := newRun(&writers.Contents{Records: *records})
-	x := extent{}
-	x.include(0, 1)
-	drawn, _ := r.coherencePanel(r.groups[0], x, &medianBounds{})
-	require.Less(t, drawn.Y.Min, low)
-}
-
-func TestRoundingKeepsABound(t *testing.T) {
-	for v, want := range map[float64]float64{0: 0, 0.012: 0.012, 0.0121: 0.013, 0.0129: 0.013, 0.0991: 0.1, 1: 1, 1.501: 1.6, 3.21e-16: 3.3e-16} {
-		require.Equal(t, want, roundedUp(v, 2))
-	}
-	require.True(t, math.IsInf(roundedUp(math.Inf(1), 2), 1))
-}
-
 func TestSeedsOfAModelAreSeriesOfTheirOwn(t *testing.T) {
 	dir := t.TempDir()
 	run, err := writers.Parquet(dir).Done()
 	require.NoError(t, err)
 	for seed := range int64(2) {
-		records := bothModels.audit("unet", 1)
+		records := bothModels.Audit("unet", 1)
 		for i := range records.Training {
 			records.Training[i].Seed = seed
 		}
@@ -261,43 +219,13 @@ func TestSeedsOfAModelAreSeriesOfTheirOwn(t *testing.T) {
 	require.Contains(t, string(page), "unet, seed 1")
 }
 
-func TestOfSeveralLambdasTheSmallestIsDrawn(t *testing.T) {
-	records := bothModels.audit("unet", 1)
-	influence, coherence := len(records.Influence), len(records.Coherence)
-	r := newRun(&writers.Contents{Records: *records})
-	require.Len(t, r.Records.Influence, influence/3)
-	for _, row := range r.Records.Influence {
-		require.Equal(t, 1e-4, *row.RelativeLambda)
-	}
-	require.Len(t, r.Records.Coherence, coherence/3)
-	for _, row := range r.Records.Coherence {
-		require.Equal(t, 1e-4, *row.RelativeLambda)
-	}
-	require.Len(t, r.damped, coherence)
-}
-
-func TestFiguresShowTheLastAudit(t *testing.T) {
-	records := bothModels.audit("unet", 1)
-	later := bothModels.audit("unet", 2)
-	for i := range later.Errors {
-		later.Errors[i].TargetError = 7
-	}
-	records.Errors = append(records.Errors, later.Errors...)
-	r := newRun(&writers.Contents{Records: *records})
-	values := targetError.values(r, r.series[0], func(string, string, shift) bool { return true })
-	require.NotEmpty(t, values)
-	for _, value := range values {
-		require.Equal(t, 7.0, value)
-	}
-}
-
 // A run whose epochs have no known length is drawn over its steps.
 func TestRunsWithoutEpochsAreDrawnOverSteps(t *testing.T) {
 	dir := t.TempDir()
 	run, err := writers.Parquet(dir).Done()
 	require.NoError(t, err)
 	for epoch := range 3 {
-		records := bothModels.audit("unet", epoch+1)
+		records := bothModels.Audit("unet", epoch+1)
 		for i := range records.Training {
 			records.Training[i].Epoch = 0
 		}
@@ -312,8 +240,8 @@ func TestRunsWithoutEpochsAreDrawnOverSteps(t *testing.T) {
 	require.NoError(t, err)
 	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
 	require.NoError(t, err)
-	require.Contains(t, string(page), "Coherence by step")
-	for _, label := range []string{"<td>60</td>", "<td>120</td>", "<td>180</td>"} {
+	require.Contains(t, string(page), "Audits by step")
+	for _, label := range []string{`data-label="step">60</td>`, `data-label="step">120</td>`, `data-label="step">180</td>`} {
 		require.Contains(t, string(page), label)
 	}
 	require.Contains(t, string(page), "at step 180.")
@@ -325,7 +253,7 @@ func TestDivergedRunsAreDrawn(t *testing.T) {
 	dir := t.TempDir()
 	run, err := writers.Parquet(dir).Done()
 	require.NoError(t, err)
-	records := bothModels.audit("unet", 1)
+	records := bothModels.Audit("unet", 1)
 	for i := range records.Errors {
 		records.Errors[i].TargetError = math.NaN()
 		records.Errors[i].CommutatorError = math.Inf(1)
@@ -339,12 +267,12 @@ func TestDivergedRunsAreDrawn(t *testing.T) {
 }
 
 func TestNamesAreEscaped(t *testing.T) {
-	page, _ := written(t, synthetic{models: []string{`<b>"&`}, epochs: 1, groups: []string{`../<b>"&`}})
+	page, _ := written(t, synthetic.Run{Models: []string{`<b>"&`}, Epochs: 1, Groups: []string{`../<b>"&`}})
 	require.NotContains(t, page, "<b>")
 }
 
 func TestUnconvergedSolvesAreShown(t *testing.T) {
-	records := bothModels.audit("unet", 1)
+	records := bothModels.Audit("unet", 1)
 	explanation, residual := "the limit of 40 products was reached", 0.25
 	records.Solves[0].Status, records.Solves[0].Explanation = solver.ProductLimit, &explanation
 	records.Solves[0].MaxTrueResidual = &residual
@@ -352,7 +280,7 @@ func TestUnconvergedSolvesAreShown(t *testing.T) {
 	page, _ := reported(t, records)
 	require.Contains(t, page, "unet, epoch 1, d4, batch 0, λ/λ_max = 10⁻⁴: product limit: the limit of 40 products was reached")
 	require.Contains(t, page, "unet, epoch 1, translations, batch 0, λ/λ_max = 10⁻⁴: not certified")
-	require.Contains(t, page, `<td>6</td><td class="warn strong">1</td><td class="warn strong">1</td><td>0.25</td>`, "solves, not converged, not certified, residual")
+	require.Contains(t, page, `data-label="solves">6</td><td data-label="not converged" class="warn strong">1</td><td data-label="not certified" class="warn strong">1</td><td data-label="largest true residual">0.25</td>`, "solves, not converged, not certified, residual")
 }
 
 // reported writes records as a run and returns the page of its report and the warnings.
@@ -371,7 +299,7 @@ func reported(t *testing.T, records *audit.Records) (page string, warnings []str
 }
 
 func TestErrorsThatAreNotFiniteAreTold(t *testing.T) {
-	records, later := bothModels.audit("unet", 1), bothModels.audit("unet", 2)
+	records, later := bothModels.Audit("unet", 1), bothModels.Audit("unet", 2)
 	for i := range later.Errors {
 		if row := &later.Errors[i]; row.GroupName == "d4" && row.Element == "r" && row.Sample < 3 {
 			row.TargetError = math.NaN()
@@ -387,27 +315,27 @@ func TestErrorsThatAreNotFiniteAreTold(t *testing.T) {
 	page, warnings := reported(t, records)
 	require.Equal(t, []string{"unet: errors are not finite in 1 of 2 audits, first at epoch 2: they have no median there, and the table says how many values are lost."}, warnings)
 	require.Contains(t, page, `<p class="warn">`+warnings[0])
-	require.Contains(t, page, `<td class="warn">– (3 of 9 not finite)</td>`)
+	require.Contains(t, page, `<td data-label="target error" class="warn">– (3 of 9 not finite)</td>`)
 	require.Contains(t, page, "unet: 3 of 72 of its target errors are not finite and not drawn.")
 	require.Contains(t, page, "unet: 1 of 60 losses are not finite, or not above 0, and not drawn.")
 }
 
 func TestNumbersOfSamplesAreShown(t *testing.T) {
-	records := bothModels.audit("unet", 1)
+	records := bothModels.Audit("unet", 1)
 	for i := range records.Coherence {
 		if row := &records.Coherence[i]; row.GroupName == "d4" {
 			row.N, row.NWithoutCosine = 60, 3
 		}
 	}
 	page, _ := reported(t, records)
-	require.Contains(t, page, "<td>60 of 63</td>")
-	require.Contains(t, page, "<td>126</td>", "of the translations")
+	require.Contains(t, page, `data-label="n">60 of 63</td>`)
+	require.Contains(t, page, `data-label="n">126</td>`, "of the translations")
 	require.Contains(t, page, "over the others (n = 9).")
 }
 
 func TestAuditsOfOutputsAloneHaveNoDamping(t *testing.T) {
-	run := synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4"}, noInfluence: true, noCosine: true}
-	records := run.audit("unet", 1)
+	run := synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4"}, NoInfluence: true, NoCosine: true}
+	records := run.Audit("unet", 1)
 	records.Solves = nil
 	for i := range records.Coherence {
 		records.Coherence[i].RelativeLambda = nil
@@ -418,30 +346,9 @@ func TestAuditsOfOutputsAloneHaveNoDamping(t *testing.T) {
 	require.NotContains(t, page, "λ/λ_max =")
 }
 
-func TestNamesOfGroupsMakeNamesOfFiles(t *testing.T) {
-	long := strings.Repeat("rotations by thirds of a turn, ", 10)
-	names := []string{"d4", "D4*shifts", "d4*shifts", "d4+shifts", long + "a", long + "b", "..", "c4*translations"}
-	records := &audit.Records{}
-	for _, name := range names {
-		run := synthetic{models: []string{"unet"}, epochs: 1, groups: []string{name}}
-		found := run.audit("unet", 1)
-		records.Errors, records.Coherence = append(records.Errors, found.Errors...), append(records.Coherence, found.Coherence...)
-	}
-	page, _ := reported(t, records)
-	files := map[string]bool{}
-	for _, g := range newRun(&writers.Contents{Records: *records}).groups {
-		require.LessOrEqual(t, len(g.file), 100)
-		files[strings.ToLower(g.file)] = true
-		require.Contains(t, page, `<figure id="errors-`+g.file+`">`)
-	}
-	require.Len(t, files, len(names))
-	require.Contains(t, files, "d4")
-	require.Contains(t, files, "c4-translations")
-}
-
 func TestFoldersThatLookLikeColumnsAreWarnedOf(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "step=7", "run")
-	bothModels.write(t, dir)
+	bothModels.Write(t, dir)
 	path, warnings, err := Write(dir)
 	require.NoError(t, err)
 	require.Equal(t, []string{`The run lies below a folder "step=7": DuckDB takes that for a column "step" and adds it to every table, in the place of one of that name. Rename the folder, or read with hive_partitioning = false.`}, warnings)
@@ -461,73 +368,11 @@ func TestWhatCannotBeReported(t *testing.T) {
 	require.ErrorContains(t, err, dir+" holds no rows yet")
 }
 
-func TestNumbers(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 0.0123456: "0.0123", 1e-5: "10⁻⁵", 1.234e-5: "1.23×10⁻⁵", -2: "−2",
-		-3e-7: "−3×10⁻⁷", 12345: "1.23×10⁴", 1000: "1000", math.Inf(-1): "−∞"} {
-		require.Equal(t, want, number(v))
-	}
-	for v, want := range map[float64]string{0: "0", 0.024: "0.0240", 0.00999999: "0.0100", 1: "1.00", 12.34: "12.3", -0.5: "−0.500",
-		1e-5: "10⁻⁵", 1000: "1000"} {
-		require.Equal(t, want, aligned(v))
-	}
-}
-
-func TestTicksLieOnTheAxisAndAreReadable(t *testing.T) {
-	for _, high := range []float64{1.2, 3, 12, 1e3, 1e7, 1e15} {
-		labels := 0
-		for _, tick := range logTicks(1e-6, 1e-6*high) {
-			require.LessOrEqual(t, tick.Value, 1e-6*high*1.0001)
-			if tick.Label != "" {
-				labels++
-			}
-		}
-		require.LessOrEqual(t, labels, 9, "%g", high)
-		y := extent{log: true}
-		y.include(1e-6*1.37, 1e-6*1.37*high)
-		y = y.padded()
-		labels = 0
-		for _, tick := range logTicks(y.low, y.high) {
-			if tick.Label != "" {
-				labels++
-			}
-		}
-		require.GreaterOrEqual(t, labels, 2, "%g", high)
-	}
-	for _, high := range []float64{1e-3, 0.7, 1, 28, 90, 1e5} {
-		labels := len(linearTicks(-high/3, high))
-		require.GreaterOrEqual(t, labels, 3)
-		require.LessOrEqual(t, labels, 8)
-	}
-}
-
 // Audits with other settings are another series: no line joins them to those before.
-func TestOtherSettingsAreASeriesOfTheirOwn(t *testing.T) {
-	dir := t.TempDir()
-	c := synthetic{models: []string{"unet"}, epochs: 4, groups: []string{"d4"}}
-	for attempt, metric := range []string{"ntk", "ntk", "ggn", "ggn"} {
-		run, err := writers.Parquet(dir).WithResume().WithNewSeries().Done()
-		require.NoError(t, err)
-		require.NoError(t, run.Enter("a", "unet", 3, int64(60*attempt), map[string]string{"metric": metric}))
-		require.NoError(t, run.Write(c.audit("unet", attempt+1)))
-		require.NoError(t, run.Close())
-	}
-	contents, err := writers.Read(dir)
-	require.NoError(t, err)
-	var labels []string
-	var steps []int64
-	for _, s := range newRun(contents).series {
-		labels, steps = append(labels, s.Label), append(steps, s.Step)
-	}
-	require.Equal(t, []string{"unet, from attempt 1", "unet, from attempt 3"}, labels)
-	require.Equal(t, []int64{120, 240}, steps, "of the last audit of each")
-	_, _, err = Write(dir)
-	require.NoError(t, err)
-}
-
 // The cost of asymmetry is in the table of a group that has it, and a dash in that of another.
 func TestCostOfAsymmetry(t *testing.T) {
-	page, _ := written(t, synthetic{models: []string{"unet"}, epochs: 2, groups: []string{"d4", "translations"}})
-	require.Equal(t, 2, strings.Count(page, "<td>37 %</td>"), "at both epochs, of d4")
+	page, _ := written(t, synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "translations"}})
+	require.Equal(t, 2, strings.Count(page, `data-label="of asymmetry">37 %</td>`), "at both epochs, of d4")
 	require.Equal(t, 2, strings.Count(page, `<th scope="col">of asymmetry</th>`))
 	require.Contains(t, page, "would vanish if")
 }
@@ -563,4 +408,33 @@ func TestDirectionsAreTold(t *testing.T) {
 	for _, name := range []string{"influence-d4.svg", "influence-d4-kernel.svg", "influence-d4-total_energy.svg", "influence-d4-loss_to_total_energy.svg"} {
 		require.FileExists(t, filepath.Join(dir, "figures", name))
 	}
+}
+
+func TestCoherenceIsDrawnAgainstDamping(t *testing.T) {
+	run := bothModels
+	run.Epochs = 1
+	page, figures := written(t, run)
+	require.Subset(t, figures["damping"], []string{"λ/λ_max", "cosine of x and g.x", "unet", "vit",
+		"Coherence under d4 (n = 63)", "Coherence under translations (n = 126)"})
+	require.Contains(t, page, "Coherence against damping")
+	require.Contains(t, page, "all λ of one audit come from one solve.")
+	require.Less(t, strings.Index(page, `<figure id="epochs">`), strings.Index(page, `<figure id="damping">`))
+	require.Less(t, strings.Index(page, `<figure id="damping">`), strings.Index(page, `<figure id="errors-d4">`))
+
+	run.Larger = nil
+	page, figures = written(t, run)
+	require.NotContains(t, figures, "damping")
+	require.NotContains(t, page, "Coherence against damping")
+}
+
+func TestBoundsAreDrawnOverDampings(t *testing.T) {
+	run := bothModels
+	run.Epochs, run.HalfWidth, run.Larger = 1, 0.5, []float64{1e-3, 1e-2}
+	dir := t.TempDir()
+	run.Write(t, dir)
+	_, _, err := Write(dir)
+	require.NoError(t, err)
+	const bars = 2 * 2 * 3 // series, groups, lambdas
+	require.Equal(t, 3*bars, strokes(t, dir, "damping", "1.1"), "a line and two caps for each bar")
+	textsOf(t, filepath.Join(dir, "figures", "damping.svg"))
 }

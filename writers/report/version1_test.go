@@ -18,8 +18,8 @@ func TestRunsOfVersion1AreReported(t *testing.T) {
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
 	for _, want := range []string{
-		`<td>2</td><td class="first"><span class="strong">0.62</span> (0.62 to 0.62)</td><td>3 of 4</td><td>0 %</td><td>0.625</td><td>0.188</td>`, // unet after it was resumed
-		`<td class="warn">– (1 of 4 not finite)</td>`,
+		`<td class="text" data-label="epoch">2</td><td class="text" data-label="model">unet</td><td class="strong" data-label="coherence">0.62</td><td data-label="certified">±0.13</td><td data-label="quartiles">0.62 to 0.62</td><td data-label="n">3 of 4</td><td data-label="below 0">0 %</td><td data-label="target error">0.625</td><td data-label="commutator error">0.188</td>`, // unet after it was resumed
+		`<td data-label="target error" class="warn">– (1 of 4 not finite)</td>`,
 		"unet under c4: 0.62 at λ = 0.5, 0.88 at λ = 4.",
 		"λ is absolute under c4",
 		"λ = 0.5, λ/λ_max = 0.001",

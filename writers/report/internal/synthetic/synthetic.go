@@ -1,4 +1,5 @@
-package report
+// Package synthetic writes runs that look like those of small surrogates of the Euler equations, for tests.
+package synthetic
 
 import (
 	"fmt"
@@ -10,23 +11,32 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/quantile"
 	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/writers"
 )
 
-// synthetic describes a run that looks like one of small surrogates of the Euler equations.
-type synthetic struct {
-	models      []string
-	epochs      int
-	groups      []string
-	noCosine    bool
-	noInfluence bool
-	halfWidth   float64   // of the widest certified intervals; 0: nothing is certified
-	zeroErrors  bool      // an exactly equivariant model in exact arithmetic
-	larger      []float64 // multiples of lambda_max, ascending, above the 1e-4 of every audit
-	absolute    bool      // lambda itself was given
+// Run describes one.
+type Run struct {
+	Models      []string
+	Epochs      int
+	Groups      []string
+	NoCosine    bool
+	NoInfluence bool
+	HalfWidth   float64   // of the widest certified intervals; 0: nothing is certified
+	ZeroErrors  bool      // an exactly equivariant model in exact arithmetic
+	Larger      []float64 // multiples of lambda_max, ascending, above the 1e-4 of every audit
+	Absolute    bool      // lambda itself was given
 }
+
+// sample is a value with what is certified of it.
+type sample struct {
+	value  float64
+	bounds *bounds
+}
+
+type bounds struct{ low, high float64 }
 
 const lambdaMax = 64 // of every solve
 
@@ -74,8 +84,8 @@ func elementsOf(groupName string) []element {
 	return all
 }
 
-// write puts the run into a new directory and returns it.
-func (c synthetic) write(t testing.TB, dir string) {
+// Write puts the run into a directory.
+func (c Run) Write(t testing.TB, dir string) {
 	t.Helper()
 	run, err := writers.Parquet(dir).WithInfo(writers.Info{
 		Command: []string{"symaudit", "demo"}, Config: "seed: 3\nresolution: 32\nmodels: [unet, vit]\n",
@@ -83,14 +93,15 @@ func (c synthetic) write(t testing.TB, dir string) {
 	}).Done()
 	require.NoError(t, err)
 	defer run.Close()
-	for _, model := range c.models {
-		for epoch := 1; epoch <= c.epochs; epoch++ {
-			require.NoError(t, run.Write(c.audit(model, epoch)))
+	for _, model := range c.Models {
+		for epoch := 1; epoch <= c.Epochs; epoch++ {
+			require.NoError(t, run.Write(c.Audit(model, epoch)))
 		}
 	}
 }
 
-func (c synthetic) audit(model string, epoch int) *audit.Records {
+// Audit is one of a model after an epoch, with the training steps of that.
+func (c Run) Audit(model string, epoch int) *audit.Records {
 	random := rand.New(rand.NewPCG(uint64(epoch), uint64(len(model))))
 	at := audit.Moment{Model: model, Seed: 3, Step: int64(60 * epoch), Epoch: float64(epoch)}
 	progress := 1 - math.Exp(-float64(epoch)/4)
@@ -103,7 +114,7 @@ func (c synthetic) audit(model string, epoch int) *audit.Records {
 		records.Training = append(records.Training, audit.TrainingRow{Moment: done, LearningRate: 1e-3, StepSeconds: 0.1,
 			Loss: 0.3*math.Exp(-done.Epoch/2) + 0.01*math.Exp(0.4*random.NormFloat64())})
 	}
-	for _, groupName := range c.groups {
+	for _, groupName := range c.Groups {
 		c.auditGroup(records, groupName, at, progress, quality, random)
 	}
 	c.damp(records)
@@ -111,9 +122,9 @@ func (c synthetic) audit(model string, epoch int) *audit.Records {
 }
 
 // damp repeats at the larger lambdas what depends on lambda: cosines come nearer to 1, intervals shrink.
-func (c synthetic) damp(records *audit.Records) {
+func (c Run) damp(records *audit.Records) {
 	smallest := *records
-	for i, lambda := range c.larger {
+	for i, lambda := range c.Larger {
 		nearer := func(v *float64) *float64 {
 			if v == nil {
 				return nil
@@ -142,22 +153,22 @@ func (c synthetic) damp(records *audit.Records) {
 }
 
 // relative and lambda are the two ways to give a damping, of which a row has one.
-func (c synthetic) relative(multiple float64) *float64 {
-	if c.absolute {
+func (c Run) relative(multiple float64) *float64 {
+	if c.Absolute {
 		return nil
 	}
 	return &multiple
 }
 
-func (c synthetic) lambda(multiple float64) *float64 {
-	if !c.absolute {
+func (c Run) lambda(multiple float64) *float64 {
+	if !c.Absolute {
 		return nil
 	}
 	lambda := multiple * lambdaMax
 	return &lambda
 }
 
-func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit.Moment, progress, quality float64, random *rand.Rand) {
+func (c Run) auditGroup(records *audit.Records, groupName string, at audit.Moment, progress, quality float64, random *rand.Rand) {
 	const samples = 9
 	var all []sample
 	for _, g := range elementsOf(groupName) {
@@ -173,7 +184,7 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 			row := audit.ErrorRow{Moment: at, Sample: int32(n), BatchSize: samples, Class: "riemann", Trajectory: int64(n), GroupName: groupName, Element: g.name,
 				ShiftZ: g.dz, ShiftY: g.dy, ShiftX: g.dx, IdentityError: quality, PersistenceError: new(0.06),
 				TargetError: quality * (1 + excess) * spread, CommutatorError: quality * excess * spread / 3}
-			if c.zeroErrors {
+			if c.ZeroErrors {
 				row.CommutatorError = 0
 			}
 			records.Errors = append(records.Errors, row)
@@ -191,25 +202,25 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 				pair := audit.InfluenceRow{Moment: at, RowClass: "riemann", ColClass: "riemann", BatchSize: samples, GroupName: groupName, Element: g.name, ShiftZ: g.dz, ShiftY: g.dy,
 					ShiftX: g.dx, RowSample: int32(m), ColSample: int32(n), RelativeLambda: c.relative(1e-4), Lambda: 1e-4 * lambdaMax, Influence: 40 * value,
 					FrobeniusScaled: &scaled, Estimator: "cg"}
-				if half := c.halfWidth * (0.4 + 0.6*random.Float64()); c.halfWidth > 0 && g.name != "e" {
+				if half := c.HalfWidth * (0.4 + 0.6*random.Float64()); c.HalfWidth > 0 && g.name != "e" {
 					one.bounds = &bounds{max(-1, value-half), min(1, value+half)}
-				} else if c.halfWidth > 0 {
+				} else if c.HalfWidth > 0 {
 					one.bounds = &bounds{value, value}
 				}
 				if one.bounds != nil {
 					low, high := one.bounds.low/math.Sqrt(samples), one.bounds.high/math.Sqrt(samples)
 					pair.FrobeniusScaledLow, pair.FrobeniusScaledHigh = &low, &high
 				}
-				if !c.noCosine {
+				if !c.NoCosine {
 					pair.Cosine = &value
 					if one.bounds != nil {
 						pair.CosineLow, pair.CosineHigh = &one.bounds.low, &one.bounds.high
 					}
 				}
-				if m == n && !c.noCosine {
+				if m == n && !c.NoCosine {
 					cosines = append(cosines, one)
 				}
-				if !c.noInfluence {
+				if !c.NoInfluence {
 					records.Influence = append(records.Influence, pair)
 				}
 			}
@@ -225,13 +236,13 @@ func (c synthetic) auditGroup(records *audit.Records, groupName string, at audit
 		RelativeLambda: c.relative(1e-4), DType: "Float64", Estimator: "cg", RHS: 72, Seconds: 3.2,
 		Lambda: 1e-4 * lambdaMax, LambdaMax: lambdaMax, BlockSize: 1, Iterations: 40, Products: 2200,
 		MaxTrueResidual: &residual, Status: solver.Converged}
-	if c.halfWidth > 0 {
-		solve.MaxHalfWidth = &c.halfWidth
+	if c.HalfWidth > 0 {
+		solve.MaxHalfWidth = &c.HalfWidth
 	}
 	records.Solves = append(records.Solves, solve)
 }
 
-func (c synthetic) coherence(at audit.Moment, groupName string, g element, quality float64, cosines []sample) audit.CoherenceRow {
+func (c Run) coherence(at audit.Moment, groupName string, g element, quality float64, cosines []sample) audit.CoherenceRow {
 	row := audit.CoherenceRow{Moment: at, GroupName: groupName, Element: g.name, ShiftZ: g.dz, ShiftY: g.dy, ShiftX: g.dx, RelativeLambda: c.relative(1e-4), Lambda: c.lambda(1e-4),
 		N: int32(len(cosines)), NErrors: 9, NFiniteTargetErrors: 9, NFiniteCommutatorErrors: 9}
 	target, commutator := 2*quality, quality/4
@@ -240,12 +251,22 @@ func (c synthetic) coherence(at audit.Moment, groupName string, g element, quali
 		row.AsymmetryShare = &asymmetry
 	}
 	if len(cosines) > 0 {
-		s := summarise(valuesOf(cosines))
+		var values, lows, highs []float64
+		for _, one := range cosines {
+			values = append(values, one.value)
+			if one.bounds != nil {
+				lows, highs = append(lows, one.bounds.low), append(highs, one.bounds.high)
+			}
+		}
+		at := func(values []float64, level float64) *float64 {
+			q := quantile.Of(values, level)
+			return &q
+		}
+		row.Q05, row.Q25, row.Median, row.Q75, row.Q95 = at(values, 0.05), at(values, 0.25), at(values, 0.5), at(values, 0.75), at(values, 0.95)
 		negative := 0.04
-		row.Q05, row.Q25, row.Median, row.Q75, row.Q95 = &s.q05, &s.q25, &s.median, &s.q75, &s.q95
 		row.NegativeFraction = &negative
-		if b := ofMedian(cosines); b != nil {
-			row.MedianLow, row.MedianHigh = &b.low, &b.high
+		if len(lows) == len(values) {
+			row.MedianLow, row.MedianHigh = at(lows, 0.5), at(highs, 0.5)
 		}
 	}
 	return row

@@ -1,0 +1,203 @@
+package view
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// byShift draws each quantity against the shift for each series, in lines of their own along each axis; where elements shift along two axes
+// at once, also a map of them.
+func (d *data) byShift(g group) (Figure, bool) {
+	f := Figure{Name: "shifts-" + g.file, Title: "Error and influence against shifts of " + g.label()}
+	quantities := []quantity{targetError, commutatorError, scaledInfluence, cosine}
+	if g.direction != "" { // errors have none
+		f.Title, quantities = "Influence against shifts of "+g.label(), quantities[2:]
+	}
+	var shown []*series
+	for _, s := range d.series {
+		if len(targetError.all(s, g, everything))+len(cosine.all(s, g, everything))+len(scaledInfluence.all(s, g, everything)) > 0 {
+			shown = append(shown, s)
+			for axis, direction := range directions {
+				if g.along[axis] {
+					f.Legend = append(f.Legend, Entry{Text: s.label + ", " + direction.words, Style: direction.style(s)})
+				}
+			}
+		}
+	}
+	zero := false
+	var certified []string
+	for _, q := range quantities {
+		panels, anyZero, certain := d.shiftPanels(g, q, shown)
+		f.Panels = append(f.Panels, panels...)
+		f.Panels = append(f.Panels, shiftMaps(g, q, shown)...)
+		certified = append(certified, describeMedians(q, certain))
+		zero = zero || anyZero
+	}
+	if len(f.Panels) == 0 {
+		return f, false
+	}
+	f.Caption = []string{
+		fmt.Sprintf("Median over the probe samples, whiskers from 25 %% to 75 %%, %s. The domain is periodic: a shift by its whole width is none.", d.lastOf(g)),
+		"Shift 0 is the identity, whose commutator error is exactly 0 and not drawn. Flat lines mean that the model treats shifted states alike; dips and peaks at multiples of a stride or patch size show what its layers commute with.",
+		strings.TrimSpace(strings.Join(certified, " ")), d.lambdas(g.name)}
+	if zero {
+		f.Caption = append(f.Caption, zeroCaption)
+	}
+	for _, s := range shown {
+		for _, q := range quantities {
+			f.Caption = append(f.Caption, q.notFinite(s, g))
+		}
+	}
+	return f, true
+}
+
+// directions are those of shifts, along x, y and z. What is drawn is moved apart, which keeps whiskers from covering each other.
+var directions = [3]direction{{"horizontal shift", -1}, {"vertical shift", 1}, {"shift along z", 0}}
+
+type direction struct {
+	words string
+	apart float64
+}
+
+// style tells the directions of a series apart by glyph and dashes.
+func (d direction) style(s *series) Style {
+	axis := slices.Index(directions[:], d)
+	return Style{Color: s.style.Color, Glyph: axis, Dashes: axis}
+}
+
+// describeMedians tells the bounds that the figure has no room for: its whiskers are quartiles.
+func describeMedians(q quantity, c certainty) string {
+	if c.certified == 0 {
+		return ""
+	}
+	return strings.TrimSpace(fmt.Sprintf("The medians of the %s are certified to %s at worst. %s", q.short, c.within(), c.uncertified("medians")))
+}
+
+func (d *data) shiftPanels(g group, q quantity, shown []*series) (panels []Panel, zero bool, medians certainty) {
+	lines := make([][3]Line, len(shown)) // by axis
+	x, y, n := extent{}, extent{log: q.log}, extent{}
+	for i, s := range shown {
+		for axis := range directions {
+			for _, at := range shiftsAlong(s, g, axis) {
+				samples := q.samples(s, g, func(_ string, by shift) bool {
+					pixels, alone := by.along(axis)
+					return alone && pixels == at
+				})
+				if of := Summarise(samples); g.along[axis] && of.N > 0 {
+					medians.add(of.Median, ofMedian(samples))
+					line := &lines[i][axis]
+					line.At, line.Of = append(line.At, at), append(line.Of, of)
+					x.include(at)
+					y.include(of.Q25, of.Median, of.Q75)
+					n.include(float64(of.N))
+					zero = zero || q.log && of.Median <= 0
+				}
+			}
+		}
+	}
+	if !x.filled {
+		return nil, false, medians
+	}
+	x.include(0)
+	if !q.log {
+		y.include(0)
+	}
+	for i, s := range shown {
+		panel := Panel{Title: s.label + ": " + q.short + samplesIn(n), X: x.padded().axis("shift (pixels)"), Y: y.padded().axis(q.label)}
+		if !q.log {
+			panel.Marks = append(panel.Marks, Level{})
+		}
+		for axis, line := range lines[i] {
+			if len(line.At) == 0 {
+				continue
+			}
+			line.Style, line.Whiskers = directions[axis].style(s), true
+			for j := range line.At {
+				line.At[j] += 0.008 * (x.high - x.low) * directions[axis].apart
+			}
+			panel.Marks = append(panel.Marks, line)
+		}
+		panels = append(panels, panel)
+	}
+	return panels, zero, medians
+}
+
+// shiftsAlong are the pixels by which elements of a group shift along an axis alone, ascending.
+func shiftsAlong(s *series, g group, axis int) (all []float64) {
+	note := func(by shift) {
+		if pixels, alone := by.along(axis); alone && !slices.Contains(all, pixels) {
+			all = append(all, pixels)
+		}
+	}
+	for _, row := range s.errors {
+		if row.GroupName == g.of {
+			note(shift{row.ShiftX, row.ShiftY, row.ShiftZ})
+		}
+	}
+	for _, row := range s.influence {
+		if row.group == g.name {
+			note(shift{row.ShiftX, row.ShiftY, row.ShiftZ})
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// shiftMaps are the medians over the plane of x and y, where elements shift along both at once.
+func shiftMaps(g group, q quantity, shown []*series) (panels []Panel) {
+	for _, s := range shown {
+		samples := map[[2]float64][]Sample{}
+		both := false
+		q.all(s, g, func(_ string, by shift) bool {
+			if by[2] == 0 {
+				samples[[2]float64{by[0], by[1]}] = nil
+				both = both || by[0] != 0 && by[1] != 0
+			}
+			return false
+		})
+		if !both {
+			continue
+		}
+		var across, up []float64
+		for at := range samples {
+			if !slices.Contains(across, at[0]) {
+				across = append(across, at[0])
+			}
+			if !slices.Contains(up, at[1]) {
+				up = append(up, at[1])
+			}
+		}
+		slices.Sort(across)
+		slices.Sort(up)
+		values := extent{log: q.log}
+		cells := Cells{Low: -1, High: 1}
+		for _, dy := range up {
+			row := make([]float64, len(across))
+			for i, dx := range across {
+				found := q.samples(s, g, func(_ string, by shift) bool { return by == shift{dx, dy} })
+				row[i] = math.NaN()
+				if len(found) > 0 {
+					row[i] = Summarise(found).Median
+					values.include(row[i])
+				}
+			}
+			cells.Values = append(cells.Values, row)
+		}
+		if q.log {
+			values = values.padded()
+			cells.Low, cells.High, cells.Log = values.low, values.high, true
+		}
+		panels = append(panels, Panel{Title: s.label + ": " + q.short + " by both shifts", X: names("horizontal shift (pixels)", numbersOf(across)),
+			Y: names("vertical shift (pixels)", numbersOf(up)), Marks: []Mark{cells}})
+	}
+	return panels
+}
+
+func numbersOf(values []float64) (all []string) {
+	for _, v := range values {
+		all = append(all, Number(v))
+	}
+	return all
+}
