@@ -18,12 +18,7 @@ func newCheck() *cobra.Command {
 		Long: `check reads every file of the tables and descriptions of runs. It names each file that is damaged, lost or left behind
 by a process that was killed, rows that are there twice, and audits that lack a table, with what to do about it; the
 exit code is 1 then. It changes nothing, and may be called while a run goes on.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usageError{errors.New("check takes run directories, got none; see symaudit check --help")}
-			}
-			return nil
-		},
+		Args: someRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			faulty := 0
 			for _, dir := range args {

@@ -153,3 +153,11 @@ func oneArgument(what string) cobra.PositionalArgs {
 		return nil
 	}
 }
+
+// someRuns requires at least one argument.
+func someRuns(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usageError{fmt.Errorf("%s takes run directories, got none; see %s --help", cmd.Name(), cmd.CommandPath())}
+	}
+	return nil
+}

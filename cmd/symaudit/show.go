@@ -21,7 +21,7 @@ const (
 )
 
 // summarised are the tables that summaries are made from; the large ones are not among them.
-var summarised = []string{"training", "decisions", "solves", "layers", "coherence"}
+var summarised = []string{"training", "decisions", "solves", "coherence"}
 
 func newShow() *cobra.Command {
 	return &cobra.Command{
@@ -135,12 +135,11 @@ func trainingsOf(contents *writers.Contents) (all []*training) {
 		}
 	}
 	for i := range records.Solves {
-		t := find(records.Solves[i].Moment)
-		t.solves = append(t.solves, &records.Solves[i])
-	}
-	for _, row := range records.Layers {
-		if row.Layer == "/" {
-			find(row.Moment).parameters = row.Parameters
+		row := &records.Solves[i]
+		t := find(row.Moment)
+		t.solves = append(t.solves, row)
+		if row.Parameters != nil {
+			t.parameters = *row.Parameters
 		}
 	}
 	for _, row := range records.Coherence {

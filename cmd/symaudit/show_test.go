@@ -87,7 +87,8 @@ func TestShowTellsWhatIsAmiss(t *testing.T) {
 		}
 		records.Solves = append(records.Solves, solve)
 	}
-	records.Layers = []audit.LayerRow{{Moment: at(10), GroupName: "d4", Layer: "/", Parameters: 1234567}, {Moment: at(10), GroupName: "d4", Layer: "/weights", Parameters: 3}}
+	parameters := int64(1234567)
+	records.Solves[0].Parameters = &parameters
 	text := shown(t, stored(t, records))
 	require.Contains(t, text, "unet, seed 7: 1,234,567 parameters\n")
 	require.Contains(t, text, "solves    4, not converged: 2 product limit, 1 not certified\n")
