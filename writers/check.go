@@ -100,7 +100,10 @@ func (c *check) descriptions() {
 			continue
 		case filepath.Base(path) != infoName(info.Attempt):
 			c.fault(fmt.Errorf("writers: %s says attempt %d; restore it from a copy", path, info.Attempt))
-		case info.RunID == "" || len(c.infos) > 0 && info.RunID != c.infos[0].RunID:
+		case info.RunID == "":
+			c.fault(fmt.Errorf("writers: %s does not say of which run it is the description; restore it from a copy", path))
+			continue
+		case len(c.infos) > 0 && info.RunID != c.infos[0].RunID:
 			c.fault(fmt.Errorf("writers: %s is the description of run %q, and %s of run %q; restore it from a copy", path, info.RunID, filepath.Join(c.run.path, infoName(c.infos[0].Attempt)), c.infos[0].RunID))
 		}
 		c.infos = append(c.infos, info)

@@ -89,6 +89,9 @@ func TestEveryFaultIsFound(t *testing.T) {
 		"a damaged description": {func(t *testing.T, run directory) {
 			require.NoError(t, os.Truncate(filepath.Join(run.path, infoName(2)), 10))
 		}, []string{"/run-attempt-2.json is not the description of a run: unexpected end of JSON input; restore it from a copy"}},
+		"a description without a run": {func(t *testing.T, run directory) {
+			require.NoError(t, os.WriteFile(filepath.Join(run.path, infoName(1)), []byte(`{"schema_version": 2, "attempt": 1}`), 0o666))
+		}, []string{"/run.json does not say of which run it is the description; restore it from a copy"}},
 		"the first description lost": {func(t *testing.T, run directory) {
 			require.NoError(t, os.Remove(filepath.Join(run.path, infoName(1))))
 		}, []string{"/run.json is missing; restore it from a copy"}},
@@ -162,4 +165,15 @@ func TestWhatIsBeingWrittenIsNoFault(t *testing.T) {
 	require.Equal(t, Checked{Audits: 2, Rows: 32, Parts: 2}, *Check(run.path))
 	require.NoError(t, writer.Close())
 	require.Len(t, Check(run.path).Faults, 2)
+}
+
+func TestALockThatCannotBeReadIsAFault(t *testing.T) {
+	run := threeAudits(t)
+	lock := filepath.Join(run.path, lockName)
+	require.NoError(t, os.Remove(lock))
+	require.NoError(t, os.Symlink(lockName, lock)) // a loop
+	faults := Check(run.path).Faults
+	require.Len(t, faults, 1)
+	require.ErrorContains(t, faults[0], "cannot read "+lock)
+	require.ErrorContains(t, Compact(run.path, run.path+"-compact"), "cannot read "+lock)
 }

@@ -18,7 +18,7 @@ func takeLock(dir string) (*flock.Flock, error) {
 	// Running holds the lock for an instant: one try is not enough.
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
-	lock := flock.New(filepath.Join(dir, lockName))
+	lock := flock.New(filepath.Join(dir, lockName), flock.SetPermissions(0o666)) // others may ask whether the run is running
 	locked, err := lock.TryLockContext(ctx, 10*time.Millisecond)
 	switch {
 	case locked:
@@ -37,7 +37,7 @@ func shareLock(dir string) (lock *flock.Flock, free bool, err error) {
 		return lock, err == nil, err
 	}
 	if free, err = lock.TryRLock(); err != nil {
-		return lock, false, explain("lock", lock.Path(), err)
+		return lock, false, explain("read", lock.Path(), err)
 	}
 	return lock, free, nil
 }

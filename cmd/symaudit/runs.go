@@ -19,7 +19,8 @@ func newRuns() *cobra.Command {
 		Short: "list the runs below a directory",
 		Long: `runs lists the runs below a directory, one a line: where it is, what made it, its state, its models, when it began, its
 last step and epoch, and the last coherence of each group. A run is running while a process holds it open; otherwise
-it has finished, or was stopped by a rule or interrupted, or has ended without a word, as one that was killed.
+it has finished, or was stopped by a rule or interrupted, or has ended without a word, as one that was killed; of a
+run whose lock cannot be read, as that of another user, it is not known.
 A damaged run is listed with what is wrong with it, and the exit code is 1 then. Hidden folders are passed over,
 and those more than eight below one another.`,
 		Args: oneArgument("a directory"),
@@ -61,10 +62,6 @@ func lineOf(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	running, err := writers.Running(dir)
-	if err != nil {
-		return nil, err
-	}
 	var models, coherences []string
 	var last *audit.Moment
 	all := trainingsOf(contents)
@@ -98,7 +95,7 @@ func lineOf(dir string) ([]string, error) {
 	if last != nil {
 		step, epoch = fmt.Sprint(last.Step), epochOr(last.Epoch)
 	}
-	return []string{dir, orDash(contents.Info.Kind), stateOf(all, running), orDash(strings.Join(models, ", ")), minutes(contents.Info.Created), step, epoch,
+	return []string{dir, orDash(contents.Info.Kind), stateOf(dir, all), orDash(strings.Join(models, ", ")), minutes(contents.Info.Created), step, epoch,
 		orDash(strings.Join(coherences, "; "))}, nil
 }
 

@@ -42,12 +42,8 @@ func show(out io.Writer, dir string) error {
 	if err != nil {
 		return err
 	}
-	running, err := writers.Running(dir)
-	if err != nil {
-		return err
-	}
 	all := trainingsOf(contents)
-	facts := [][2]string{{"run", contents.Info.RunID}, {"kind", contents.Info.Kind}, {"state", stateOf(all, running)}, {"begun", begun(contents)},
+	facts := [][2]string{{"run", contents.Info.RunID}, {"kind", contents.Info.Kind}, {"state", stateOf(dir, all)}, {"begun", begun(contents)},
 		{"command", strings.Join(contents.Info.Command, " ")}, {"backend", contents.Info.Backend}, {"versions", versionsOf(contents.Info)},
 		{"seeds", strings.Trim(fmt.Sprint(contents.Info.Seeds), "[]")}}
 	for _, fact := range facts {
@@ -159,8 +155,11 @@ func later(a, b *audit.Moment) bool {
 }
 
 // stateOf is how a run stands: what its trainings came to where all say so.
-func stateOf(all []*training, running bool) string {
-	if running {
+func stateOf(dir string, all []*training) string {
+	switch running, err := writers.Running(dir); {
+	case err != nil: // as of a run of another user
+		return "not known"
+	case running:
 		return "running"
 	}
 	var states []string

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -155,6 +156,14 @@ func TestARunThatIsHeldIsRunning(t *testing.T) {
 	line, err := lineOf(dir)
 	require.NoError(t, err)
 	require.Equal(t, "running", line[2])
+}
+
+func TestTheStateOfARunWhoseLockCannotBeReadIsNotKnown(t *testing.T) {
+	dir := stored(t, audited(10, 0.5))
+	lock := filepath.Join(dir, ".lock")
+	require.NoError(t, os.Remove(lock))
+	require.NoError(t, os.Symlink(".lock", lock)) // a loop
+	require.Contains(t, shown(t, dir), "state     not known\n")
 }
 
 func TestRunsOfSeveralModelsSayWhichIsWhich(t *testing.T) {
