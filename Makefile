@@ -43,7 +43,7 @@ lint:
 
 bench:
 	go test -run "^$$" -bench 'Oracles|Product|Gap|Budget|Host' -benchtime 1x -timeout 60m ./bench
-	go test -run "^$$" -bench . -benchtime 1x -timeout 60m ./trainer/euler ./models
+	go test -run "^$$" -bench . -benchtime 1x -timeout 60m ./trainer/euler ./models ./writers/report
 
 soak:
 	SYMAUDIT_KILLS=50 go test ./trainer -count 1 -run KilledAtRandom -v -timeout 30m

@@ -29,27 +29,32 @@ func (a *Auditor) checkField(o *orbit) error {
 	return nil
 }
 
-// judgeField says nothing where the field is of no consequence: to groups without turns, and where there are no two channels to pair. A channel
-// of its own may be a vector in 1-D.
+// judgeField says nothing where the field is of no consequence: to groups without turns, and where there are too few channels for a vector. On a
+// line one channel is enough.
 func (a *Auditor) judgeField(o *orbit) (fieldcheck.Verdict, error) {
 	field, group, turns := a.config.field, o.group.Name, fieldcheck.TurnsOf(o.elements...)
-	if slices.ContainsFunc(o.elements, func(e orbits.Element) bool { return strings.Contains(e.Name(), "boost(") }) {
-		group, turns = orbits.D4Name, fieldcheck.AllTurns() // a boost depends on the components' order and on the orientation of rows, as turns do
+	grid := gridOf(o.inputs[0])
+	space := len(grid)
+	boosted := slices.ContainsFunc(o.elements, func(e orbits.Element) bool { return strings.Contains(e.Name(), "boost(") })
+	if boosted && space >= 1 && space <= 3 { // a boost depends on the components' order and on the orientation of rows, as turns do
+		all := fieldcheck.GroupOf(space)
+		elements, err := all.Elements(grid...)
+		if err != nil {
+			return fieldcheck.Verdict{}, cause.In("audit", err)
+		}
+		group, turns = all.Name, fieldcheck.TurnsOf(elements...)
 	}
-	channels, space := len(field.Channels), len(gridOf(o.inputs[0]))
+	channels := len(field.Channels)
 	if a.config.output != nil {
 		channels = max(channels, len(a.config.output.Channels))
 	}
 	switch {
-	case len(turns) == 1 || channels == 1 && space > 1:
+	case len(turns) == 1 || channels < space:
 		return fieldcheck.Verdict{}, nil
 	case a.config.invariant:
 		return fieldcheck.Unknown("the output is declared invariant, and only steps from a state to a state have a law that could tell; check by hand which channels are vectors"), nil
 	case a.config.output != nil:
 		return fieldcheck.Unknown("the output has a field of its own, and only steps from a state to a state of the same field have a law that could tell; check by hand which channels of both are vectors"), nil
-	}
-	if space != 2 {
-		return fieldcheck.Unknown("the states have %d axes of space, and the laws that could tell are known of two; check by hand which channels are components of vectors", space), nil
 	}
 	before, err := values(o.inputs[0])
 	if err != nil {
@@ -59,7 +64,7 @@ func (a *Auditor) judgeField(o *orbit) (fieldcheck.Verdict, error) {
 	if err != nil {
 		return fieldcheck.Verdict{}, err
 	}
-	return fieldcheck.Judge(field, group, turns, before, after, [4]int(o.inputs[0].Shape().Dimensions)), nil
+	return fieldcheck.Judge(field, group, turns, before, after, o.inputs[0].Shape().Dimensions), nil
 }
 
 // values copies a tensor's.

@@ -3,6 +3,7 @@ package audit_test
 import (
 	"bytes"
 	"context"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -193,6 +194,99 @@ func TestPreflightLeavesRightFieldsAlone(t *testing.T) {
 				require.NoError(t, err, "%s, noise %g, scale %g", name, noise, scale)
 				auditor.Close()
 			}
+		}
+	}
+}
+
+// On a line a velocity is told from a scalar, and in a box the order of components, by what the log and the error say.
+func TestPreflightChecksFieldsOfEveryDimension(t *testing.T) {
+	still := func(_ *model.Scope, x *graph.Node) *graph.Node { return x }
+	random := rand.New(rand.NewPCG(1, 2))
+	// probes are a step of sums of waves; change is that of a cell, from it and what is before and after it along each axis.
+	probes := func(n, size, axes, channels int, change func(o []float64, next [][2][]float64) []float64) audit.Probes {
+		cells := 1
+		shape := []int{n}
+		for range axes {
+			cells *= size
+			shape = append(shape, size)
+		}
+		var before, after []float64
+		for range n {
+			state := make([]float64, cells*channels)
+			for range 4 * axes {
+				var k [3]float64
+				for axis := range axes {
+					k[axis] = float64(random.IntN(5) - 2)
+				}
+				for c := range channels {
+					height, phase := random.NormFloat64()/4, 2*math.Pi*random.Float64()
+					for i := range cells {
+						x, y, z := float64(i%size), float64(i/size%size), float64(i/size/size)
+						state[i*channels+c] += height * math.Sin(2*math.Pi*(k[0]*x+k[1]*y+k[2]*z)/float64(size)+phase)
+					}
+				}
+			}
+			before = append(before, state...)
+			for i := range cells {
+				at := func(cell int) []float64 { return state[cell*channels : (cell+1)*channels] }
+				var next [][2][]float64
+				stride := 1
+				for range axes {
+					x := i / stride % size
+					next = append(next, [2][]float64{at(i + ((x+size-1)%size-x)*stride), at(i + ((x+1)%size-x)*stride)})
+					stride *= size
+				}
+				for c, v := range change(at(i), next) {
+					after = append(after, state[i*channels+c]+0.1*v)
+				}
+			}
+		}
+		shape = append(shape, channels)
+		return audit.Probes{Inputs: tensors.FromFlatDataAndDimensions(before, shape...), Targets: tensors.FromFlatDataAndDimensions(after, shape...)}
+	}
+	burgers := probes(8, 32, 1, 1, func(o []float64, next [][2][]float64) []float64 {
+		before, after := next[0][0][0], next[0][1][0]
+		return []float64{-o[0]*(after-before)/2 + 0.3*(after-2*o[0]+before)}
+	})
+	sound := probes(4, 8, 3, 4, func(o []float64, next [][2][]float64) (r []float64) {
+		inflow := 0.0
+		for axis := range 3 {
+			r = append(r, (next[axis][0][3]-next[axis][1][3])/2)
+			inflow += (next[axis][0][axis] - next[axis][1][axis]) / 2
+		}
+		return append(r, inflow)
+	})
+	line := orbits.Field{Channels: []string{"u"}, Vectors: [][]int{{0}}}
+	box := orbits.Field{Channels: []string{"u", "v", "w", "p"}, Vectors: [][]int{{0, 1, 2}}}
+	for _, test := range []struct {
+		probes audit.Probes
+		group  orbits.Group
+		field  orbits.Field
+		wrong  [][][]int
+		right  string
+	}{
+		{burgers, orbits.Reflections(), line, [][][]int{nil}, ". Declare vectors (u); or let the preflight warn"},
+		{sound, orbits.Octahedral(), box, [][][]int{nil, {{1, 0, 2}}, {{0, 2, 1}}, {{0, 1, 3}}}, ". Declare vectors (u, v, w), rows upwards, or"},
+		{sound, orbits.Reflections(), box, [][][]int{nil, {{1, 0, 2}}}, "vectors (u, v, w), rows upwards"},
+		{sound, orbits.D4(), box, [][][]int{nil, {{1, 0, 2}}}, "vectors (u, v, w), rows upwards"},
+	} {
+		preflight := func(vectors [][]int) (log string, err error) {
+			written := &bytes.Buffer{}
+			field := test.field
+			field.Vectors = vectors
+			auditor, err := audit.New(newModel(still, test.probes), still, nil).WithField(field).WithForwardOnly().WithGroup(test.group, test.probes).WithLogger(zerolog.New(written)).Done()
+			require.NoError(t, err)
+			defer auditor.Close()
+			_, err = auditor.Preflight(context.Background())
+			return written.String(), err
+		}
+		log, err := preflight(test.field.Vectors)
+		require.NoError(t, err, test.group.Name)
+		require.NotContains(t, log, "cannot be told", test.group.Name)
+		for _, wrong := range test.wrong {
+			_, err := preflight(wrong)
+			require.ErrorContains(t, err, "audit: the probes do not behave as the field says", "%s, %v", test.group.Name, wrong)
+			require.ErrorContains(t, err, test.right, "%s, %v", test.group.Name, wrong)
 		}
 	}
 }

@@ -5,6 +5,7 @@ package fieldcheck
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/symaudit/symaudit/orbits"
 )
@@ -30,48 +31,60 @@ func Unknown(format string, args ...any) Verdict {
 	return Verdict{Answer: Undecided, Words: fmt.Sprintf(format, args...)}
 }
 
-// Judge judges a field by steps from the states before to those after, of shape [n, height, width, channels].
-func Judge(field orbits.Field, group string, turns []Turn, before, after []float64, shape [4]int) Verdict {
-	const mostChannels = 12 // more take minutes
-	switch n, height, width, channels := shape[0], shape[1], shape[2], shape[3]; {
+// Judge judges a field by steps from the states before to those after, of shape [n, x, channels], [n, y, x, channels] or [n, z, y, x, channels].
+func Judge(field orbits.Field, group string, turns []Turn, before, after []float64, shape []int) Verdict {
+	n, grid, channels := shape[0], shape[1:len(shape)-1], shape[len(shape)-1]
+	mostChannels := []int{12, 12, 8}[len(grid)-1] // more take minutes
+	switch {
 	case channels > mostChannels:
 		return Unknown("there are %d channels, and to compare the ways to pair more than %d would take too long; check by hand which are vectors", channels, mostChannels)
 	case n < 2:
 		return Unknown("there is 1 probe, and a law that is fitted to one must be tested on others; use 4 or more")
-	case height < 3 || width < 3:
-		return Unknown("the grid is %dx%d, and the law of a cell and its neighbours needs 3x3 cells or more", height, width)
+	case slices.Min(grid) < 3:
+		return Unknown("the grid is %s, and the law of a cell and its neighbours needs %s cells or more", times(grid), times([]int{3, 3, 3}[:len(grid)]))
 	}
 	s := newSteps(before, after, shape)
 	if !slices.ContainsFunc(s.variances(), func(v float64) bool { return v > 0 }) {
 		return Unknown("no channel of the probes' targets differs from its input; use targets that are later states")
 	}
 	if axis := unchanging(before, after, shape); axis != "" {
-		return Unknown("the probes do not change along %s, so that turned copies of them are like no probe; use probes that vary along both axes", axis)
+		return Unknown("the probes do not change along %s, so that turned copies of them are like no probe; use probes that vary along %s", axis, []string{"it", "both axes", "all axes"}[len(grid)-1])
+	}
+	if len(grid) == 1 { // where a pseudoscalar is a vector
+		field.Vectors = slices.Clone(field.Vectors)
+		for _, c := range field.Pseudoscalars {
+			field.Vectors = append(field.Vectors, []int{c})
+		}
+		field.Pseudoscalars = nil
 	}
 	return newContest(s, field, group, turns).judge()
 }
 
-// unchanging is the axis along which states do not change, "" if they change along both.
-func unchanging(before, after []float64, shape [4]int) string {
-	n, height, width, channels := shape[0], shape[1], shape[2], shape[3]
-	var alongX, alongY float64 // sums of squares of differences
+// times is "8x16" of a grid of 8 rows and 16 columns.
+func times(grid []int) string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(grid), " ", "x"), "[]")
+}
+
+// unchanging is the axis along which states do not change, "" if they change along each.
+func unchanging(before, after []float64, shape []int) string {
+	channels, sizes := shape[len(shape)-1], sizesOf(shape)
+	var along [3]float64 // sums of squares of differences
 	for _, states := range [][]float64{before, after} {
-		for at := range n * height * width * channels {
-			x, y := at/channels%width, at/channels/width%height
-			if x > 0 {
-				alongX += (states[at] - states[at-channels]) * (states[at] - states[at-channels])
+		stride := channels
+		for axis, size := range sizes {
+			for at := range states {
+				if at/stride%size > 0 {
+					along[axis] += (states[at] - states[at-stride]) * (states[at] - states[at-stride])
+				}
 			}
-			if y > 0 {
-				alongY += (states[at] - states[at-channels*width]) * (states[at] - states[at-channels*width])
-			}
+			stride *= size
 		}
 	}
 	const rounding = 1e-10
-	switch {
-	case alongY <= rounding*alongX:
-		return "y, from row to row"
-	case alongX <= rounding*alongY:
-		return "x, from column to column"
+	for _, axis := range []int{1, 0, 2}[:max(2, len(shape)-2)] {
+		if axis < len(shape)-2 && along[axis] <= rounding*slices.Max(along[:]) {
+			return []string{"x, from column to column", "y, from row to row", "z"}[axis]
+		}
 	}
 	return ""
 }

@@ -8,28 +8,39 @@ import (
 	"github.com/symaudit/symaudit/orbits"
 )
 
-// Turn is a rotation or reflection of the plane, with the images of (1, 0) and (0, 1).
+// Turn is a rotation or reflection of space, with the images of the unit vectors along x, y and z.
 type Turn struct {
 	element orbits.Element
-	images  [2]orbits.Vector
+	images  [3]orbits.Vector
 }
 
-// apply moves a cell, by columns to the right and rows in the order of field.
-func (t Turn) apply(field orbits.Field, column, row int) (int, int) {
-	up := 1
-	if field.RowDown {
-		up = -1
+// carry is the image of a vector.
+func (t Turn) carry(v [3]int) (image [3]int) {
+	for i, unit := range t.images {
+		for j, c := range []float64{unit.X, unit.Y, unit.Z} {
+			image[j] += int(c) * v[i]
+		}
 	}
-	a, b := t.images[0], t.images[1]
-	return int(a.X)*column + int(b.X)*up*row, up * (int(a.Y)*column + int(b.Y)*up*row)
+	return image
+}
+
+// apply moves a cell, by columns to the right, rows in the order of field, and layers along z.
+func (t Turn) apply(field orbits.Field, cell [3]int) [3]int {
+	if !field.RowDown {
+		return t.carry(cell)
+	}
+	cell[1] = -cell[1]
+	cell = t.carry(cell)
+	cell[1] = -cell[1]
+	return cell
 }
 
 // TurnsOf are the rotations and reflections among elements, with all their compositions.
 func TurnsOf(elements ...orbits.Element) (turns []Turn) {
 	add := func(e orbits.Element) {
-		x, y, _, ok := e.Turn()
+		x, y, z, ok := e.Turn()
 		if ok && !slices.ContainsFunc(turns, func(t Turn) bool { return t.element == e }) {
-			turns = append(turns, Turn{e, [2]orbits.Vector{x, y}})
+			turns = append(turns, Turn{e, [3]orbits.Vector{x, y, z}})
 		}
 	}
 	add(orbits.Element{})
@@ -50,26 +61,30 @@ func TurnsOf(elements ...orbits.Element) (turns []Turn) {
 func action(field orbits.Field, turns []Turn) string {
 	var all []string
 	for _, t := range turns {
-		x, y := t.apply(field, 1, 0)
 		to, sign := t.element.TurnChannels(field)
-		across, along := t.apply(field, 0, 1)
-		all = append(all, fmt.Sprint(x, y, across, along, to, sign))
+		x, y, z := t.apply(field, [3]int{1, 0, 0}), t.apply(field, [3]int{0, 1, 0}), t.apply(field, [3]int{0, 0, 1})
+		all = append(all, fmt.Sprint(x, y, z, to, sign))
 	}
 	slices.Sort(all)
 	return strings.Join(all, "\n")
 }
 
-// mostChannels is up to how many channels the declared field is compared with every other, and not with its neighbours only.
-const mostChannels = 6
+// mostChannels is up to how many channels the declared field is compared with every other, and not with its neighbours only: of vectors of three
+// components there are more.
+const (
+	mostChannels        = 6
+	mostChannelsInSpace = 5
+)
 
 // alternatives are the fields to compare with the declared one, by what turns do to them: the declared one first, in each class those that
-// turns do not tell apart, with rows as declared first. None pairs a channel that is still with one that is not, unless that is declared.
-func alternatives(declared orbits.Field, turns []Turn, still func(channel int) bool) (classes [][]orbits.Field) {
+// turns do not tell apart, with rows as declared first. Which vectors there may be beside the declared ones, may says.
+func alternatives(declared orbits.Field, axes int, turns []Turn, may func(vector []int) bool) (classes [][]orbits.Field) {
 	places := make(map[string]int)
-	add := func(vectors [][]int, down bool) {
-		field := orbits.Field{Channels: declared.Channels, Vectors: vectors, RowDown: down}
+	add := func(vectors, pseudovectors [][]int, down bool) {
+		field := orbits.Field{Channels: declared.Channels, Vectors: vectors, Pseudovectors: pseudovectors, RowDown: down}
+		all := allVectors(field)
 		for _, c := range declared.Pseudoscalars {
-			if !slices.ContainsFunc(vectors, func(v []int) bool { return v[0] == c || v[1] == c }) {
+			if !paired(all, c) {
 				field.Pseudoscalars = append(field.Pseudoscalars, c)
 			}
 		}
@@ -80,26 +95,50 @@ func alternatives(declared orbits.Field, turns []Turn, still func(channel int) b
 			places[key] = at
 			classes = append(classes, nil)
 		}
-		if len(vectors) == 0 && len(classes[at]) > 0 {
+		if len(all) == 0 && len(classes[at]) > 0 {
 			return // rows mean nothing without a vector
 		}
 		classes[at] = append(classes[at], field)
 	}
 	vectors := pairings
-	if len(declared.Channels) > mostChannels {
+	if len(declared.Channels) > mostChannels || axes == 3 && len(declared.Channels) > mostChannelsInSpace {
 		vectors = neighbours
 	}
-	add(declared.Vectors, declared.RowDown)
-	for _, down := range []bool{declared.RowDown, !declared.RowDown} {
-		for _, pairs := range vectors(declared) {
-			known := down == declared.RowDown && samePairs(pairs, declared.Vectors)
-			odd := slices.ContainsFunc(pairs, func(v []int) bool { return still(v[0]) != still(v[1]) && !hasVector(declared.Vectors, v) })
-			if !known && !odd {
-				add(pairs, down)
+	add(declared.Vectors, declared.Pseudovectors, declared.RowDown)
+	rows := []bool{declared.RowDown, !declared.RowDown}
+	if axes == 1 {
+		rows = rows[:1]
+	}
+	for _, down := range rows {
+		for _, all := range vectors(declared, axes) {
+			if slices.ContainsFunc(all, func(v []int) bool { return !may(v) && !hasVector(allVectors(declared), v) }) {
+				continue
+			}
+			for kinds := range 1 << len(all) {
+				var polar, axial [][]int
+				for i, v := range all {
+					if kinds>>i&1 == 0 {
+						polar = append(polar, v)
+					} else {
+						axial = append(axial, v)
+					}
+				}
+				if axial != nil && axes < 3 {
+					break
+				}
+				known := down == declared.RowDown && samePairs(polar, declared.Vectors) && samePairs(axial, declared.Pseudovectors)
+				if !known {
+					add(polar, axial, down)
+				}
 			}
 		}
 	}
 	return classes
+}
+
+// allVectors are those of both kinds.
+func allVectors(field orbits.Field) [][]int {
+	return slices.Concat(field.Vectors, field.Pseudovectors)
 }
 
 func samePairs(a, b [][]int) bool {
@@ -112,21 +151,38 @@ func hasVector(all [][]int, v []int) bool {
 
 // contains says whether all vectors of b are a's.
 func contains(a, b orbits.Field) bool {
-	return (a.RowDown == b.RowDown || len(b.Vectors) == 0) &&
-		!slices.ContainsFunc(b.Vectors, func(v []int) bool { return !hasVector(a.Vectors, v) })
+	return (a.RowDown == b.RowDown || len(allVectors(b)) == 0) &&
+		!slices.ContainsFunc(b.Vectors, func(v []int) bool { return !hasVector(a.Vectors, v) }) &&
+		!slices.ContainsFunc(b.Pseudovectors, func(v []int) bool { return !hasVector(a.Pseudovectors, v) })
 }
 
-// pairings are all ways to pair channels to vectors.
-func pairings(field orbits.Field) (all [][][]int) {
-	channels := len(field.Channels)
+// tuples are all vectors of so many of the channels.
+func tuples(channels, components int) (all [][]int) {
+	var extend func(vector []int)
+	extend = func(vector []int) {
+		if len(vector) == components {
+			all = append(all, slices.Clone(vector))
+			return
+		}
+		for c := range channels {
+			if !slices.Contains(vector, c) {
+				extend(append(vector, c))
+			}
+		}
+	}
+	extend(nil)
+	return all
+}
+
+// pairings are all ways to join channels to vectors, of as many components as there are axes.
+func pairings(field orbits.Field, axes int) (all [][][]int) {
+	candidates := tuples(len(field.Channels), axes)
 	var extend func(vectors [][]int, from int)
 	extend = func(vectors [][]int, from int) {
 		all = append(all, slices.Clone(vectors))
-		for x := from; x < channels; x++ {
-			for y := range channels {
-				if x != y && !paired(vectors, x) && !paired(vectors, y) {
-					extend(append(slices.Clone(vectors), []int{x, y}), x+1)
-				}
+		for _, v := range candidates {
+			if v[0] >= from && !overlap(vectors, v) {
+				extend(append(slices.Clone(vectors), v), v[0]+1)
 			}
 		}
 	}
@@ -134,27 +190,26 @@ func pairings(field orbits.Field) (all [][][]int) {
 	return all
 }
 
-// neighbours are the ways to pair channels that differ from a field's by one vector: taken away, put in the place of those that share
-// a channel with it, or with another's y component.
-func neighbours(field orbits.Field) (all [][][]int) {
-	all = append(all, field.Vectors)
-	for i := range field.Vectors {
-		all = append(all, slices.Delete(slices.Clone(field.Vectors), i, i+1))
+// neighbours are the ways to join channels that differ from a field's by one vector: taken away, put in the place of those that share
+// a channel with it, or with another's component along y or z.
+func neighbours(field orbits.Field, axes int) (all [][][]int) {
+	vectors := allVectors(field)
+	all = append(all, vectors)
+	for i := range vectors {
+		all = append(all, slices.Delete(slices.Clone(vectors), i, i+1))
 		for j := range i {
-			exchanged := slices.Clone(field.Vectors)
-			a, b := exchanged[i], exchanged[j]
-			exchanged[i], exchanged[j] = []int{a[0], b[1]}, []int{b[0], a[1]}
-			all = append(all, exchanged)
+			for component := 1; component < axes; component++ {
+				exchanged := slices.Clone(vectors)
+				exchanged[i], exchanged[j] = slices.Clone(vectors[i]), slices.Clone(vectors[j])
+				exchanged[i][component], exchanged[j][component] = vectors[j][component], vectors[i][component]
+				all = append(all, exchanged)
+			}
 		}
 	}
-	for x := range field.Channels {
-		for y := range field.Channels {
-			if x != y && !hasVector(field.Vectors, []int{x, y}) {
-				rest := slices.DeleteFunc(slices.Clone(field.Vectors), func(v []int) bool {
-					return paired([][]int{v}, x) || paired([][]int{v}, y)
-				})
-				all = append(all, append(rest, []int{x, y}))
-			}
+	for _, v := range tuples(len(field.Channels), axes) {
+		if !hasVector(vectors, v) {
+			rest := slices.DeleteFunc(slices.Clone(vectors), func(other []int) bool { return overlap([][]int{v}, other) })
+			all = append(all, append(rest, v))
 		}
 	}
 	return all
@@ -162,7 +217,12 @@ func neighbours(field orbits.Field) (all [][][]int) {
 
 // paired says whether a channel is a component of one of the vectors.
 func paired(vectors [][]int, channel int) bool {
-	return slices.ContainsFunc(vectors, func(v []int) bool { return v[0] == channel || v[1] == channel })
+	return slices.ContainsFunc(vectors, func(v []int) bool { return slices.Contains(v, channel) })
+}
+
+// overlap says whether a vector shares a channel with one of the vectors.
+func overlap(vectors [][]int, v []int) bool {
+	return slices.ContainsFunc(v, func(c int) bool { return paired(vectors, c) })
 }
 
 // Describe names a field's vectors, of any number of components, and orientation.
@@ -193,49 +253,53 @@ func named(field orbits.Field, vectors [][]int) (all []string) {
 	return all
 }
 
-// choice names a field among others, where rows mean nothing without a vector.
-func choice(field orbits.Field) string {
-	if len(field.Vectors) == 0 {
-		return "no vector"
-	}
-	return Describe(field)
+// GroupOf is the group of all turns of states of one to three axes.
+func GroupOf(axes int) orbits.Group {
+	return []orbits.Group{orbits.Reflections(), orbits.D4(), orbits.Octahedral()}[axes-1]
 }
 
-// AllTurns are those of the square.
-func AllTurns() []Turn {
-	elements, err := orbits.D4().Elements(1, 1)
-	if err != nil {
-		panic(err) // it has them on any grid
-	}
-	return TurnsOf(elements...)
+// rotations are those among turns.
+func rotations(turns []Turn) []Turn {
+	return slices.DeleteFunc(slices.Clone(turns), Turn.mirror)
 }
 
-func halfTurn() orbits.Element { return AllTurns()[2].element }
+// mirror says whether a turn is a reflection, or one followed by a rotation: its determinant is negative.
+func (t Turn) mirror() bool {
+	x, y, z := t.images[0], t.images[1], t.images[2]
+	return x.X*(y.Y*z.Z-y.Z*z.Y)-x.Y*(y.X*z.Z-y.Z*z.X)+x.Z*(y.X*z.Y-y.Y*z.X) < 0
+}
 
-func rotations() []Turn { return slices.DeleteFunc(AllTurns(), Turn.mirror) }
-
-func mirrors() (all []orbits.Element) {
-	for _, t := range AllTurns() {
-		if t.mirror() {
-			all = append(all, t.element)
+// directions are those along the axes, then along diagonals, without their opposites.
+func directions(axes int) (all [][3]int) {
+	for parts := 1; parts <= axes; parts++ {
+		for i := range 27 {
+			d, count, leading := [3]int{i/9 - 1, i/3%3 - 1, i%3 - 1}, 0, 0
+			for axis, c := range d {
+				if c != 0 && axis >= axes {
+					count = 4 // no such axis
+				}
+				count += c * c
+				if leading == 0 {
+					leading = c
+				}
+			}
+			if count == parts && leading > 0 {
+				all = append(all, d)
+			}
 		}
 	}
 	return all
 }
 
-// mirror says whether a turn is a reflection: its determinant is negative.
-func (t Turn) mirror() bool {
-	x, y := t.images[0], t.images[1]
-	return x.X*y.Y-x.Y*y.X < 0
-}
-
-// alongOf names the direction that a mirror keeps.
-func alongOf(mirror orbits.Element) string {
-	switch x, _, _, _ := mirror.Turn(); {
-	case x.X > 0:
-		return "along x"
-	case x.X < 0:
-		return "along y"
+// along names a direction.
+func along(d [3]int) string {
+	switch d {
+	case [3]int{1, 0, 0}:
+		return "x"
+	case [3]int{0, 1, 0}:
+		return "y"
+	case [3]int{0, 0, 1}:
+		return "z"
 	}
-	return "along a diagonal"
+	return "a diagonal"
 }

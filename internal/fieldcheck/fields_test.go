@@ -214,7 +214,7 @@ func (c fieldCase) fault(declared orbits.Field, v Verdict) string {
 }
 
 func (c fieldCase) judge(declared orbits.Field) Verdict {
-	return Judge(declared, "d4", AllTurns(), c.probes.before, c.probes.after, [4]int{c.probes.n, c.probes.size, c.probes.size, c.probes.channels})
+	return Judge(declared, "d4", AllTurns(2), c.probes.before, c.probes.after, []int{c.probes.n, c.probes.size, c.probes.size, c.probes.channels})
 }
 
 // Of every declaration the answer is right, wrong with the right one named, or that it cannot be told and why; and with ample probes

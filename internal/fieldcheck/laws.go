@@ -11,12 +11,15 @@ import (
 	"github.com/symaudit/symaudit/orbits"
 )
 
-// steps are the second moments of what a step does, over the inner cells of transitions: of vectors that hold the 3x3 cells around
-// one, by row, column and channel, then 1, then the change of the cell's channels. All that a linear least-squares fit needs is in
+// steps are the second moments of what a step does, over the inner cells of transitions: of vectors that hold the cells around one, by cell and
+// channel, then some products of two of these, then 1, then the change of the cell's channels. All that a least-squares fit needs is in
 // them, and a turn of the states permutes their entries and changes signs.
 type steps struct {
+	axes     int // of space
 	channels int
 	probes   int
+	around   [][3]int    // the places of the cells around one, itself included: along x, y and z
+	products [][2]int    // the entries of a vector that are multiplied
 	size     int         // of a vector
 	parts    [][]float64 // by part of the cells: the mean of the vectors' squares, [size, size]
 	cells    []float64   // in each part
@@ -24,44 +27,98 @@ type steps struct {
 	total    []float64   // the mean over all cells
 }
 
-// A law is fitted to all folds of the probes but one, and tested on that. Differences are judged by parts of the cells: quarters of probes where
-// there are few, several probes together where there are many.
+// A law is fitted to all folds of the probes but one, and tested on that. Differences are judged by parts of the cells: halves along each axis of
+// probes where there are few, but for lines, of which the halves are too much alike; several probes together where there are many.
 const (
 	mostFolds = 8
 	mostParts = 32
 	mostCells = 1 << 18 // of more, some are left out
 )
 
-// newSteps are those of transitions of shape [n, height, width, channels], of at least two probes and 3x3 cells.
-func newSteps(before, after []float64, shape [4]int) *steps {
-	n, height, width, channels := shape[0], shape[1], shape[2], shape[3]
-	size := 10*channels + 1
-	s := &steps{channels: channels, probes: n, size: size, total: make([]float64, size*size)}
+// cellsAround are a cell and those around it: three on a line, 3x3 in the plane. In space they are the cell and the six that share a face with it, since
+// with the others a law would have four times as many unknowns.
+func cellsAround(axes int) (around [][3]int) {
+	within := func(axis int) int {
+		if axis < axes {
+			return 1
+		}
+		return 0
+	}
+	for z := -within(2); z <= within(2); z++ {
+		for y := -within(1); y <= within(1); y++ {
+			for x := -within(0); x <= within(0); x++ {
+				if axes < 3 || x*x+y*y+z*z <= 1 {
+					around = append(around, [3]int{x, y, z})
+				}
+			}
+		}
+	}
+	return around
+}
+
+// newSteps are those of transitions of shape [n, ..., y, x, channels], of at least two probes and three cells along each axis.
+func newSteps(before, after []float64, shape []int) *steps {
+	n, channels, sizes := shape[0], shape[len(shape)-1], sizesOf(shape)
+	s := &steps{axes: len(shape) - 2, channels: channels, probes: n, around: cellsAround(len(shape) - 2)}
+	if s.axes == 1 && channels <= mostChannels {
+		s.products = s.withItself()
+	}
+	s.size = s.one() + 1 + channels
+	size := s.size
+	s.total = make([]float64, size*size)
 	folds, groups, cut := min(n, mostFolds), min(n, mostParts), 1
-	if 4*n <= mostParts && min(height, width) >= 4 {
+	if s.axes > 1 && n<<s.axes <= mostParts && slices.Min(shape[1:len(shape)-1]) >= 4 {
 		cut = 2
 	}
-	for p := range groups * cut * cut {
+	perProbe := 1 // parts
+	inner, first := 1, [3]int{}
+	var within [3]int // inner cells
+	for axis := range 3 {
+		within[axis] = 1
+		if axis < s.axes {
+			within[axis], first[axis] = sizes[axis]-2, 1
+			perProbe *= cut
+		}
+		inner *= within[axis]
+	}
+	for p := range groups * perProbe {
 		s.parts = append(s.parts, make([]float64, size*size))
-		s.folds = append(s.folds, p/(cut*cut)*folds/groups)
+		s.folds = append(s.folds, p/perProbe*folds/groups)
 	}
 	s.cells = make([]float64, len(s.parts))
 	row := make([]float64, 0, size)
-	cell := func(sample, y, x int) int { return ((sample*height+y)*width + x) * channels }
-	inner := (height - 2) * (width - 2)
 	every := 1 + n*inner/mostCells
 	for at := 0; at < n*inner; at += every {
-		sample, y, x := at/inner, 1+at%inner/(width-2), 1+at%(width-2)
+		sample, rest := at/inner, at%inner
+		p := sample * groups / n
+		var place [3]int
+		for axis := range 3 {
+			place[axis] = rest % within[axis]
+			rest /= within[axis]
+		}
+		for axis := s.axes - 1; axis >= 0; axis-- {
+			p = p*cut + place[axis]*cut/within[axis]
+		}
+		cell := func(step [3]int) int {
+			index := sample
+			for axis := 2; axis >= 0; axis-- {
+				index = index*sizes[axis] + first[axis] + place[axis] + step[axis]
+			}
+			return index * channels
+		}
 		row = row[:0]
-		for above := y - 1; above <= y+1; above++ {
-			row = append(row, before[cell(sample, above, x-1):cell(sample, above, x+2)]...)
+		for _, step := range s.around {
+			i := cell(step)
+			row = append(row, before[i:i+channels]...)
+		}
+		for _, product := range s.products {
+			row = append(row, row[product[0]]*row[product[1]])
 		}
 		row = append(row, 1)
-		for c := range channels {
-			i := cell(sample, y, x) + c
+		middle := cell([3]int{})
+		for i := middle; i < middle+channels; i++ {
 			row = append(row, after[i]-before[i])
 		}
-		p := (sample*groups/n*cut+(y-1)*cut/(height-2))*cut + (x-1)*cut/(width-2)
 		s.cells[p]++
 		for i, v := range row {
 			floats.AddScaled(s.parts[p][i*size:(i+1)*size], v, row)
@@ -75,23 +132,50 @@ func newSteps(before, after []float64, shape [4]int) *steps {
 	return s
 }
 
-// one is the place of the 1 in a vector: cells are before it, changes after it.
-func (s *steps) one() int { return 9 * s.channels }
+// sizesOf are the sizes of a grid along x, y and z: 1 along an axis that states [n, ..., y, x, channels] do not have.
+func sizesOf(shape []int) (sizes [3]int) {
+	for axis := range sizes {
+		sizes[axis] = 1
+		if at := len(shape) - 2 - axis; at > 0 {
+			sizes[axis] = shape[at]
+		}
+	}
+	return sizes
+}
 
-// law is what the best linear law of a step leaves, of probes that it was not fitted to.
+// withItself are the products of what a cell holds with what it and its neighbours hold. On a line a linear law is the same whether all channels
+// change sign in the mirror or the others do: that a velocity carries itself along, as in Burgers' equation, tells them apart.
+func (s *steps) withItself() (products [][2]int) {
+	for c := range s.channels {
+		for i := range len(s.around) * s.channels {
+			if i/s.channels != s.middle(0)/s.channels || i >= s.middle(c) { // of two channels of the cell once
+				products = append(products, [2]int{s.middle(c), i})
+			}
+		}
+	}
+	return products
+}
+
+// middle is the place of a channel of the cell itself in a vector.
+func (s *steps) middle(channel int) int { return len(s.around)/2*s.channels + channel }
+
+// one is the place of the 1 in a vector: cells and products are before it, changes after it.
+func (s *steps) one() int { return len(s.around)*s.channels + len(s.products) }
+
+// law is what the best law of a step leaves, of probes that it was not fitted to.
 type law struct {
 	field orbits.Field
 	left  [][]float64 // by part and channel: the mean square of the change less the law's
 }
 
-// fit finds the linear law with the symmetry of turns, a group. A least-squares fit to the states and all their turned copies has that
+// fit finds the law with the symmetry of turns, a group. A least-squares fit to the states and all their turned copies has that
 // symmetry, and it has far fewer free numbers than a law without.
 func (s *steps) fit(field orbits.Field, turns []Turn) law { return s.fitWithin(field, turns, nil, 0) }
 
 // fitWithin finds a law with the symmetry of a subgroup, drawn to that of the whole group by what copies outside the subgroup count for. With
-// few cells it would otherwise predict worse than a law with the whole symmetry, even where the data do not have that.
+// few cells it would otherwise predict worse than a law with the whole symmetry, even where the data do not have that. For the same reason the law is
+// linear, unless one with products leaves less.
 func (s *steps) fitWithin(field orbits.Field, subgroup, turns []Turn, draw float64) law {
-	l := law{field, make([][]float64, len(s.parts))}
 	var moves []move
 	for _, t := range subgroup {
 		moves = append(moves, s.move(field, t, 1))
@@ -101,6 +185,24 @@ func (s *steps) fitWithin(field orbits.Field, subgroup, turns []Turn, draw float
 			moves = append(moves, s.move(field, t, draw))
 		}
 	}
+	linear := s.fitTo(field, moves, false)
+	if s.products == nil {
+		return linear
+	}
+	return s.lesserOf(linear, s.fitTo(field, moves, true))
+}
+
+// lesserOf is the law of two that leaves less.
+func (s *steps) lesserOf(a, b law) law {
+	if more, _ := s.compare(a, b); more > 0 {
+		return b
+	}
+	return a
+}
+
+// fitTo fits to moved copies.
+func (s *steps) fitTo(field orbits.Field, moves []move, products bool) law {
+	l := law{field, make([][]float64, len(s.parts))}
 	for fold := range mostFolds {
 		sum := make([]float64, s.size*s.size) // over the other folds
 		for p, part := range s.parts {
@@ -112,7 +214,7 @@ func (s *steps) fitWithin(field orbits.Field, subgroup, turns []Turn, draw float
 		for p, part := range s.parts {
 			if s.folds[p] == fold {
 				if w == nil {
-					w = s.solve(sum, moves)
+					w = s.solve(sum, moves, products)
 				}
 				l.left[p] = s.residuals(part, w)
 			}
@@ -133,14 +235,19 @@ func (s *steps) move(field orbits.Field, t Turn, weight float64) move {
 	one := s.one()
 	m.to[one], m.sign[one] = one, 1
 	channel, sign := t.element.TurnChannels(field)
-	for c := range s.channels {
-		for dy := -1; dy <= 1; dy++ {
-			for dx := -1; dx <= 1; dx++ {
-				x, y := t.apply(field, dx, dy)
-				from := (3*(dy+1)+dx+1)*s.channels + c
-				m.to[from], m.sign[from] = (3*(y+1)+x+1)*s.channels+channel[c], sign[c]
-			}
+	for i, step := range s.around {
+		to := slices.Index(s.around, t.apply(field, step))
+		for c := range s.channels {
+			m.to[i*s.channels+c], m.sign[i*s.channels+c] = to*s.channels+channel[c], sign[c]
 		}
+	}
+	for i, product := range s.products {
+		a, b := m.to[product[0]], m.to[product[1]]
+		to := slices.IndexFunc(s.products, func(p [2]int) bool { return p == [2]int{a, b} || p == [2]int{b, a} })
+		from := len(s.around)*s.channels + i
+		m.to[from], m.sign[from] = len(s.around)*s.channels+to, m.sign[product[0]]*m.sign[product[1]]
+	}
+	for c := range s.channels {
 		m.to[one+1+c], m.sign[one+1+c] = one+1+channel[c], sign[c]
 	}
 	return m
@@ -148,18 +255,27 @@ func (s *steps) move(field orbits.Field, t Turn, weight float64) move {
 
 // solve is the law that leaves least of the vectors whose squares are summed in sum, and of their images: for each channel what its change
 // takes of the cells and of 1. Where there is none it is not a number.
-func (s *steps) solve(sum []float64, moves []move) [][]float64 {
+func (s *steps) solve(sum []float64, moves []move, products bool) [][]float64 {
 	const ridge = 1e-4 // of each channel's variance: smooth states leave a law open, and what they leave open should be small
 	n := s.one() + 1
 	base := make([]float64, s.size*s.size)
 	copy(base, sum)
 	cells := sum[(n-1)*s.size+n-1]
 	for i := range n - 1 {
-		at, middle := i*(s.size+1), 4*s.channels+i%s.channels
+		at, middle := i*(s.size+1), i // a product is measured by itself, a cell by the middle one
+		if i < len(s.around)*s.channels {
+			middle = s.middle(i % s.channels)
+		}
 		mean := s.total[middle*s.size+n-1]
 		square := s.total[middle*(s.size+1)]
 		base[at] += ridge * cells * max(square-mean*mean, 1e-6*square)
-		if square == 0 {
+		left := !products && i >= len(s.around)*s.channels
+		if left {
+			for j := range s.size {
+				base[i*s.size+j], base[j*s.size+i] = 0, 0
+			}
+		}
+		if left || square == 0 {
 			base[at]++ // takes part in no law
 		}
 	}
@@ -221,7 +337,7 @@ func (s *steps) residuals(squares []float64, w [][]float64) []float64 {
 // changes is the variance of the change of a channel; zero for one that never changes, but for rounding.
 func (s *steps) changes(channel int) float64 {
 	const rounding = 1e-12 // of float32, squared
-	one, middle, change := s.one(), 4*s.channels+channel, s.one()+1+channel
+	one, middle, change := s.one(), s.middle(channel), s.one()+1+channel
 	mean := s.total[one*s.size+change]
 	variance := s.total[change*(s.size+1)] - mean*mean
 	if variance <= rounding*s.total[middle*(s.size+1)] {
@@ -234,7 +350,7 @@ func (s *steps) still(channel int) bool { return s.changes(channel) == 0 }
 
 // centred says whether a channel's mean is less than its deviation.
 func (s *steps) centred(channel int) bool {
-	middle := 4*s.channels + channel
+	middle := s.middle(channel)
 	mean := s.total[middle*s.size+s.one()]
 	return 2*mean*mean < s.total[middle*(s.size+1)]
 }
@@ -247,11 +363,13 @@ func (s *steps) variances(fields ...orbits.Field) []float64 {
 		pool[c] = c
 	}
 	for _, f := range fields {
-		for _, pair := range f.Vectors {
-			from, to := pool[pair[0]], pool[pair[1]]
-			for c := range pool {
-				if pool[c] == from {
-					pool[c] = to
+		for _, vector := range allVectors(f) {
+			for _, component := range vector[1:] {
+				from, to := pool[vector[0]], pool[component]
+				for c := range pool {
+					if pool[c] == from {
+						pool[c] = to
+					}
 				}
 			}
 		}

@@ -74,8 +74,31 @@ const faults = `(() => {
 	const blocks = [...document.querySelectorAll("main > h1, main > h2, main > h3, main > p, main > section, main > nav, main > dl, .panels > svg, figcaption, .legend, main > .wide")].filter(visible)
 	for (let i = 0; i < blocks.length; i++)
 		for (let j = 0; j < i; j++)
-			if (over(blocks[i].getBoundingClientRect(), blocks[j].getBoundingClientRect(), 1))
+			if (!blocks[j].contains(blocks[i]) && !blocks[i].contains(blocks[j]) && over(blocks[i].getBoundingClientRect(), blocks[j].getBoundingClientRect(), 1))
 				found.push("overlap: " + blocks[i].outerHTML.slice(0, 80) + " and " + blocks[j].outerHTML.slice(0, 80))
+	return found
+})()`
+
+// picks tries each control of the part that a reader picks in, and says what does not follow.
+const picks = `(() => {
+	const found = []
+	const section = document.getElementById("explore")
+	const pick = name => section.querySelector("[name=" + name + "]")
+	const drawing = () => section.querySelector(".panels").innerHTML
+	const set = (name, value) => { pick(name).value = value; pick(name).dispatchEvent(new Event("input", {bubbles: true})); pick(name).dispatchEvent(new Event("change", {bubbles: true})) }
+	if (section.hidden) found.push("the section is hidden")
+	if (section.querySelectorAll(".panels svg circle").length < 4) found.push("no dots are drawn")
+	const data = JSON.parse(document.getElementById("explore-data").textContent)
+	for (const [name, value] of [["quantity", 1], ["quantity", 2], ["quantity", 0], ["audit", 0], ["element", 1], ["group", data.Groups.length - 1], ["element", 2]]) {
+		const before = drawing()
+		set(name, value)
+		if (drawing() === before) found.push(name + " " + value + " changes nothing")
+	}
+	if (pick("element").options.length !== data.Groups[data.Groups.length - 1].Elements.length) found.push("the elements are not those of the group")
+	set("audit", 0)
+	const first = section.querySelector("output").value
+	set("audit", pick("audit").max)
+	if (section.querySelector("output").value === first) found.push("the audit is always " + first)
 	return found
 })()`
 
@@ -108,7 +131,7 @@ func TestThePageInABrowser(t *testing.T) {
 						said = append(said, event.Entry.Text)
 					}
 				})
-				var stumbles []string
+				var stumbles, stuck []string
 				var picture []byte
 				require.NoError(t, chromedp.Run(ctx,
 					log.Enable(),
@@ -116,10 +139,12 @@ func TestThePageInABrowser(t *testing.T) {
 					emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}),
 					chromedp.Navigate("file://"+page),
 					chromedp.Evaluate(faults, &stumbles),
+					chromedp.Evaluate(picks, &stuck),
 					chromedp.FullScreenshot(&picture, 90),
 				))
 				require.Empty(t, said)
 				require.Empty(t, stumbles)
+				require.Empty(t, stuck)
 				if folder := os.Getenv(picturesEnv); folder != "" {
 					require.NoError(t, os.WriteFile(filepath.Join(folder, fmt.Sprintf("report-%d-%s.jpg", width, scheme)), picture, 0o666))
 				}

@@ -62,6 +62,12 @@ func write(into string, live bool, dirs ...string) (path string, warnings []stri
 		return "", nil, explain(into, err)
 	}
 	p := page{View: shown, Live: live}
+	if e := shown.Explorer; e != nil {
+		for i := range e.Series {
+			e.Series[i].Color = draw.Color(e.Series[i].Style)
+		}
+		p.Scripts = []template.JS{template.JS(d3), template.JS(plot), template.JS(explore)} //nolint:gosec // embedded
+	}
 	for _, figure := range shown.Figures {
 		file, err := draw.Figure(figure)
 		if err != nil {
@@ -87,8 +93,17 @@ func write(into string, live bool, dirs ...string) (path string, warnings []stri
 	return path, shown.Warnings, nil
 }
 
-//go:embed page.html
-var pageText string
+// d3 and Plot draw what a reader picks; both are under the ISC licence (assets/LICENSE-d3, assets/LICENSE-plot).
+var (
+	//go:embed page.html
+	pageText string
+	//go:embed assets/d3.min.js
+	d3 string
+	//go:embed assets/plot.umd.min.js
+	plot string
+	//go:embed assets/explore.js
+	explore string
+)
 
 var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
@@ -97,6 +112,7 @@ type page struct {
 	*view.View
 	Live     bool
 	Drawings []drawing // of the view's figures
+	Scripts  []template.JS
 }
 
 type drawing struct {

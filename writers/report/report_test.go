@@ -45,10 +45,16 @@ func written(t *testing.T, c synthetic.Run) (page string, figures map[string][]s
 	return string(content), figures
 }
 
-var resource = regexp.MustCompile(`(?i)(\bsrc=|<link|<script|@import|url\(|<image|<iframe|xlink:href)`)
+var resource = regexp.MustCompile(`(?i)(\bsrc=|<link|<script[^>]*src|@import|url\(|<image|<iframe|xlink:href)`)
 
+// requireSelfContained looks at what is ours; the libraries that the page carries name addresses, of name spaces and of their own.
 func requireSelfContained(t *testing.T, page string) {
 	t.Helper()
+	for _, library := range []string{d3, plot} {
+		require.LessOrEqual(t, strings.Count(page, library), 1)
+		page = strings.Replace(page, library, "", 1)
+	}
+	require.Empty(t, regexp.MustCompile(`(?i)fetch\(|XMLHttpRequest|import\(`).FindString(page))
 	require.Empty(t, resource.FindString(page))
 	for _, address := range regexp.MustCompile(`[^\s]*https?://[^"\s<]*`).FindAllString(page, -1) {
 		require.True(t, strings.HasPrefix(address, `href="https://github.com/symaudit/symaudit/`) ||

@@ -90,6 +90,12 @@ func Swatch(e view.Entry) (string, error) {
 	return element(drawn, width, height, e.Text), nil
 }
 
+// Color returns that of a style, as #rrggbb.
+func Color(s view.Style) string {
+	ink := colorOf(s)
+	return fmt.Sprintf("#%02x%02x%02x", ink.R, ink.G, ink.B)
+}
+
 func element(body string, width, height float64, label string) string {
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" role="img" aria-label="%s" fill="currentColor" font-family="Liberation Sans, Arial, Helvetica, sans-serif">%s</svg>`,
 		width, height, html.EscapeString(label), body)

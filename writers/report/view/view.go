@@ -28,6 +28,7 @@ type View struct {
 	Ends      []EndTable // of several runs: medians and ranges over them
 	Solves    []SolveSummary
 	Unsettled []string // what solves say that did not converge, or certify nothing
+	Explorer  *Explorer
 }
 
 // Fact is a name with its value.
@@ -45,7 +46,7 @@ func Of(runs ...Run) *View {
 	if len(d.series) == 0 {
 		return nil
 	}
-	v := &View{Time: d.time, Figures: d.figures(), Audits: d.auditTables(), Layers: d.layerTables(), Verdicts: d.verdicts()}
+	v := &View{Time: d.time, Figures: d.figures(), Audits: d.auditTables(), Layers: d.layerTables(), Verdicts: d.verdicts(), Explorer: d.explorer()}
 	v.Solves, v.Unsettled = d.solveSummaries()
 	var models, groups []string
 	for _, s := range d.series {

@@ -272,3 +272,25 @@ func TestLongTablesAreThinnedOut(t *testing.T) {
 	require.Equal(t, "1000", table.Rows[mostRows-1].Time)
 	require.Equal(t, "60 of 1000 times are shown; table coherence has all.", table.LeftOut)
 }
+
+func TestAReaderPicksFromTheMediansOfElements(t *testing.T) {
+	records := small()
+	element := records.Coherence[1]
+	element.Element, element.Median, element.MedianTargetError = "s", new(0.123456), nil
+	damped := element
+	damped.RelativeLambda, damped.Median = new(5.0), new(0.9)
+	records.Coherence = append(records.Coherence, element, damped)
+	e := ofRecords(records).explorer()
+	require.Equal(t, []ExplorerGroup{{"mirror", []string{"e", "s", "*"}}}, e.Groups)
+	require.Len(t, e.Rows, 3, "none of the larger damping")
+	require.Equal(t, ExplorerRow{0, 0, 1, 4, [7]*float64{new(0.1235), new(0.55), new(0.65), new(0.55), new(0.65), nil, new(0.2)}}, e.Rows[2])
+
+	records = &audit.Records{}
+	for epoch := 1; epoch <= 3*mostExplored; epoch++ {
+		records.Coherence = append(records.Coherence, audit.CoherenceRow{Moment: moment(epoch), GroupName: "mirror", Element: audit.AllElements})
+	}
+	rows := ofRecords(records).explorer().Rows
+	require.Len(t, rows, mostExplored)
+	require.Equal(t, 1.0, rows[0].Time)
+	require.Equal(t, 3.0*mostExplored, rows[mostExplored-1].Time)
+}
