@@ -3,8 +3,10 @@ package writers
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/symaudit/symaudit/internal/atomicfile"
@@ -15,6 +17,8 @@ type files interface {
 	atomicfile.Disk
 	MkdirAll(path string) error
 	Remove(path string) error
+	RemoveAll(path string) error
+	Copy(from, to string) error // of a file; the content is on the disk when it returns
 }
 
 type osFiles struct{ atomicfile.OS }
@@ -22,6 +26,25 @@ type osFiles struct{ atomicfile.OS }
 func (osFiles) MkdirAll(path string) error { return os.MkdirAll(path, 0o777) }
 
 func (osFiles) Remove(path string) error { return os.Remove(path) }
+
+func (osFiles) RemoveAll(path string) error { return os.RemoveAll(path) }
+
+func (osFiles) Copy(from, to string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	file, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, source)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close()) // some file systems report a failed write only here
+}
 
 func exists(path string) (bool, error) {
 	_, err := os.Lstat(path)
@@ -50,6 +73,8 @@ func explain(action, path string, err error) error {
 		remedy = "; no directory can be made there, choose another"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		remedy = "; free space there, then resume: every audit written before is kept"
+	case errors.Is(err, fs.ErrPermission) && slices.Contains([]string{"read", "list", "look at"}, action):
+		remedy = "; make it readable"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 		remedy = "; make it writable, or choose another directory"
 	case errors.Is(err, fs.ErrNotExist):

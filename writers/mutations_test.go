@@ -38,8 +38,8 @@ func TestMutations(t *testing.T) {
 	}
 	fresh := t.TempDir()
 	run := openRun(t, fresh)
-	require.NoError(t, run.Write(auditAt(1)))
-	require.NoError(t, run.Write(auditAt(2)))
+	require.NoError(t, run.Write(soundAudit(1)))
+	require.NoError(t, run.Write(soundAudit(2)))
 	require.NoError(t, run.Close())
 	old := t.TempDir()
 	require.NoError(t, os.CopyFS(old, os.DirFS(beforeDigest)))
@@ -65,8 +65,10 @@ func TestMutations(t *testing.T) {
 				bytes := allocated(func() { contents, err = Read(kind.dir) })
 				most = max(most, bytes)
 				require.Less(t, bytes, uint64(64<<20), "mutation %d, %s of %s", i, what, path)
+				faults := fmt.Sprint(Check(kind.dir).Faults)
 				switch {
 				case err != nil:
+					require.Contains(t, faults, path, "mutation %d, %s: Read says %v", i, what, err)
 					require.ErrorContains(t, err, path, "mutation %d, %s", i, what)
 					found++
 				case !kind.resealed:

@@ -5,6 +5,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/symaudit/symaudit/audit"
 )
@@ -43,19 +44,27 @@ func (c *Contents) Series(of audit.Moment) (from, to int32) {
 	return from, to
 }
 
-// Read returns the whole parts of the run in dir, in the order in which they were written. It may run while another
-// process writes.
+// Read returns the whole parts of the run in dir, in the order in which they were written: of the tables that are named, such as
+// "coherence", or of all where none is and in runs of schema version 1. It may run while another process writes.
 //
 // A resumed process measures some steps again. Of a table's rows of one model and seed, those of an attempt are left out from
 // the first step on that a later attempt has. Runs of schema version 1 are converted. A part that is being written, or that a
 // crash left unfinished, is left out; a file that is damaged or gone is an error that names it.
-func Read(dir string) (*Contents, error) {
+func Read(dir string, tableNamed ...string) (*Contents, error) {
+	for _, name := range tableNamed {
+		if !slices.Contains(tableNames(), name) {
+			return nil, fmt.Errorf("writers: there is no table %q; use some of %s", name, strings.Join(tableNames(), ", "))
+		}
+	}
 	infos, err := readInfos(dir)
 	if err != nil {
 		return nil, err
 	}
 	if len(infos) == 0 {
 		return nil, fmt.Errorf("writers: %s holds no run: it has no %s; name a run's own directory, such as runs/a", dir, firstInfoName)
+	}
+	if infos[0].SchemaVersion == 1 {
+		tableNamed = nil // to convert one takes the others
 	}
 	contents := &Contents{Info: infos[0], Resumes: infos[1:]}
 	run := directory{path: dir}
@@ -66,7 +75,8 @@ func Read(dir string) (*Contents, error) {
 	for _, number := range numbersOf(parts) {
 		part, version := &audit.Records{}, 0
 		for _, table := range tables {
-			if _, found := slices.BinarySearch(parts[table.name()], number); !found {
+			_, found := slices.BinarySearch(parts[table.name()], number)
+			if !found || len(tableNamed) > 0 && !slices.Contains(tableNamed, table.name()) {
 				continue
 			}
 			path := run.visible(table.name(), number)

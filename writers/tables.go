@@ -34,6 +34,9 @@ type table interface {
 	schema() *parquet.Schema
 	count(*audit.Records) int
 	encode(records *audit.Records, stamp stamp) ([]byte, error)
+	pack(records *audit.Records, stamp stamp) ([]byte, error)
+	keys(*audit.Records) []rowKey
+	take(from, into *audit.Records)
 	decode(path string, into *audit.Records) (version int, err error)
 	keepCurrent(*audit.Records)
 }
@@ -45,43 +48,95 @@ type stamp struct {
 	tables  []string
 }
 
+// rowKey tells a row from all others of its table.
+type rowKey struct {
+	model            string
+	seed, step       int64
+	attempt          int32
+	group, direction string
+	what             string // element, generator, layer
+	batch            int32
+	sample, other    int32
+	relative, lambda float64 // the damping: the multiple that was asked for, or else lambda itself
+	value            float64 // what a row without a name has in its place
+}
+
+func (k rowKey) at(m audit.Moment) rowKey {
+	k.model, k.seed, k.step, k.attempt = m.Model, m.Seed, m.Step, m.Attempt
+	return k
+}
+
+// damped is the key at a damping: lambda differs from batch to batch where a multiple was asked for.
+func (k rowKey) damped(relative, lambda *float64) rowKey {
+	switch {
+	case relative != nil:
+		k.relative = *relative
+	case lambda != nil:
+		k.lambda = *lambda
+	}
+	return k
+}
+
 // tables in the order in which the files of a part become visible: coherence, which every audit has, comes last.
 var tables = []table{
 	tableOf[audit.TrainingRow]{"training",
 		func(r *audit.Records) *[]audit.TrainingRow { return &r.Training },
 		func(row *audit.TrainingRow) *audit.Moment { return &row.Moment },
+		func(row *audit.TrainingRow) rowKey { return rowKey{} },
 		readRows[audit.TrainingRow]},
 	tableOf[audit.DecisionRow]{"decisions",
 		func(r *audit.Records) *[]audit.DecisionRow { return &r.Decisions },
 		func(row *audit.DecisionRow) *audit.Moment { return &row.Moment },
+		func(row *audit.DecisionRow) rowKey { return rowKey{} },
 		readRows[audit.DecisionRow]},
 	tableOf[audit.ErrorRow]{"errors",
 		func(r *audit.Records) *[]audit.ErrorRow { return &r.Errors },
 		func(row *audit.ErrorRow) *audit.Moment { return &row.Moment },
+		func(row *audit.ErrorRow) rowKey {
+			return rowKey{group: row.GroupName, what: row.Element, sample: row.Sample}
+		},
 		converted[errorRow1]},
 	tableOf[audit.LocalErrorRow]{"local_errors",
 		func(r *audit.Records) *[]audit.LocalErrorRow { return &r.LocalErrors },
 		func(row *audit.LocalErrorRow) *audit.Moment { return &row.Moment },
+		func(row *audit.LocalErrorRow) rowKey {
+			return rowKey{group: row.GroupName, what: row.Generator, sample: row.Sample}
+		},
 		readRows[audit.LocalErrorRow]},
 	tableOf[audit.InfluenceRow]{"influence",
 		func(r *audit.Records) *[]audit.InfluenceRow { return &r.Influence },
 		func(row *audit.InfluenceRow) *audit.Moment { return &row.Moment },
+		func(row *audit.InfluenceRow) rowKey {
+			return rowKey{group: row.GroupName, direction: row.Direction, what: row.Element, batch: row.Batch, sample: row.RowSample, other: row.ColSample}.damped(row.RelativeLambda, &row.Lambda)
+		},
 		converted[influenceRow1]},
 	tableOf[audit.SolveRow]{"solves",
 		func(r *audit.Records) *[]audit.SolveRow { return &r.Solves },
 		func(row *audit.SolveRow) *audit.Moment { return &row.Moment },
+		func(row *audit.SolveRow) rowKey {
+			return rowKey{group: row.GroupName, direction: row.Direction, batch: row.Batch}.damped(row.RelativeLambda, &row.Lambda)
+		},
 		converted[solveRow1]},
 	tableOf[audit.LayerRow]{"layers",
 		func(r *audit.Records) *[]audit.LayerRow { return &r.Layers },
 		func(row *audit.LayerRow) *audit.Moment { return &row.Moment },
+		func(row *audit.LayerRow) rowKey {
+			return rowKey{group: row.GroupName, direction: row.Direction, what: row.Element + " " + row.Layer, batch: row.Batch, sample: row.Sample}.damped(row.RelativeLambda, &row.Lambda)
+		},
 		readRows[audit.LayerRow]},
 	tableOf[audit.SpectrumRow]{"spectrum",
 		func(r *audit.Records) *[]audit.SpectrumRow { return &r.Spectrum },
 		func(row *audit.SpectrumRow) *audit.Moment { return &row.Moment },
+		func(row *audit.SpectrumRow) rowKey {
+			return rowKey{group: row.GroupName, batch: row.Batch, value: row.RitzValue}
+		},
 		readRows[audit.SpectrumRow]},
 	tableOf[audit.CoherenceRow]{"coherence",
 		func(r *audit.Records) *[]audit.CoherenceRow { return &r.Coherence },
 		func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment },
+		func(row *audit.CoherenceRow) rowKey {
+			return rowKey{group: row.GroupName, direction: row.Direction, what: row.Element}.damped(row.RelativeLambda, row.Lambda)
+		},
 		converted[coherenceRow1]},
 }
 
@@ -89,6 +144,7 @@ type tableOf[Row any] struct {
 	tableName string
 	rows      func(*audit.Records) *[]Row
 	moment    func(*Row) *audit.Moment
+	key       func(*Row) rowKey                  // within its moment
 	version1  func(*parquet.File) ([]Row, error) // reads a file of that version
 }
 
@@ -102,6 +158,17 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 	for i := range rows {
 		moment := t.moment(&rows[i])
 		moment.RunID, moment.Attempt = stamp.runID, stamp.attempt
+	}
+	return t.file(rows, stamp)
+}
+
+// pack is encode of rows that say themselves which run and attempt they are of.
+func (t tableOf[Row]) pack(records *audit.Records, stamp stamp) ([]byte, error) {
+	return t.file(*t.rows(records), stamp)
+}
+
+func (t tableOf[Row]) file(rows []Row, stamp stamp) ([]byte, error) {
+	for i := range rows {
 		if err := validStrings(reflect.ValueOf(rows[i])); err != nil {
 			return nil, fmt.Errorf("writers: table %s: %w", t.tableName, err)
 		}
@@ -224,6 +291,20 @@ func columnsFit(file, wanted *parquet.Schema) bool {
 		}
 	}
 	return len(rest) == 0
+}
+
+func (t tableOf[Row]) keys(records *audit.Records) []rowKey {
+	rows := *t.rows(records)
+	keys := make([]rowKey, len(rows))
+	for i := range rows {
+		keys[i] = t.key(&rows[i]).at(*t.moment(&rows[i]))
+	}
+	return keys
+}
+
+// take moves the table's rows.
+func (t tableOf[Row]) take(from, into *audit.Records) {
+	*t.rows(into), *t.rows(from) = *t.rows(from), nil
 }
 
 // keepCurrent leaves out superseded rows.

@@ -216,12 +216,7 @@ func newReport() *cobra.Command {
 		Short: "draw the figures and the page of a run, or of several side by side",
 		Long: `report writes figures/*.svg and report.html, a page that needs no network, into a run directory. It may be called
 while the run goes on. Of several runs it draws one page that compares them, models and seeds, into --into.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usageError{fmt.Errorf("report takes run directories, got none; see %s --help", cmd.CommandPath())}
-			}
-			return nil
-		},
+		Args: someRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 1 && into == "":
