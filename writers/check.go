@@ -163,7 +163,7 @@ func (c *check) part(number int, visible func(table string) bool) {
 		says, err := c.run.tablesOf(table.name(), number)
 		if err == nil {
 			var ofTable int
-			ofTable, err = table.decode(path, part)
+			ofTable, err = table.decode(path, nil, part)
 			version = min(version, ofTable)
 		}
 		switch {

@@ -137,7 +137,7 @@ func (c copying) all(infos []Info) error {
 func (c copying) table(table table, numbers []int, stamp stamp) error {
 	records, again := &audit.Records{}, &audit.Records{}
 	for _, number := range numbers {
-		if _, err := table.decode(c.from.visible(table.name(), number), records); err != nil {
+		if _, err := table.decode(c.from.visible(table.name(), number), nil, records); err != nil {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (c copying) table(table table, numbers []int, stamp stamp) error {
 	if err := c.to.disk.WriteSynced(path, content); err != nil {
 		return explain("write", path, err)
 	}
-	if _, err := table.decode(path, again); err != nil {
+	if _, err := table.decode(path, nil, again); err != nil {
 		return err
 	}
 	if !same(reflect.ValueOf(*records), reflect.ValueOf(*again)) {

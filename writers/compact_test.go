@@ -41,7 +41,7 @@ func readAll(t testing.TB, dir string) audit.Records {
 	for _, number := range numbersOf(parts) {
 		for _, table := range tables {
 			if found, _ := exists(run.visible(table.name(), number)); found {
-				_, err := table.decode(run.visible(table.name(), number), &all)
+				_, err := table.decode(run.visible(table.name(), number), nil, &all)
 				require.NoError(t, err)
 			}
 		}

@@ -235,6 +235,33 @@ func ExampleRun_Write() {
 }
 
 // A run can be read while it is written, as a figure that follows a training does.
+// Of two audits the errors of the second are read, and the coherence of both.
+func ExampleReadLatest() {
+	dir, remove := newFolder()
+	defer remove()
+	run, err := writers.Parquet(dir).Done()
+	if err != nil {
+		panic(err)
+	}
+	defer run.Close()
+	for step := range int64(2) {
+		at := audit.Moment{Model: "unet", Step: step + 1}
+		err := run.Write(&audit.Records{
+			Errors:    []audit.ErrorRow{{Moment: at, GroupName: "d4", Element: "e", TargetError: 0.1 / float64(step+1)}},
+			Coherence: []audit.CoherenceRow{{Moment: at, GroupName: "d4", Element: audit.AllElements}},
+		})
+		if err != nil {
+			panic(err)
+		}
+	}
+	latest, err := writers.ReadLatest(dir)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(latest.Records.Coherence), len(latest.Records.Errors), latest.Records.Errors[0].TargetError)
+	// Output: 2 1 0.05
+}
+
 func ExampleRead() {
 	dir, remove := newFolder()
 	defer remove()

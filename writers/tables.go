@@ -37,9 +37,12 @@ type table interface {
 	pack(records *audit.Records, stamp stamp) ([]byte, error)
 	keys(*audit.Records) []rowKey
 	take(from, into *audit.Records)
-	decode(path string, into *audit.Records) (version int, err error)
+	decode(path string, keep keep, into *audit.Records) (version int, err error)
 	keepCurrent(*audit.Records)
 }
+
+// keep chooses rows by their moment; nil keeps all.
+type keep func(*audit.Moment) bool
 
 // stamp is what a part says of itself beside its rows.
 type stamp struct {
@@ -231,8 +234,8 @@ func validStrings(row reflect.Value) error {
 	return nil
 }
 
-// decode appends the rows of a part to records. A file that is not a whole part of this table is an error naming it.
-func (t tableOf[Row]) decode(path string, into *audit.Records) (version int, err error) {
+// decode appends the rows of a part that are to be kept to records. A file that is not a whole part of this table is an error naming it.
+func (t tableOf[Row]) decode(path string, keep keep, into *audit.Records) (version int, err error) {
 	err = withPart(path, func(file *parquet.File, content []byte) error {
 		if got, _ := file.Lookup(keyTable); got != t.tableName {
 			return fmt.Errorf("it is a part of table %q, not of %q", got, t.tableName)
@@ -243,37 +246,48 @@ func (t tableOf[Row]) decode(path string, into *audit.Records) (version int, err
 		if err := checkPages(content, file.Metadata()); err != nil {
 			return err
 		}
-		read := readRows[Row]
+		all := t.rows(into)
 		if version == 1 {
-			read = t.version1
-		}
-		rows, err := read(file)
-		if err != nil {
+			rows, err := t.version1(file)
+			*all = append(*all, rows...)
 			return err
 		}
-		all := t.rows(into)
-		*all = append(*all, rows...)
-		return nil
+		return readEach(file, func(row *Row) {
+			if keep == nil || keep(t.moment(row)) {
+				*all = append(*all, *row)
+			}
+		})
 	})
 	return version, err
 }
 
 // readRows reads a file whose columns are those of Row, but for optional ones that earlier programs did not write: these are null.
-func readRows[Row any](file *parquet.File) ([]Row, error) {
+func readRows[Row any](file *parquet.File) (rows []Row, err error) {
+	err = readEach(file, func(row *Row) { rows = append(rows, *row) })
+	return rows, err
+}
+
+// readEach hands out the rows one by one.
+func readEach[Row any](file *parquet.File, take func(*Row)) error {
 	if !columnsFit(file.Schema(), parquet.SchemaOf(new(Row))) {
 		table, _ := file.Lookup(keyTable)
-		return nil, fmt.Errorf("its columns are not those of table %s: %s", table, file.Schema())
+		return fmt.Errorf("its columns are not those of table %s: %s", table, file.Schema())
 	}
-	rows := make([]Row, file.NumRows())
+	const most = 4096 // in memory at once
+	rows := make([]Row, min(most, file.NumRows()))
 	reader := parquet.NewGenericReader[Row](file)
-	for read := 0; read < len(rows); {
-		n, err := reader.Read(rows[read:])
-		read += n
+	for read := int64(0); read < file.NumRows(); {
+		clear(rows) // what is null stays as it was otherwise, and texts and pointers would be shared
+		n, err := reader.Read(rows[:min(int64(len(rows)), file.NumRows()-read)])
 		if n == 0 {
-			return nil, fmt.Errorf("only %d of its %d rows can be read: %w", read, len(rows), err)
+			return fmt.Errorf("only %d of its %d rows can be read: %w", read, file.NumRows(), err)
 		}
+		for i := range rows[:n] {
+			take(&rows[i])
+		}
+		read += int64(n)
 	}
-	return rows, reader.Close()
+	return reader.Close()
 }
 
 // retired are columns that earlier programs wrote, which are not read.
