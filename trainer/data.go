@@ -74,43 +74,14 @@ var channels = []string{"density", "momentum_x", "momentum_y", "energy"}
 // CheckDataDirectory reports whether SaveData could write the directory: that it does not exist, and that the nearest
 // folder above it that does can be written to. Nothing stays changed.
 func CheckDataDirectory(dir string) error {
-	if _, err := os.Lstat(dir); err == nil {
-		return fmt.Errorf("trainer: %s exists already; choose another directory, or remove it", dir)
-	}
-	above := filepath.Dir(filepath.Clean(dir))
-	for {
-		_, err := os.Lstat(above)
-		if !errors.Is(err, fs.ErrNotExist) || above == filepath.Dir(above) {
-			break
-		}
-		above = filepath.Dir(above)
-	}
-	probe, err := os.MkdirTemp(above, ".data-*.inprogress")
-	if err == nil {
-		err = os.Remove(probe)
-	}
-	if err != nil {
-		var of *fs.PathError
-		if errors.As(err, &of) {
-			err = of.Err // the probe's name says nothing
-		}
-		return fmt.Errorf("trainer: %s cannot be made: nothing can be made in %s: %w; choose another directory", dir, above, err)
-	}
-	return nil
+	return cause.In("trainer", atomicfile.CheckFree(dir))
 }
 
 // SaveData writes a data directory. It appears under its name only when it is complete; an existing one is refused.
 func SaveData(dir string, config Config, backend string, all []Trajectories) error {
-	if err := CheckDataDirectory(dir); err != nil {
-		return err
-	}
-	parent := filepath.Dir(filepath.Clean(dir))
-	if err := os.MkdirAll(parent, 0o777); err != nil {
-		return fmt.Errorf("trainer: %w", err)
-	}
-	work, err := os.MkdirTemp(parent, ".data-*.inprogress")
+	work, err := atomicfile.Begin(dir)
 	if err != nil {
-		return fmt.Errorf("trainer: %w", err)
+		return cause.In("trainer", err)
 	}
 	defer os.RemoveAll(work) // of no effect once it is renamed
 	info := dataInfo{

@@ -5,6 +5,7 @@ package atomicfile
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -53,6 +54,46 @@ func Write(disk Disk, path string, content []byte) error {
 		err = disk.SyncDir(filepath.Clean(folder))
 	}
 	return err
+}
+
+// CheckFree reports whether Begin could make a folder that Publish puts at a path: that nothing is there, and that the nearest folder above
+// that exists can be written to. Nothing stays changed.
+func CheckFree(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s exists already; choose another directory, or remove it", path)
+	}
+	above := filepath.Dir(filepath.Clean(path))
+	for {
+		_, err := os.Lstat(above)
+		if !errors.Is(err, fs.ErrNotExist) || above == filepath.Dir(above) {
+			break
+		}
+		above = filepath.Dir(above)
+	}
+	probe, err := os.MkdirTemp(above, ".free-*.inprogress")
+	if err == nil {
+		err = os.Remove(probe)
+	}
+	if err != nil {
+		var of *fs.PathError
+		if errors.As(err, &of) {
+			err = of.Err // the probe's name says nothing
+		}
+		return fmt.Errorf("%s cannot be made: nothing can be made in %s: %w; choose another directory", path, above, err)
+	}
+	return nil
+}
+
+// Begin makes an empty folder to write in what Publish puts at a path, which must be free.
+func Begin(path string) (work string, err error) {
+	if err := CheckFree(path); err != nil {
+		return "", err
+	}
+	parent := filepath.Dir(filepath.Clean(path))
+	if err := os.MkdirAll(parent, 0o777); err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(parent, "."+filepath.Base(path)+"-*.inprogress")
 }
 
 // Publish renames a file or a folder into its place when all of it is on the disk. A folder's place must be free.

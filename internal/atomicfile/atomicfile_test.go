@@ -63,3 +63,14 @@ func TestPublish(t *testing.T) {
 	require.FileExists(t, filepath.Join(final, "inner", "file"))
 	require.Error(t, atomicfile.Publish(work, final), "it is not there")
 }
+
+func TestBegin(t *testing.T) {
+	final := filepath.Join(t.TempDir(), "new", "final")
+	work, err := atomicfile.Begin(final)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(work, "file"), []byte("whole"), 0o666))
+	require.NoError(t, atomicfile.Publish(work, final))
+	require.FileExists(t, filepath.Join(final, "file"))
+	_, err = atomicfile.Begin(final)
+	require.EqualError(t, err, final+" exists already; choose another directory, or remove it")
+}
