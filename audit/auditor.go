@@ -76,10 +76,15 @@ func (a *Auditor) ProbeHash() string { return a.probeHash }
 // derivative, a gradient that is not the adjoint of the derivative (GoMLX v0.28 computes such ones for convolutions with an
 // even kernel).
 func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
-	start := time.Now()
 	if err := a.load(); err != nil {
 		return nil, err
 	}
+	return a.audit(ctx, at, a.newProgress(0))
+}
+
+// audit is Audit, of the weights that are loaded.
+func (a *Auditor) audit(ctx context.Context, at Moment, progress func()) (*Records, error) {
+	start := time.Now()
 	if err := a.checkGradient(); err != nil {
 		return nil, err
 	}
@@ -87,7 +92,6 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	if err != nil {
 		return nil, err
 	}
-	progress := a.newProgress()
 	records := &Records{}
 	solved := map[question]*pairs{}
 	for _, o := range a.orbits {
@@ -179,12 +183,12 @@ func (a *Auditor) load() error {
 	return nil
 }
 
-// newProgress returns a function to call after each part.
-func (a *Auditor) newProgress() func() {
+// newProgress returns a function to call after each part of an audit, and after each of some more.
+func (a *Auditor) newProgress(more int) func() {
 	if a.config.report == nil {
 		return func() {}
 	}
-	done, total := 0, len(a.orbits)
+	done, total := 0, len(a.orbits)+more
 	if !a.config.forward {
 		for _, o := range a.orbits {
 			total += o.batches() * len(questions(a.config.directions))

@@ -418,6 +418,7 @@ var methods = map[string]string{
 	"dtype": "WithDType", "estimator": "WithEstimator", "lambda": "WithLambda", "relative_lambda": "WithRelativeLambda", "metric": "WithMetric", "metric_scale": "WithMetricScale",
 	"tolerance": "WithTolerance", "max_products": "WithMaxProducts", "max_seconds": "WithMaxTime", "max_bytes": "WithMaxBytes",
 	"local_errors": "WithLocalErrors", "layers": "WithLayers", "spectrum": "WithSpectrum",
+	"jacobian_limit": "Export's jacobianLimit",
 }
 
 // Check reports the first setting of the solves that cannot work, as a *SettingError. Done does so too, and checks the rest.

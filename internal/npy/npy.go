@@ -28,7 +28,7 @@ type Array struct {
 	small  []byte
 }
 
-// Create begins a file in NumPy's format 1.0, of elements of a type that NumPy has.
+// Create begins a new file in NumPy's format 1.0, of elements of a type that NumPy has.
 func Create(path string, dtype dtypes.DType, shape []int) (*Array, error) {
 	return create(path, dtype, shape, "False")
 }
@@ -54,7 +54,7 @@ func create(path string, dtype dtypes.DType, shape []int, fortran string) (*Arra
 	const before, alignment = 10, 64
 	padding := alignment - (before+len(header)+1)%alignment
 	header += strings.Repeat(" ", padding) + "\n"
-	file, err := os.Create(path)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("npy: %w", err)
 	}
