@@ -248,9 +248,9 @@ func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, total i
 	})
 }
 
-// auditCheckpoint audits the weights of the latest checkpoint on the probes that the training was audited on, which same tells. It
-// returns the settings too.
-func (s *session) auditCheckpoint(ctx context.Context, same func(*audit.Auditor) bool) (records *audit.Records, settings map[string]string, err error) {
+// auditCheckpoint audits the weights of the latest checkpoint on the probes that the training was audited on, which same tells, by a method
+// of the auditor. It returns the settings too.
+func (s *session) auditCheckpoint(same func(*audit.Auditor) bool, by func(*audit.Auditor, audit.Moment) (*audit.Records, error)) (records *audit.Records, settings map[string]string, err error) {
 	found, err := s.open()
 	if err != nil {
 		return nil, nil, err
@@ -269,7 +269,7 @@ func (s *session) auditCheckpoint(ctx context.Context, same func(*audit.Auditor)
 	}
 	step := s.trainer.GlobalStep()
 	perEpoch := s.data.dataset(s.config, 0).stepsPerEpoch()
-	records, err = auditor.Audit(ctx, audit.Moment{
+	records, err = by(auditor, audit.Moment{
 		Model: s.model.Name, Seed: s.config.Seed, Step: step, Epoch: float64(step) / float64(perEpoch),
 	})
 	return records, auditor.Settings(), s.explain(err)

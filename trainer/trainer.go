@@ -21,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/atomicfile"
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/writers"
 )
@@ -135,55 +136,13 @@ func RunConfig(dir string) (config Config, backend string, err error) {
 // AuditCheckpoint audits the latest checkpoint of a model of the run in options.Dir, on the run's own probes, and writes
 // the records into a run directory of their own, out.
 func AuditCheckpoint(ctx context.Context, config Config, options Options, name, out string) (records *audit.Records, err error) {
-	if err := config.Validate(); err != nil {
-		return nil, err
-	}
-	index := slices.IndexFunc(config.Models, func(m Model) bool { return m.Name == name })
-	if index < 0 {
-		var names []string
-		for _, m := range config.Models {
-			names = append(names, m.Name)
-		}
-		return nil, fmt.Errorf("trainer: %s has no model %q; it has %s", options.Dir, name, strings.Join(names, ", "))
-	}
-	contents, err := writers.Read(options.Dir)
+	builder := writers.Parquet(out).WithInfo(options.info(config, writers.KindAudit))
+	session, same, err := openCheckpoint(ctx, config, options, name, builder.Check)
 	if err != nil {
 		return nil, err
 	}
-	if kind := contents.Info.Kind; kind == writers.KindAudit {
-		return nil, fmt.Errorf("trainer: %s holds the audit of a checkpoint, and no checkpoint itself; name the directory of the training", options.Dir)
-	}
-	// Whatever fails before the audit is there leaves nothing behind.
-	builder := writers.Parquet(out).WithInfo(options.info(config, writers.KindAudit))
-	if err := builder.Check(); err != nil {
-		return nil, err
-	}
-	session := &session{
-		config: config, options: options, model: config.Models[index], checkpoints: newCheckpoints(config, options.Dir, name),
-	}
-	if found, err := session.checkpoints.LoadLatest(model.NewStore(), nil); err != nil {
-		return nil, fmt.Errorf("trainer: %w", err)
-	} else if !found {
-		return nil, session.noCheckpoint()
-	}
-	if session.data, err = loadStates(ctx, config, options); err != nil {
-		return nil, err
-	}
-	known := contents.Training(name, config.Seed)
-	if known == nil && contents.Info.SchemaVersion > 1 {
-		return nil, fmt.Errorf("trainer: %s has not trained model %q with seed %d, as its configuration says: has run.json been changed? Put it back", options.Dir, name, config.Seed)
-	}
-	records, settings, err := session.auditCheckpoint(ctx, func(auditor *audit.Auditor) bool {
-		if known == nil { // of version 1
-			return contents.Info.ProbeHash == "" || contents.Info.ProbeHash == auditor.ProbeHash()
-		}
-		now := auditor.Settings()
-		for setting, hash := range known.Settings {
-			if strings.HasPrefix(setting, audit.SettingProbes) && now[setting] != hash {
-				return false
-			}
-		}
-		return true
+	records, settings, err := session.auditCheckpoint(same, func(auditor *audit.Auditor, at audit.Moment) (*audit.Records, error) {
+		return auditor.Audit(ctx, at)
 	})
 	if err != nil {
 		return nil, err
@@ -197,6 +156,72 @@ func AuditCheckpoint(ctx context.Context, config Config, options Options, name, 
 		return nil, err
 	}
 	return records, run.Write(records)
+}
+
+// ExportCheckpoint audits as AuditCheckpoint does, and writes what influence was computed from into the new folder out: audit.Auditor.Export,
+// with its limit of a Jacobian's bytes.
+func ExportCheckpoint(ctx context.Context, config Config, options Options, name, out string, jacobianLimit int64) (records *audit.Records, err error) {
+	session, same, err := openCheckpoint(ctx, config, options, name, func() error { return cause.In("trainer", atomicfile.CheckFree(out)) })
+	if err != nil {
+		return nil, err
+	}
+	records, _, err = session.auditCheckpoint(same, func(auditor *audit.Auditor, at audit.Moment) (*audit.Records, error) {
+		return auditor.Export(ctx, at, out, jacobianLimit)
+	})
+	return records, err
+}
+
+// openCheckpoint finds the latest checkpoint of a model and the data of its run; whatever fails does so before anything is made. same tells whether an
+// auditor's probes are those that the training was audited on. checkOut says, before anything slow, whether the output can be made.
+func openCheckpoint(ctx context.Context, config Config, options Options, name string, checkOut func() error) (opened *session, same func(*audit.Auditor) bool, err error) {
+	if err := config.Validate(); err != nil {
+		return nil, nil, err
+	}
+	index := slices.IndexFunc(config.Models, func(m Model) bool { return m.Name == name })
+	if index < 0 {
+		var names []string
+		for _, m := range config.Models {
+			names = append(names, m.Name)
+		}
+		return nil, nil, fmt.Errorf("trainer: %s has no model %q; it has %s", options.Dir, name, strings.Join(names, ", "))
+	}
+	contents, err := writers.Read(options.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if kind := contents.Info.Kind; kind == writers.KindAudit {
+		return nil, nil, fmt.Errorf("trainer: %s holds the audit of a checkpoint, and no checkpoint itself; name the directory of the training", options.Dir)
+	}
+	if err := checkOut(); err != nil {
+		return nil, nil, err
+	}
+	opened = &session{
+		config: config, options: options, model: config.Models[index], checkpoints: newCheckpoints(config, options.Dir, name),
+	}
+	if found, err := opened.checkpoints.LoadLatest(model.NewStore(), nil); err != nil {
+		return nil, nil, fmt.Errorf("trainer: %w", err)
+	} else if !found {
+		return nil, nil, opened.noCheckpoint()
+	}
+	if opened.data, err = loadStates(ctx, config, options); err != nil {
+		return nil, nil, err
+	}
+	known := contents.Training(name, config.Seed)
+	if known == nil && contents.Info.SchemaVersion > 1 {
+		return nil, nil, fmt.Errorf("trainer: %s has not trained model %q with seed %d, as its configuration says: has run.json been changed? Put it back", options.Dir, name, config.Seed)
+	}
+	return opened, func(auditor *audit.Auditor) bool {
+		if known == nil { // of version 1
+			return contents.Info.ProbeHash == "" || contents.Info.ProbeHash == auditor.ProbeHash()
+		}
+		now := auditor.Settings()
+		for setting, hash := range known.Settings {
+			if strings.HasPrefix(setting, audit.SettingProbes) && now[setting] != hash {
+				return false
+			}
+		}
+		return true
+	}, nil
 }
 
 // info describes a run.

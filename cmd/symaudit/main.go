@@ -86,7 +86,8 @@ type settings struct {
 
 // kinds are those of pflag in words.
 var kinds = map[string]string{
-	"bool": "true or false", "float64": "a number", "float64Slice": "numbers with commas between them", "stringSlice": "names with commas between them",
+	"byteSize": "a number of bytes, such as 512MiB or 1GiB, or 0",
+	"bool":     "true or false", "float64": "a number", "float64Slice": "numbers with commas between them", "stringSlice": "names with commas between them",
 }
 
 func newRoot() *cobra.Command {
@@ -112,7 +113,7 @@ from a state also teach it the rotated, reflected or shifted state? Start with: 
 	})
 	root.PersistentFlags().StringVar(&s.backend, "backend", backend.Auto, "`name` of what computes: auto, go, xla, xla:cpu or xla:cuda; auto takes XLA where a plugin is found")
 	root.PersistentFlags().StringVar(&s.logLevel, "log-level", "warn", "`level` of the logs on standard error: debug, info, warn or error")
-	root.AddCommand(newDemo(s), newTrain(s), newAudit(s), newReport(), newShow(), newRuns(), newCheck(), newCompact(), newData(s), newDoctor(s))
+	root.AddCommand(newDemo(s), newTrain(s), newAudit(s), newExport(s), newReport(), newShow(), newRuns(), newCheck(), newCompact(), newData(s), newDoctor(s))
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	return root

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/cause"
+	"github.com/symaudit/symaudit/trainer"
+)
+
+func newExport(s *settings) *cobra.Command {
+	var name, out string
+	limit := byteSize(audit.DefaultJacobianLimit)
+	cmd := &cobra.Command{
+		Use:   "export <run directory>",
+		Short: "write all that influence is computed from as NumPy arrays",
+		Long: `export audits the latest checkpoint of one model of a run, as symaudit audit does, and writes what every value was computed
+from into a new folder: weights, moved probes, predictions, gradients and Jacobians as NumPy arrays, with the intervals
+that the audit found, an index.json that says what each array is, and a README.md with the formulas. Whoever has the folder
+can recompute every influence value with NumPy alone; scripts/check-export does.`,
+		Args: oneArgument("a run directory"),
+	}
+	change := auditFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return s.auditCheckpoint(cmd, args[0], name, out, func(config *trainer.Config) {
+			config.Audit.Layers, config.Audit.Spectrum, config.Audit.LocalErrors = false, false, false // tables that are no part of it
+			change(config)
+		}, func(config trainer.Config, options trainer.Options) (*audit.Records, error) {
+			records, err := trainer.ExportCheckpoint(cmd.Context(), config, options, name, out, int64(limit))
+			var fault *audit.SettingError
+			if errors.As(err, &fault) && fault.Setting == "jacobian_limit" {
+				return nil, usageError{cause.Say("--jacobian-limit "+fault.Fault, err)}
+			}
+			return records, err
+		})
+	}
+	cmd.Flags().StringVar(&name, "model", "", "`name` of the model in the run's configuration")
+	cmd.Flags().StringVar(&out, "out", "", "`folder` to write; it must not exist")
+	cmd.Flags().Var(&limit, "jacobian-limit", "most `bytes` of one batch's Jacobian, such as 512MiB; 0 leaves Jacobians out")
+	return cmd
+}
+
+// byteSize is a number of bytes as a flag: 1073741824, 1GiB or 0.5 GiB.
+type byteSize int64
+
+var byteUnits = []string{"KiB", "MiB", "GiB", "TiB"} // each 1024 of the one before
+
+func (b *byteSize) String() string {
+	n, unit := int64(*b), ""
+	for _, larger := range byteUnits {
+		if n == 0 || n%1024 != 0 {
+			break
+		}
+		n, unit = n/1024, larger
+	}
+	return fmt.Sprint(n, unit)
+}
+
+// Set reads a flag's value.
+func (b *byteSize) Set(text string) error {
+	number, factor := text, 1.0
+	for i, unit := range byteUnits {
+		if before, is := strings.CutSuffix(text, unit); is {
+			number, factor = strings.TrimSpace(before), float64(int64(1)<<(10*(i+1)))
+		}
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || !(n >= 0 && n*factor < 1<<62) {
+		return errors.New("not a size")
+	}
+	*b = byteSize(n * factor)
+	return nil
+}
+
+func (*byteSize) Type() string { return "byteSize" }
