@@ -2,11 +2,12 @@
 # make test   vet, formatting, lint and every test; on XLA too when .xla/ exists (scripts/install-xla)
 # make bench  performance figures, as ratios within one run
 # make bench-solver  a million intervals against extended precision, products to certified intervals against conjugate gradients, and
-#             arrays for scripts/check-solver
+#             audits of the demo's models recomputed in NumPy; needs Python and the network
 # make bench-paper   the paper's networks of 13 and 5 million parameters on 128x128, audited on XLA
 # make bench-peers-step   a step of the solver on XLA and in JAX, on the same models; needs Python and the network
 # make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of
-# make queries  the documented queries, and every reader, on a small run that was resumed; needs Python and the network
+# make queries  the documented queries, every reader, and exports recomputed in NumPy, on a small run that was resumed; needs Python and
+#             the network
 # make build  bin/symaudit
 
 # The Go backend's matrix products are five times faster with it.
@@ -53,11 +54,17 @@ soak:
 # Below a folder that DuckDB would take for a column.
 queries:
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && run="$$folder/step=7/run" && \
-	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-queries "$$run"
+	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-queries "$$run" && \
+	go run ./cmd/symaudit export "$$run" --model unet --out "$$folder/unet" && scripts/check-export "$$folder/unet" && \
+	go run ./cmd/symaudit export "$$run" --model vit --relative-lambdas 1e-8,1e-6 --out "$$folder/vit" && scripts/check-export "$$folder/vit"
 
 bench-solver:
 	SYMAUDIT_ENTRIES=80000 go test ./solver -count 1 -run Interval -v -rapid.checks=1000 -timeout 30m
-	SYMAUDIT_BENCH_DIR=$(CURDIR)/runs/bench-solver go test -run "^$$" -bench Solver -benchtime 1x -timeout 120m ./bench
+	go test -run "^$$" -bench Solver -benchtime 1x -timeout 120m ./bench
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && go build -o "$$folder/symaudit" ./cmd/symaudit && cd "$$folder" && \
+	./symaudit train --config $(CURDIR)/configs/demo.yaml --dir run && for model in unet vit fno; do \
+		./symaudit export run --model $$model --relative-lambdas 1e-8,1e-6,1e-4,1e-2 --out $$model && $(CURDIR)/scripts/check-export $$model || exit 1; \
+	done
 
 # One process for each, whose peak of memory is its own.
 bench-paper:

@@ -2,18 +2,13 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/core/tensors/numpy"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/audit"
@@ -44,9 +39,7 @@ type problem struct {
 const probesOf = 12
 
 // BenchmarkSolver compares the products that certified intervals take with those of conjugate gradients and shows what the
-// span of the batch's gradients gets, for a trained UNet and ViT on 32x32, against Cholesky factorisations in float64. It
-// leaves gradients, metric, forms and intervals as NumPy arrays in $SYMAUDIT_BENCH_DIR/<model> if that is set;
-// scripts/check-solver checks them.
+// span of the batch's gradients gets, for a trained UNet and ViT on 32x32, against Cholesky factorisations in float64.
 func BenchmarkSolver(b *testing.B) {
 	for _, name := range []string{"unet", "vit"} {
 		b.Run(name, func(b *testing.B) {
@@ -57,7 +50,6 @@ func BenchmarkSolver(b *testing.B) {
 			for exponent := -8; exponent <= -2; exponent += 2 {
 				lambdas = append(lambdas, p.largest*math.Pow(10, float64(exponent)))
 			}
-			p.write(b, lambdas)
 			for _, lambda := range lambdas {
 				p.compare(b, lambda, lambda == lambdas[0] && name == "unet")
 			}
@@ -212,37 +204,4 @@ func (p *problem) exact(b *testing.B, lambda float64, gradients *mat.Dense) *mat
 	var forms mat.Dense
 	forms.Mul(gradients, solution.T())
 	return &forms
-}
-
-// write solves the whole orbit at all lambdas at once and leaves problem and answer for NumPy.
-func (p *problem) write(b *testing.B, lambdas []float64) {
-	root := os.Getenv("SYMAUDIT_BENCH_DIR")
-	if root == "" {
-		return
-	}
-	forms, err := solver.BilinearForms(context.Background(), p.operator, p.gradients, solver.FormOptions{Lambdas: lambdas[1:], Rows: probesOf})
-	must(b, err)
-	k, n := p.gradients.Dims()
-	bounds := make([]float64, 0, 6*k*probesOf*len(lambdas))
-	for l := range lambdas[1:] {
-		for i := range probesOf {
-			for j := range k {
-				form := forms.Form(l, i, j)
-				cosine, _ := forms.Cosine(l, i, j)
-				bounds = append(bounds, form.Low, form.Value, form.High, cosine.Low, cosine.Value, cosine.High)
-			}
-		}
-	}
-	dir := filepath.Join(root, p.name)
-	must(b, os.MkdirAll(dir, 0o777))
-	save := func(name string, values []float64, dimensions ...int) {
-		must(b, numpy.ToNpyFile(tensors.FromFlatDataAndDimensions(values, dimensions...), filepath.Join(dir, name+".npy")))
-	}
-	save("metric", p.operator.matrix.RawMatrix().Data, n, n)
-	save("gradients", slices.Clone(p.gradients.RawMatrix().Data), k, n)
-	save("lambdas", lambdas[1:], len(lambdas)-1)
-	save("forms", bounds, len(lambdas)-1, probesOf, k, 6)
-	text, err := json.Marshal(map[string]any{"products": forms.Products, "status": forms.Statistics(0).Status, "forms": "lambda, row, column, (form low, value, high, cosine low, value, high)"})
-	must(b, err)
-	must(b, os.WriteFile(filepath.Join(dir, "about.json"), text, 0o666))
 }

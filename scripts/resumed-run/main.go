@@ -3,7 +3,7 @@
 //
 //	go run ./scripts/resumed-run runs/resumed
 //
-// scripts/check-queries and scripts/check-readers are tried on it in continuous integration.
+// scripts/check-queries, scripts/check-readers and, on its exports, scripts/check-export are tried on it in continuous integration.
 package main
 
 import (
