@@ -10,8 +10,11 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/core/tensors/numpy"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 	"github.com/stretchr/testify/require"
 	"gonum.org/v1/gonum/floats"
@@ -274,6 +277,50 @@ func TestExportOfASharedMetric(t *testing.T) {
 	require.Positive(t, x.check())
 }
 
+// A label that does not move, of a type of its own, and a further input that moves.
+func TestExportOfFurtherInputsAndLabels(t *testing.T) {
+	masked := func(_ *model.Scope, inputs []*graph.Node) []*graph.Node {
+		return []*graph.Node{graph.Mul(inputs[0], graph.ExpandAxes(inputs[1], -1))}
+	}
+	counted := func(labels, predictions []*graph.Node) *graph.Node {
+		return graph.Mul(audit.Loss(labels[:1], predictions), graph.ConvertDType(graph.ReduceAllSum(labels[1]), labels[0].DType()))
+	}
+	mask := make([]float32, grid*grid)
+	for i := range mask {
+		mask[i] = float32(i)
+	}
+	p := probes(1, 0)
+	p.Further = []*tensors.Tensor{tensors.FromFlatDataAndDimensions(mask, 1, grid, grid)}
+	p.Labels = []*tensors.Tensor{tensors.FromFlatDataAndDimensions([]int32{7}, 1, 1)}
+	weighted := func(scope *model.Scope, inputs []*graph.Node) []*graph.Node {
+		outputs := masked(scope, inputs)
+		weight := scope.VariableWithValue("weight", float32(1)).NodeValue(inputs[0].Graph())
+		return []*graph.Node{graph.Mul(outputs[0], graph.ConvertDType(weight, inputs[0].DType()))}
+	}
+	store := model.NewStore()
+	trainer := train.NewTrainer(backendtest.Go(t), store, weighted, counted, optimizer.Adam().Done(), nil, nil)
+	_, err := trainer.TrainStep(train.Batch{
+		Inputs: []*tensors.Tensor{batch(flow(1, 1)), tensors.FromFlatDataAndDimensions(mask, 1, grid, grid)},
+		Labels: []*tensors.Tensor{batch(flow(2, 1)), tensors.FromFlatDataAndDimensions([]int32{7}, 1, 1)},
+	})
+	require.NoError(t, err)
+	auditor, err := audit.New(trainer, weighted, counted).WithField(orbits.EulerField()).WithGroup(orbits.C4(), p).Done()
+	require.NoError(t, err)
+	defer auditor.Close()
+	dir := filepath.Join(t.TempDir(), "export")
+	_, err = auditor.Export(context.Background(), audit.Moment{}, dir, audit.DefaultJacobianLimit)
+	require.NoError(t, err)
+	x := readExport(t, dir)
+	further := x.array("c4/further_0.npy")
+	require.Len(t, further, 4*grid*grid)
+	require.Equal(t, 1.0, further[1])
+	require.Equal(t, float64(grid*grid-2), further[2*grid*grid+1], "by a half turn")
+	labels, err := numpy.FromNpyFile(filepath.Join(dir, "c4", "labels_0.npy"))
+	require.NoError(t, err)
+	require.Equal(t, []int32{7, 7, 7, 7}, tensors.MustCopyFlatData[int32](labels))
+	require.Positive(t, x.check())
+}
+
 func TestExportFaults(t *testing.T) {
 	fn := smallViT.Fn()
 	trainer := trained(t, backendtest.Go(t), fn)
@@ -302,6 +349,16 @@ func TestExportFaults(t *testing.T) {
 	stopped, stop := context.WithCancel(context.Background())
 	stop()
 	require.ErrorIs(t, export(stopped, dir, 1<<30, plain), context.Canceled)
+	late, stop := context.WithCancel(context.Background())
+	parts := 0
+	require.ErrorIs(t, export(late, dir, 1<<30, func(b *audit.Builder) {
+		b.WithProgress(func(done, total int) {
+			if parts = total; done == total-1 { // when all but one metric is written
+				stop()
+			}
+		})
+	}), context.Canceled)
+	require.Equal(t, 1+2+1+2, parts, "of the audit errors and two solves, of the export the gradients and two metrics")
 	entries, err := os.ReadDir(parent)
 	require.NoError(t, err)
 	require.Empty(t, entries, "whatever fails leaves nothing")

@@ -32,17 +32,25 @@ can recompute every influence value with NumPy alone; scripts/check-export does.
 			change(config)
 		}, func(config trainer.Config, options trainer.Options) (*audit.Records, error) {
 			records, err := trainer.ExportCheckpoint(cmd.Context(), config, options, name, out, int64(limit))
-			var fault *audit.SettingError
-			if errors.As(err, &fault) && fault.Setting == "jacobian_limit" {
-				return nil, usageError{cause.Say("--jacobian-limit "+fault.Fault, err)}
+			if err != nil {
+				return nil, byLimit(err)
 			}
-			return records, err
+			return records, nil
 		})
 	}
 	cmd.Flags().StringVar(&name, "model", "", "`name` of the model in the run's configuration")
 	cmd.Flags().StringVar(&out, "out", "", "`folder` to write; it must not exist")
 	cmd.Flags().Var(&limit, "jacobian-limit", "most `bytes` of one batch's Jacobian, such as 512MiB; 0 leaves Jacobians out")
 	return cmd
+}
+
+// byLimit names the flag of the limit, given or not, where that is what an export fails by: no configuration has a key for it.
+func byLimit(err error) error {
+	var fault *audit.SettingError
+	if !errors.As(err, &fault) || fault.Setting != "jacobian_limit" {
+		return err
+	}
+	return usageError{cause.Say("--jacobian-limit "+fault.Fault, err)}
 }
 
 // byteSize is a number of bytes as a flag: 1073741824, 1GiB or 0.5 GiB.
