@@ -280,3 +280,28 @@ func newFolder() (dir string, remove func()) {
 	}
 	return filepath.Join(parent, "a"), func() { os.RemoveAll(parent) }
 }
+
+// Beside a run, or alone, each row is a line: for jq, for a script, for tail -f.
+func ExampleJSONLines() {
+	dir, remove := newFolder()
+	defer remove()
+	path := filepath.Join(dir, "rows.jsonl")
+	for _, step := range []int64{24, 48} {
+		lines, err := writers.JSONLines(path) // goes on where the file ends
+		if err != nil {
+			panic(err)
+		}
+		must(lines.Write(&audit.Records{Training: []audit.TrainingRow{{
+			Moment: audit.Moment{RunID: "first", Attempt: 1, Model: "unet", Step: step, Epoch: 0.5}, Loss: 1 / float64(48-step), StepSeconds: 0.25,
+		}}}))
+		must(lines.Close())
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Print(string(content))
+	// Output:
+	// {"table":"training","run_id":"first","attempt":1,"model":"unet","seed":0,"step":24,"epoch":0.5,"loss":0.041666666666666664,"learning_rate":0.0,"step_seconds":0.25}
+	// {"table":"training","run_id":"first","attempt":1,"model":"unet","seed":0,"step":48,"epoch":0.5,"loss":"Infinity","learning_rate":0.0,"step_seconds":0.25}
+}

@@ -15,6 +15,9 @@ type files interface {
 	atomicfile.Disk
 	MkdirAll(path string) error
 	Remove(path string) error
+	// Append puts content behind the first size bytes of a file, and takes away what stood there; it makes the file where there is
+	// none. The content is on the disk when it returns.
+	Append(path string, size int64, content []byte) error
 }
 
 type osFiles struct{ atomicfile.OS }
@@ -22,6 +25,21 @@ type osFiles struct{ atomicfile.OS }
 func (osFiles) MkdirAll(path string) error { return os.MkdirAll(path, 0o777) }
 
 func (osFiles) Remove(path string) error { return os.Remove(path) }
+
+func (osFiles) Append(path string, size int64, content []byte) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	if err = file.Truncate(size); err == nil {
+		_, err = file.WriteAt(content, size)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	// Some file systems report a failed write only here.
+	return errors.Join(err, file.Close())
+}
 
 func exists(path string) (bool, error) {
 	_, err := os.Lstat(path)

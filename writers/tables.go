@@ -34,6 +34,7 @@ type table interface {
 	schema() *parquet.Schema
 	count(*audit.Records) int
 	encode(records *audit.Records, stamp stamp) ([]byte, error)
+	encodeLines(lines *bytes.Buffer, records *audit.Records, own stamp) error
 	decode(path string, into *audit.Records) (version int, err error)
 	keepCurrent(*audit.Records)
 }
