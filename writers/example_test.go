@@ -305,3 +305,27 @@ func ExampleJSONLines() {
 	// {"table":"training","run_id":"first","attempt":1,"model":"unet","seed":0,"step":24,"epoch":0.5,"loss":0.041666666666666664,"learning_rate":0.0,"step_seconds":0.25}
 	// {"table":"training","run_id":"first","attempt":1,"model":"unet","seed":0,"step":48,"epoch":0.5,"loss":"Infinity","learning_rate":0.0,"step_seconds":0.25}
 }
+
+// `tensorboard --logdir runs/first/tensorboard` shows a curve for each training, of the loss and of what stop rules can monitor.
+func ExampleTensorBoard() {
+	dir, remove := newFolder()
+	defer remove()
+	scalars, err := writers.TensorBoard(filepath.Join(dir, "tensorboard"))
+	if err != nil {
+		panic(err)
+	}
+	for _, model := range []string{"unet", "vit"} { // a hook does it: hooks.Builder.WithSink(run, scalars)
+		must(scalars.Write(auditOf(model, 24)))
+		must(scalars.Write(auditOf(model, 48)))
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "tensorboard", "*", "events.out.tfevents.*"))
+	if err != nil {
+		panic(err)
+	}
+	for _, file := range files {
+		fmt.Println(filepath.Base(filepath.Dir(file)))
+	}
+	// Output:
+	// unet-seed-0
+	// vit-seed-0
+}
