@@ -315,8 +315,9 @@ func ExampleTensorBoard() {
 		panic(err)
 	}
 	for _, model := range []string{"unet", "vit"} { // a hook does it: hooks.Builder.WithSink(run, scalars)
-		must(scalars.Write(auditOf(model, 24)))
-		must(scalars.Write(auditOf(model, 48)))
+		for _, step := range []int64{24, 48} {
+			must(scalars.Write(&audit.Records{Training: []audit.TrainingRow{{Moment: audit.Moment{Model: model, Step: step}, Loss: 0.5}}}))
+		}
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "tensorboard", "*", "events.out.tfevents.*"))
 	if err != nil {
