@@ -147,6 +147,7 @@ type Audit struct {
 	MaxMiB          int64      `yaml:"max_mib"`                // memory of one solve for parameter vectors; 0: 4096
 	DType           string     `yaml:"dtype"`                  // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
 	Recycle         bool       `yaml:"recycle,omitempty"`      // of earlier versions, whose runs say "recycle: false"; nothing is recycled any more
+	Sinks           []string   `yaml:"sinks,omitempty"`        // what is written beside the Parquet tables: "jsonl", every row as a line of rows.jsonl, and "tensorboard", curves in tensorboard/
 	Stop            []StopRule `yaml:"stop"`
 	RestoreBest     bool       `yaml:"restore_best"` // a model that a rule stops is taken back to the audit that is best by the first rule
 }
@@ -380,6 +381,9 @@ func (a Audit) validate(data euler.Config) error {
 	}
 	if a.LocalErrors && len(generators) == 0 {
 		return keyError("audit.local_errors", "is set, and no group in audit.groups has elements near the identity; add %s, %s or %s, or leave the key out", orbits.TranslationsName, orbits.BoostsName, orbits.ScalingsName)
+	}
+	if err := a.validateSinks(); err != nil {
+		return err
 	}
 	if a.RestoreBest && len(a.Stop) == 0 {
 		return keyError("audit.restore_best", "is set, but no rule in audit.stop says what is best; add one")
