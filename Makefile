@@ -53,7 +53,7 @@ soak:
 # Below a folder that DuckDB would take for a column.
 queries:
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && run="$$folder/step=7/run" && \
-	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-queries "$$run"
+	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-tensorboard "$$run" && scripts/check-queries "$$run"
 
 bench-solver:
 	SYMAUDIT_ENTRIES=80000 go test ./solver -count 1 -run Interval -v -rapid.checks=1000 -timeout 30m
