@@ -309,9 +309,13 @@ func TestLinesRefuse(t *testing.T) {
 	require.ErrorContains(t, lines.Write(oneStep(2)), path+" is closed; open it again to write more")
 }
 
-// Append fails as a full disk does, with half of the content there.
+// Append fails as a full disk does, with half of the content there. Taking an end away is another operation.
 func (f *failingFiles) Append(path string, size int64, content []byte) error {
-	if err := f.strike("append", path); err != nil {
+	operation := "append"
+	if content == nil {
+		operation = "truncate"
+	}
+	if err := f.strike(operation, path); err != nil {
 		if content != nil {
 			_ = f.osFiles.Append(path, size, content[:len(content)/2])
 		}
@@ -330,7 +334,7 @@ func TestAFailedWriteOfLinesLeavesNothing(t *testing.T) {
 		require.NoError(t, lines.Write(oneStep(1)))
 		left := failures
 		disk.fault = func(operation, _ string) error {
-			if left--; operation == "append" && left >= 0 {
+			if left--; left >= 0 && (operation == "append" || operation == "truncate") {
 				return syscall.ENOSPC
 			}
 			return nil
