@@ -14,6 +14,7 @@ import (
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/backendtest"
 	"github.com/symaudit/symaudit/trainer"
+	"github.com/symaudit/symaudit/writers"
 )
 
 // A run that is interrupted and resumed has in its lines what it has in its tables, and an event file for each process and model.
@@ -38,6 +39,9 @@ func TestSinksOfAConfiguration(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "audit")
 	records, err := trainer.AuditCheckpoint(context.Background(), config, options, "vit", out)
 	require.NoError(t, err)
+	lines, err := writers.JSONLines(filepath.Join(out, "rows.jsonl"))
+	require.NoError(t, err, "it is closed")
+	require.NoError(t, lines.Close())
 	require.NotEmpty(t, records.Coherence)
 	requireSameLines(t, out, read(t, out).Records)
 	require.DirExists(t, filepath.Join(out, "tensorboard", "vit-seed-5"))
