@@ -97,8 +97,8 @@ func TestFiguresHaveAxesUnitsAndLegends(t *testing.T) {
 	elements := []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3", "element g", "unet", "vit"}
 	require.Subset(t, figures["errors-d4"], append(elements, "target error", "commutator error"))
 	require.Subset(t, figures["influence-d4"], append(elements, "influence (Frobenius-scaled)", "cosine of x and g.x"))
-	require.Subset(t, figures["shifts-translations"], []string{"shift (pixels)", "unet, horizontal shift", "unet, vertical shift",
-		"vit, horizontal shift", "vit, vertical shift", "target error", "influence (Frobenius-scaled)", "cosine of x and g.x"})
+	require.Subset(t, figures["shifts-translations"], []string{"shift (pixels)", "unet", "vit", "Target error, horizontal shift (n = 9)", "Target error, vertical shift (n = 9)",
+		"Cosine, vertical shift (n = 9)", "target error", "influence (Frobenius-scaled)", "cosine of x and g.x"})
 	for _, want := range []string{"xla:cpu", "seeds", "symaudit demo", "λ/λ_max = 10⁻⁴", "λ = 0.0064", "λ/λ_max", "resolution: 32",
 		"prefers-color-scheme: dark", "docs/format.md", "largest true residual", "8.7×10⁻⁵"} {
 		require.Contains(t, page, want)
@@ -137,7 +137,7 @@ func TestRunsWithPartsMissing(t *testing.T) {
 
 // A line has one direction and a box three, each with a profile of its own, and 48 elements have room.
 func TestRunsOnALineAndInABox(t *testing.T) {
-	directions := []string{"unet, horizontal shift", "unet, vertical shift", "unet, shift along z"}
+	directions := []string{"Target error, horizontal shift (n = 9)", "Target error, vertical shift (n = 9)", "Target error, shift along z (n = 9)"}
 	_, line := written(t, synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"reflections", "shifts-1d"}})
 	require.Subset(t, line["errors-reflections"], []string{"e", "s", "target error"})
 	require.Contains(t, line["shifts-shifts-1d"], directions[0])

@@ -116,15 +116,17 @@ type line view.Line
 func (f line) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := onAxis(&c, p)
 	ink := colorOf(f.Style)
+	aside := aside(view.Line(f), 3)
 	var path, lower, upper []vg.Point
 	for i, s := range f.Of {
+		at := x(f.At[i]) + aside
 		if isLog(p) && s.Median <= 0 {
-			drawZero(c, p, x(f.At[i]), ink)
+			drawZero(c, p, at, ink)
 			continue
 		}
-		path = append(path, vg.Point{X: x(f.At[i]), Y: y(s.Median)})
-		lower = append(lower, vg.Point{X: x(f.At[i]), Y: y(s.Q25)})
-		upper = append(upper, vg.Point{X: x(f.At[i]), Y: y(s.Q75)})
+		path = append(path, vg.Point{X: at, Y: y(s.Median)})
+		lower = append(lower, vg.Point{X: at, Y: y(s.Q25)})
+		upper = append(upper, vg.Point{X: at, Y: y(s.Q75)})
 	}
 	if len(path) == 0 {
 		return
@@ -169,11 +171,7 @@ type bars view.Bars
 func (f bars) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := onAxis(&c, p)
 	style := draw.LineStyle{Color: colorOf(f.Style), Width: vg.Points(barWidth)}
-	aside := vg.Length(0) // spreads the bars of a panel over a marker's width
-	if f.Places > 1 {
-		const most = 1.6
-		aside = most * vg.Length(2*float64(f.Place)/float64(f.Places-1)-1)
-	}
+	aside := aside(view.Line(f), 1.6)
 	for i, s := range f.Of {
 		if s.Bounds == nil {
 			continue
@@ -183,6 +181,14 @@ func (f bars) Plot(c draw.Canvas, p *plot.Plot) {
 			drawWhisker(c, style, x(f.At[i])+aside, low, high, 2.6)
 		}
 	}
+}
+
+// aside spreads the upright lines of a panel's lines over twice a width.
+func aside(f view.Line, width float64) vg.Length {
+	if f.Places < 2 {
+		return 0
+	}
+	return vg.Points(width * (2*float64(f.Place)/float64(f.Places-1) - 1))
 }
 
 type curve view.Curve

@@ -50,20 +50,18 @@ type (
 
 	// Line joins the medians of samples.
 	Line struct {
-		At       []float64
-		Of       []Summary
-		Style    Style
-		Whiskers bool // from the first to the third quartile
+		At            []float64
+		Of            []Summary
+		Style         Style
+		Whiskers      bool // from the first to the third quartile
+		Place, Places int  // of its upright lines among those of the panel's lines, which keep out of each other's way
 	}
 
 	// Band is the area of a Line from the first to the third quartile.
 	Band Line
 
 	// Bars are the bounds of a Line's medians.
-	Bars struct {
-		Line
-		Place, Places int // among the bars of the panel, which keep out of each other's way
-	}
+	Bars Line
 
 	// Curve joins values; on a logarithmic axis, those above 0.
 	Curve struct {

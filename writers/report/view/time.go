@@ -180,7 +180,8 @@ func newCoherencePanel(g group, xLabel string, x extent, lines []Line, certain *
 		panel.Marks = append(panel.Marks, Band(line))
 	}
 	for i, line := range lines {
-		panel.Marks = append(panel.Marks, Bars{line, placeOf(i, lines), len(lines)})
+		line.Place, line.Places = placeOf(i, lines), len(lines)
+		panel.Marks = append(panel.Marks, Bars(line))
 	}
 	for _, line := range lines {
 		panel.Marks = append(panel.Marks, line)

@@ -232,8 +232,8 @@ func TestShiftsAlongBothAxesAreAMap(t *testing.T) {
 	require.Equal(t, []float64{2, 4, 5}, cells.Values[1])
 	require.False(t, finite(cells.Values[0][2]))
 	require.True(t, cells.Log)
-	line := find(t, f, "unet: target error (n = 1)")
-	require.Len(t, line.Marks, 2, "along x alone, and along y")
+	require.Equal(t, []float64{0, 4}, find(t, f, "Target error, horizontal shift (n = 1)").Marks[0].(Line).At, "along x alone")
+	require.Equal(t, []float64{0, 4}, find(t, f, "Target error, vertical shift (n = 1)").Marks[0].(Line).At)
 }
 
 func TestRunsAreCompared(t *testing.T) {
