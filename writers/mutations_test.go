@@ -90,7 +90,7 @@ func FuzzRead(f *testing.F) {
 			require.NoError(f, err)
 			f.Add(i, content)
 		}
-		sealed, err := table.encode(auditAt(1), stamp{"run", 1, tableNames()})
+		sealed, err := table.encode(auditAt(1), stamp{runID: "run", attempt: 1, tables: tableNames()})
 		require.NoError(f, err)
 		f.Add(i, sealed)
 	}

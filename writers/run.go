@@ -303,7 +303,7 @@ func (r *Run) encode(records *audit.Records) (part map[string][]byte, order []st
 		}
 	}
 	part = map[string][]byte{}
-	stamp := stamp{runID: r.info.RunID, attempt: r.info.Attempt, tables: order}
+	stamp := stamp{runID: r.info.RunID, attempt: r.info.Attempt, tables: order, trainings: r.info.Trainings}
 	for _, table := range tables {
 		if table.count(records) == 0 {
 			continue

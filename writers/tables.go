@@ -24,8 +24,9 @@ const (
 	keyPartTables    = "symaudit.part_tables" // the part's tables in the order in which they become visible, by comma
 	keyRunID         = "symaudit.run_id"
 	keyAttempt       = "symaudit.attempt"
-	keyUnits         = "symaudit.units"  // a JSON object: column name to unit
-	keyDigest        = "symaudit.sha256" // of the file with zeros in the digest's place; files of early versions have none
+	keyUnits         = "symaudit.units"     // a JSON object: column name to unit
+	keyTrainings     = "symaudit.trainings" // a JSON array of Training, as in the run's description
+	keyDigest        = "symaudit.sha256"    // of the file with zeros in the digest's place; files of early versions have none
 )
 
 // table is one of the run's tables, whatever the type of its rows.
@@ -46,9 +47,10 @@ type keep func(*audit.Moment) bool
 
 // stamp is what a part says of itself beside its rows.
 type stamp struct {
-	runID   string
-	attempt int32
-	tables  []string
+	runID     string
+	attempt   int32
+	tables    []string
+	trainings []Training // of its attempt: the models whose rows it may have, and the settings of their audits
 }
 
 // rowKey tells a row from all others of its table.
@@ -180,6 +182,10 @@ func (t tableOf[Row]) file(rows []Row, stamp stamp) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writers: units of table %s: %w", t.tableName, err)
 	}
+	trainings, err := json.Marshal(append([]Training{}, stamp.trainings...)) // never null
+	if err != nil {
+		return nil, fmt.Errorf("writers: trainings of table %s: %w", t.tableName, err)
+	}
 	config, err := parquet.NewWriterConfig(
 		parquet.Compression(&parquet.Zstd),
 		parquet.CreatedBy("symaudit", strconv.Itoa(SchemaVersion), ""),
@@ -189,6 +195,7 @@ func (t tableOf[Row]) file(rows []Row, stamp stamp) ([]byte, error) {
 		parquet.KeyValueMetadata(keyRunID, stamp.runID),
 		parquet.KeyValueMetadata(keyAttempt, strconv.Itoa(int(stamp.attempt))),
 		parquet.KeyValueMetadata(keyUnits, string(units)),
+		parquet.KeyValueMetadata(keyTrainings, string(trainings)),
 		parquet.KeyValueMetadata(keyDigest, noDigest),
 	)
 	if err != nil {
