@@ -225,7 +225,9 @@ func (p *panel) svg(labels vg.Length) (drawn string, height float64, err error) 
 	data := p.DataCanvas(body)
 	title := text.Style{Color: color.Black, Font: sans(10.5), XAlign: draw.XLeft, YAlign: draw.YBottom, Handler: plot.DefaultTextHandler}
 	title.Font.Weight = 3 // WeightBold of golang.org/x/image/font
-	all.FillText(title, vg.Point{X: min(data.Min.X, panelWidth-2-title.Width(p.view.Title)), Y: data.Max.Y + vg.Points(7)}, fitting(&title, p.view.Title, panelWidth-4))
+	const margin = 8      // as browsers set text a little wider
+	said := fitting(&title, p.view.Title, panelWidth-2*margin)
+	all.FillText(title, vg.Point{X: max(margin, min(data.Min.X, panelWidth-margin-title.Width(said))), Y: data.Max.Y + vg.Points(7)}, said)
 	label := text.Style{Color: color.Black, Font: sans(9.5), XAlign: draw.XCenter, YAlign: draw.YTop, Rotation: math.Pi / 2, Handler: plot.DefaultTextHandler}
 	all.FillText(label, vg.Point{X: 1, Y: data.Center().Y}, p.view.Y.Label)
 	drawn, err = content(canvas)
