@@ -133,6 +133,7 @@ type Audit struct {
 	Groups          []Group    `yaml:"groups"`
 	Directions      []string   `yaml:"directions,omitempty"`   // what influence is of: "loss", "kernel", or "total_" and a channel; []: the loss
 	KernelDraws     int        `yaml:"kernel_draws,omitempty"` // of the direction kernel; 0: audit.DefaultKernelDraws
+	Pictures        bool       `yaml:"pictures,omitempty"`     // also table pictures: states and outputs of the samples that commute best, in the middle and worst
 	LocalErrors     bool       `yaml:"local_errors,omitempty"` // also table local_errors: the model's Lie derivatives under translations, boosts and scalings
 	Layers          bool       `yaml:"layers,omitempty"`       // also table layers: the share of each layer in the influence; takes about three times the products
 	Spectrum        bool       `yaml:"spectrum,omitempty"`     // also table spectrum, and the effective dimension at each lambda
@@ -310,6 +311,9 @@ func (a Audit) configure(b *audit.Builder) *audit.Builder {
 		WithMaxProducts(a.MaxProducts).
 		WithMaxTime(time.Duration(a.MaxSeconds * float64(time.Second))).
 		WithMaxBytes(a.MaxMiB << 20)
+	if a.Pictures {
+		b.WithPictures()
+	}
 	if a.LocalErrors {
 		b.WithLocalErrors()
 	}

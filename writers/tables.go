@@ -136,6 +136,13 @@ var tables = []table{
 			return rowKey{group: row.GroupName, batch: row.Batch, value: row.RitzValue}
 		},
 		readRows[audit.SpectrumRow]},
+	tableOf[audit.PictureRow]{"pictures",
+		func(r *audit.Records) *[]audit.PictureRow { return &r.Pictures },
+		func(row *audit.PictureRow) *audit.Moment { return &row.Moment },
+		func(row *audit.PictureRow) rowKey {
+			return rowKey{group: row.GroupName, what: row.Element + " " + row.Rank + " " + row.Kind + " " + row.Channel}
+		},
+		readRows[audit.PictureRow]},
 	tableOf[audit.CoherenceRow]{"coherence",
 		func(r *audit.Records) *[]audit.CoherenceRow { return &r.Coherence },
 		func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment },

@@ -89,12 +89,13 @@ const picks = `(() => {
 	if (section.hidden) found.push("the section is hidden")
 	if (section.querySelectorAll(".panels svg circle").length < 4) found.push("no dots are drawn")
 	const data = JSON.parse(document.getElementById("explore-data").textContent)
-	for (const [name, value] of [["quantity", 1], ["quantity", 2], ["quantity", 0], ["audit", 0], ["element", 1], ["group", data.Groups.length - 1], ["element", 2]]) {
+	for (const [name, value] of [["quantity", 1], ["quantity", 2], ["quantity", 0], ...(+pick("audit").max > 0 ? [["audit", 0]] : []), ["element", 1], ["group", data.Groups.length - 1], ["element", 2]]) {
 		const before = drawing()
 		set(name, value)
 		if (drawing() === before) found.push(name + " " + value + " changes nothing")
 	}
 	if (pick("element").options.length !== data.Groups[data.Groups.length - 1].Elements.length) found.push("the elements are not those of the group")
+	if (+pick("audit").max === 0) return found
 	set("audit", 0)
 	const first = section.querySelector("output").value
 	set("audit", pick("audit").max)

@@ -2,6 +2,7 @@ package draw
 
 import (
 	"fmt"
+	"image"
 	"image/color"
 	"math"
 	"slices"
@@ -34,6 +35,8 @@ func plotter(mark view.Mark) plot.Plotter {
 		return point(m)
 	case view.Cells:
 		return cells(m)
+	case view.Picture:
+		return picture(m)
 	}
 	panic(fmt.Sprintf("report: no drawing of %T", mark)) // view has no other
 }
@@ -273,8 +276,10 @@ func (f cells) Plot(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
+// strongest colour of cells, which leaves a number legible.
+const strongest = 0xB0
+
 func (f cells) color(value float64) color.NRGBA {
-	const strongest = 0xB0 // which leaves a number legible
 	ink, strength := palette[0], value/f.High
 	switch {
 	case f.Log:
@@ -286,4 +291,28 @@ func (f cells) color(value float64) color.NRGBA {
 		strength = 0
 	}
 	return faded(ink, uint8(strongest*min(strength, 1)))
+}
+
+// picture has one pixel a cell, in the colours of cells.
+type picture view.Picture
+
+func (f picture) Plot(c draw.Canvas, p *plot.Plot) {
+	if len(f.Values) == 0 || len(f.Values[0]) == 0 {
+		return
+	}
+	height, width := len(f.Values), len(f.Values[0])
+	drawn := image.NewNRGBA(image.Rect(0, 0, width, height))
+	colors := cells{Low: -f.Reach, High: f.Reach}
+	for y, row := range f.Values {
+		for x, value := range row {
+			ink := colors.color(value)
+			ink.A = uint8(min(255, int(ink.A)*255/strongest))
+			drawn.SetNRGBA(x, height-1-y, ink)
+		}
+	}
+	x, _ := p.Transforms(&c)
+	const share = 0.94 // of the room to the next
+	side := min((x(1)-x(0))*share, c.Max.Y-c.Min.Y)
+	left := x(f.At) - side/2
+	c.DrawImage(vg.Rectangle{Min: vg.Point{X: left, Y: c.Min.Y}, Max: vg.Point{X: left + side, Y: c.Min.Y + side*vg.Length(height)/vg.Length(width)}}, drawn)
 }

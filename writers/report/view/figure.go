@@ -37,7 +37,7 @@ type Axis struct {
 	Names     []string // of 0, 1, 2, ...: there are names in the place of numbers
 }
 
-// Mark is what a panel shows: a Box, Line, Band, Bars, Curve, Level, Rule, Point or Cells.
+// Mark is what a panel shows: a Box, Line, Band, Bars, Curve, Level, Rule, Point, Cells or Picture.
 type Mark interface{ mark() }
 
 type (
@@ -92,17 +92,25 @@ type (
 		Low, High float64     // where the colour is strongest; below 0 it is another
 		Log       bool        // the strength of the colour goes with the logarithm
 	}
+
+	// Picture is a field in a square at a place of the horizontal axis, the first row lowest.
+	Picture struct {
+		At     float64
+		Values [][]float64 // above and below 0
+		Reach  float64     // the value whose colour is the strongest
+	}
 )
 
-func (Box) mark()   {}
-func (Line) mark()  {}
-func (Band) mark()  {}
-func (Bars) mark()  {}
-func (Curve) mark() {}
-func (Level) mark() {}
-func (Rule) mark()  {}
-func (Point) mark() {}
-func (Cells) mark() {}
+func (Box) mark()     {}
+func (Line) mark()    {}
+func (Band) mark()    {}
+func (Bars) mark()    {}
+func (Curve) mark()   {}
+func (Level) mark()   {}
+func (Rule) mark()    {}
+func (Point) mark()   {}
+func (Cells) mark()   {}
+func (Picture) mark() {}
 
 // modelLegend has an entry for each series.
 func (d *data) modelLegend(lines bool) (legend []Entry) {

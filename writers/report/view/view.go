@@ -113,6 +113,7 @@ func (d *data) figures() []Figure {
 		add(d.betweenSamples(g))
 		if ofLoss {
 			add(d.localErrors(g))
+			add(d.pictured(g))
 		}
 	}
 	add(d.spectrum())
