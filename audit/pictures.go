@@ -13,8 +13,8 @@ import (
 	"github.com/symaudit/symaudit/solver/network"
 )
 
-// MostPictureCells is the longest side of a picture: of finer states, blocks of cells are averaged.
-const MostPictureCells = 64
+// mostPictureCells is the longest side of a picture: of finer states, blocks of cells are averaged.
+const mostPictureCells = 64
 
 // pictures are those of the samples of an orbit that commute best, in the middle and worst with the element that the model commutes worst with, by its
 // median over the samples. There are none of states on a line or in a box, and of outputs that are no states.
@@ -93,7 +93,7 @@ func (a *Auditor) pictures(o *orbit, errors []ErrorRow, predictions, moved []*te
 
 // draw averages a channel of a state [height, width, channels] over blocks of cells.
 func (row *PictureRow) draw(state []float64, height, width, channels, c int) {
-	block := (max(height, width) + MostPictureCells - 1) / MostPictureCells
+	block := (max(height, width) + mostPictureCells - 1) / mostPictureCells
 	row.Height, row.Width = int32((height+block-1)/block), int32((width+block-1)/block)
 	for y := 0; y < height; y += block {
 		for x := 0; x < width; x += block {

@@ -183,7 +183,7 @@ type PictureRow struct {
 	Channel         string  `parquet:"channel"` // of the field
 	Height          int32   `parquet:"height"`
 	Width           int32   `parquet:"width"`
-	Values          []byte  `parquet:"values"` // float32, little-endian, [height, width]: means over blocks of cells where the state has more than MostPictureCells along an axis
+	Values          []byte  `parquet:"values"` // float32, little-endian, [height, width]: means over blocks of cells where the state has more than 64 along an axis
 }
 
 // set fills in what the solver found.
