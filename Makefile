@@ -1,4 +1,4 @@
-# make demo   the main job: data, two tiny models trained with an audit each epoch, a report
+# make demo   the main job: data, three tiny models trained with an audit each epoch, a report
 # make test   vet, formatting, lint and every test; on XLA too when .xla/ exists (scripts/install-xla)
 # make bench  performance figures, as ratios within one run
 # make bench-solver  a million intervals against extended precision, products to certified intervals against conjugate gradients, and

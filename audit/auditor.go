@@ -94,7 +94,7 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 		if err := context.Cause(ctx); err != nil {
 			return nil, cause.In("audit", err)
 		}
-		rows, outputs, err := a.forwardErrors(o, at)
+		rows, pictures, outputs, err := a.forwardErrors(o, at)
 		if err != nil {
 			return nil, err
 		}
@@ -105,6 +105,7 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 		progress()
 		records.Errors = append(records.Errors, rows...)
 		records.LocalErrors = append(records.LocalErrors, local...)
+		records.Pictures = append(records.Pictures, pictures...)
 		if a.config.forward {
 			records.Coherence = append(records.Coherence, summarise(o, CoherenceRow{Moment: at}, rows, nil)...)
 			continue

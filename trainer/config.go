@@ -133,6 +133,7 @@ type Audit struct {
 	Groups          []Group    `yaml:"groups"`
 	Directions      []string   `yaml:"directions,omitempty"`   // what influence is of: "loss", "kernel", or "total_" and a channel; []: the loss
 	KernelDraws     int        `yaml:"kernel_draws,omitempty"` // changes of the data that stand for the kernel, in the direction kernel; 0: the default
+	Pictures        bool       `yaml:"pictures,omitempty"`     // also table pictures: states and outputs of the samples that commute best, in the middle and worst
 	LocalErrors     bool       `yaml:"local_errors,omitempty"` // also table local_errors: the model's Lie derivatives under translations, boosts and scalings
 	Layers          bool       `yaml:"layers,omitempty"`       // also table layers: the share of each layer in the influence; takes about three times the products
 	Spectrum        bool       `yaml:"spectrum,omitempty"`     // also table spectrum, and the effective dimension at each lambda
@@ -179,7 +180,7 @@ func Default() Config {
 	data.Resolution, data.Snapshots = 32, 17
 	return Config{
 		Data:     Data{Families: euler.Families(), Trajectories: 32, Probes: 3, Euler: data},
-		Models:   []Model{{Name: "unet", Preset: "tiny-unet"}, {Name: "vit", Preset: "tiny-vit"}},
+		Models:   []Model{{Name: "unet", Preset: "tiny-unet"}, {Name: "vit", Preset: "tiny-vit"}, {Name: "fno", Preset: "tiny-fno"}},
 		Training: Training{Epochs: 10, BatchSize: 16, LearningRate: 5e-4, WeightDecay: 1e-6, KeepCheckpoints: 2},
 		Audit: Audit{
 			EveryEpochs: 1, Groups: []Group{{Name: orbits.D4Name}, {Name: orbits.TranslationsName, Stride: 8}},
@@ -312,6 +313,9 @@ func (a Audit) configure(b *audit.Builder) *audit.Builder {
 		WithMaxProducts(a.MaxProducts).
 		WithMaxTime(time.Duration(a.MaxSeconds * float64(time.Second))).
 		WithMaxBytes(a.MaxMiB << 20)
+	if a.Pictures {
+		b.WithPictures()
+	}
 	if a.LocalErrors {
 		b.WithLocalErrors()
 	}

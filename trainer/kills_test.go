@@ -219,6 +219,7 @@ func requireSameByHand(t *testing.T, dir string, want audit.Records) {
 		Solves:      globbed(t, dir, "solves", func(row audit.SolveRow) audit.Moment { return row.Moment }),
 		Layers:      globbed(t, dir, "layers", func(row audit.LayerRow) audit.Moment { return row.Moment }),
 		Spectrum:    globbed(t, dir, "spectrum", func(row audit.SpectrumRow) audit.Moment { return row.Moment }),
+		Pictures:    globbed(t, dir, "pictures", func(row audit.PictureRow) audit.Moment { return row.Moment }),
 		Coherence:   globbed(t, dir, "coherence", func(row audit.CoherenceRow) audit.Moment { return row.Moment }),
 	}
 	require.Empty(t, cmp.Diff(want, got, cmpopts.EquateNaNs()))

@@ -14,4 +14,6 @@
 // only when it is complete and on the disk. The files of a part appear in the order above, the last of them when all
 // others are safe, so a part whose last file is visible is whole; Read returns whole parts only, and resuming a run
 // finishes a part that a crash left between its first and its last file. Nothing visible is ever changed.
+//
+// Find lists the runs below a directory, Check finds all that is wrong with one, Compact copies it with one file for each table.
 package writers

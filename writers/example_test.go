@@ -235,6 +235,33 @@ func ExampleRun_Write() {
 }
 
 // A run can be read while it is written, as a figure that follows a training does.
+// Of two audits the errors of the second are read, and the coherence of both.
+func ExampleReadLatest() {
+	dir, remove := newFolder()
+	defer remove()
+	run, err := writers.Parquet(dir).Done()
+	if err != nil {
+		panic(err)
+	}
+	defer run.Close()
+	for step := range int64(2) {
+		at := audit.Moment{Model: "unet", Step: step + 1}
+		err := run.Write(&audit.Records{
+			Errors:    []audit.ErrorRow{{Moment: at, GroupName: "d4", Element: "e", TargetError: 0.1 / float64(step+1)}},
+			Coherence: []audit.CoherenceRow{{Moment: at, GroupName: "d4", Element: audit.AllElements}},
+		})
+		if err != nil {
+			panic(err)
+		}
+	}
+	latest, err := writers.ReadLatest(dir)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(latest.Records.Coherence), len(latest.Records.Errors), latest.Records.Errors[0].TargetError)
+	// Output: 2 1 0.05
+}
+
 func ExampleRead() {
 	dir, remove := newFolder()
 	defer remove()
@@ -254,10 +281,16 @@ func ExampleRead() {
 	if err != nil {
 		panic(err)
 	}
+	some, err := writers.Read(dir, "coherence") // of the large tables nothing is read then
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(contents.Records.Training), len(some.Records.Training))
 	read := contents.Records.Training[0]
 	fmt.Println(read.Model, read.Step, read.Loss, read.RunID == run.ID(), contents.Info.Attempt, len(contents.Resumes))
 	// Output:
 	// writers: runs/a holds no run: it has no run.json; name a run's own directory, such as runs/a
+	// 1 0
 	// unet 1 0.25 true 1 0
 }
 
@@ -329,4 +362,88 @@ func ExampleTensorBoard() {
 	// Output:
 	// unet-seed-0
 	// vit-seed-0
+}
+
+// Runs are found at any depth, whether a process writes to them or not.
+func ExampleFind() {
+	dir, remove := newFolder()
+	defer remove()
+	for _, name := range []string{"night", "day/first", "day/second"} {
+		run, err := writers.Parquet(filepath.Join(dir, name)).Done()
+		if err != nil {
+			panic(err)
+		}
+		defer run.Close()
+		if name == "day/first" {
+			run.Close()
+		}
+	}
+	runs, err := writers.Find(dir)
+	if err != nil {
+		panic(err)
+	}
+	for _, run := range runs {
+		running, err := writers.Running(run)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(strings.TrimPrefix(filepath.ToSlash(run), filepath.ToSlash(dir)+"/"), "running:", running)
+	}
+	// Output:
+	// day/first running: false
+	// day/second running: true
+	// night running: true
+}
+
+// A check names every fault, not only the first.
+func ExampleCheck() {
+	dir, remove := newFolder()
+	defer remove()
+	writeAudits(dir, 100, 200)
+	checked := writers.Check(dir)
+	fmt.Println(checked.Audits, "audits,", checked.Rows, "rows,", checked.Parts, "parts, faults:", checked.Faults)
+
+	must(os.Remove(filepath.Join(dir, "errors", "part-000000.parquet")))
+	must(os.Truncate(filepath.Join(dir, "coherence", "part-000001.parquet"), 0))
+	for _, fault := range writers.Check(dir).Faults {
+		fmt.Println(strings.ReplaceAll(filepath.ToSlash(fault.Error()), filepath.ToSlash(dir), "runs/a"))
+	}
+	// Output:
+	// 2 audits, 4 rows, 2 parts, faults: []
+	// writers: runs/a/errors/part-000000.parquet is missing; restore it from a copy, or move all files of its number away
+	// writers: runs/a/coherence/part-000001.parquet cannot be read: its 0 bytes do not begin and end with PAR1, as those of Parquet files do; restore it from a copy, or move all files of its number away
+}
+
+// A long training makes many small files. A compact copy has one for each table, and is read as the run.
+func ExampleCompact() {
+	dir, remove := newFolder()
+	defer remove()
+	writeAudits(dir, 100, 200, 300)
+	into := dir + "-compact"
+	must(writers.Compact(dir, into))
+	for _, run := range []string{dir, into} {
+		files, _ := filepath.Glob(filepath.Join(run, "*", "*.parquet"))
+		contents, err := writers.Read(run)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(len(files), "files with", len(contents.Records.Errors), "errors and", len(contents.Records.Coherence), "coherences")
+	}
+	// Output:
+	// 6 files with 3 errors and 3 coherences
+	// 2 files with 3 errors and 3 coherences
+}
+
+// writeAudits makes a run of audits in short.
+func writeAudits(dir string, steps ...int64) {
+	run, err := writers.Parquet(dir).Done()
+	if err != nil {
+		panic(err)
+	}
+	defer run.Close()
+	for _, step := range steps {
+		records := auditOf("unet", step)
+		records.Errors = []audit.ErrorRow{{Moment: records.Coherence[0].Moment, GroupName: "d4", Element: "r"}}
+		must(run.Write(records))
+	}
 }

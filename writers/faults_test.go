@@ -71,6 +71,21 @@ func (f *faultyFiles) Remove(path string) error {
 	return f.osFiles.Remove(path)
 }
 
+func (f *faultyFiles) RemoveAll(path string) error {
+	if err := f.strike(); err != nil {
+		return err
+	}
+	return f.osFiles.RemoveAll(path)
+}
+
+func (f *faultyFiles) Copy(from, to string) error {
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return f.WriteSynced(to, content)
+}
+
 func (f *faultyFiles) SyncDir(path string) error {
 	if err := f.strike(); err != nil {
 		return err

@@ -3,8 +3,10 @@ package writers
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/symaudit/symaudit/internal/atomicfile"
@@ -18,6 +20,8 @@ type files interface {
 	// Append puts content behind the first size bytes of a file, and takes away what stood there; it makes the file where there is
 	// none. The content is on the disk when it returns.
 	Append(path string, size int64, content []byte) error
+	RemoveAll(path string) error
+	Copy(from, to string) error // of a file; the content is on the disk when it returns
 }
 
 type osFiles struct{ atomicfile.OS }
@@ -39,6 +43,25 @@ func (osFiles) Append(path string, size int64, content []byte) error {
 	}
 	// Some file systems report a failed write only here.
 	return errors.Join(err, file.Close())
+}
+
+func (osFiles) RemoveAll(path string) error { return os.RemoveAll(path) }
+
+func (osFiles) Copy(from, to string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	file, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, source)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close()) // some file systems report a failed write only here
 }
 
 func exists(path string) (bool, error) {
@@ -68,6 +91,8 @@ func explain(action, path string, err error) error {
 		remedy = "; no directory can be made there, choose another"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		remedy = "; free space there, then resume: every audit written before is kept"
+	case errors.Is(err, fs.ErrPermission) && slices.Contains([]string{"read", "list", "look at"}, action):
+		remedy = "; make it readable"
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
 		remedy = "; make it writable, or choose another directory"
 	case errors.Is(err, fs.ErrNotExist):

@@ -159,34 +159,15 @@ func isInfoName(name string) bool {
 
 // readInfos returns the Info of every attempt, the first first; none where dir holds no run.
 func readInfos(dir string) ([]Info, error) {
-	resumes, err := filepath.Glob(filepath.Join(escapeGlob(dir), "run-attempt-*.json"))
-	if err != nil {
-		return nil, fmt.Errorf("writers: cannot list %s: %w", dir, err)
-	}
-	first := filepath.Join(dir, firstInfoName)
-	if _, err := os.Lstat(first); os.IsNotExist(err) && len(resumes) == 0 {
-		return nil, nil
+	paths, err := infoPaths(dir)
+	if err != nil || len(paths) == 0 {
+		return nil, err
 	}
 	var infos []Info
-	for _, path := range append([]string{first}, resumes...) {
-		text, err := readBounded(path, maxInfo)
+	for _, path := range paths {
+		info, err := readInfo(path)
 		if err != nil {
 			return nil, err
-		}
-		var info Info
-		err = json.Unmarshal(text, &info)
-		if _, other := err.(*json.UnmarshalTypeError); other {
-			err = errors.New("it has other fields or values than symaudit writes")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("writers: %s is not the description of a run: %w; restore it from a copy", path, err)
-		}
-		if info.SchemaVersion < 1 {
-			return nil, fmt.Errorf("writers: %s is not the description of a run: it says schema version %d; restore it from a copy", path, info.SchemaVersion)
-		}
-		if info.SchemaVersion > SchemaVersion {
-			return nil, fmt.Errorf("writers: %s has schema version %d, newer than this program's %d; use a newer symaudit",
-				path, info.SchemaVersion, SchemaVersion)
 		}
 		infos = append(infos, info)
 	}
@@ -201,6 +182,40 @@ func readInfos(dir string) ([]Info, error) {
 		}
 	}
 	return infos, nil
+}
+
+// infoPaths are those of the descriptions, the first one whether it is there or not; none where dir holds none.
+func infoPaths(dir string) ([]string, error) {
+	resumes, err := filepath.Glob(filepath.Join(escapeGlob(dir), "run-attempt-*.json"))
+	if err != nil {
+		return nil, fmt.Errorf("writers: cannot list %s: %w", dir, err)
+	}
+	first := filepath.Join(dir, firstInfoName)
+	if _, err := os.Lstat(first); os.IsNotExist(err) && len(resumes) == 0 {
+		return nil, nil
+	}
+	return append([]string{first}, resumes...), nil
+}
+
+func readInfo(path string) (info Info, err error) {
+	text, err := readBounded(path, maxInfo)
+	if err != nil {
+		return info, err
+	}
+	err = json.Unmarshal(text, &info)
+	if _, other := err.(*json.UnmarshalTypeError); other {
+		err = errors.New("it has other fields or values than symaudit writes")
+	}
+	switch {
+	case err != nil:
+		return info, fmt.Errorf("writers: %s is not the description of a run: %w; restore it from a copy", path, err)
+	case info.SchemaVersion < 1:
+		return info, fmt.Errorf("writers: %s is not the description of a run: it says schema version %d; restore it from a copy", path, info.SchemaVersion)
+	case info.SchemaVersion > SchemaVersion:
+		return info, fmt.Errorf("writers: %s has schema version %d, newer than this program's %d; use a newer symaudit",
+			path, info.SchemaVersion, SchemaVersion)
+	}
+	return info, nil
 }
 
 // escapeGlob keeps a directory's own name from being taken for a pattern.

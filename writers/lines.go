@@ -2,6 +2,7 @@ package writers
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ type Lines struct {
 
 // JSONLines opens a file to which each row is appended as a line, an object in JSON: its table, and the columns of that table by
 // the names, in the order and with the values that they have in Parquet (docs/format.md). What is null there is null here; NaN and
-// infinities, for which JSON has no numbers, are the texts "NaN", "Infinity" and "-Infinity".
+// infinities, for which JSON has no numbers, are the texts "NaN", "Infinity" and "-Infinity", and bytes are base64.
 //
 // A file that is there is continued. A last line that a killed process has left unfinished is dropped; a file of another content is
 // refused. Folders that are missing are made, and the file itself by the first Write. It is locked against other writers until Close
@@ -254,6 +255,8 @@ func writeValue(to *bytes.Buffer, value reflect.Value, optional bool) {
 		to.WriteString(number(value.Float()))
 	case reflect.Int32, reflect.Int64:
 		to.WriteString(strconv.FormatInt(value.Int(), 10))
+	case reflect.Slice: // of bytes
+		to.WriteString(`"` + base64.StdEncoding.EncodeToString(value.Bytes()) + `"`)
 	default:
 		text := json.NewEncoder(to)
 		text.SetEscapeHTML(false)

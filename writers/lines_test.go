@@ -3,6 +3,7 @@ package writers
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -64,6 +65,8 @@ func (o *odd) fill(value reflect.Value) {
 		value.SetInt(int64(int32(o.random.Uint32())))
 	case reflect.Int64:
 		value.SetInt([]int64{0, 7, math.MaxInt64, math.MinInt64, 1<<53 + 1}[o.random.IntN(5)])
+	case reflect.Slice: // of bytes
+		value.SetBytes([]byte{0, 1, byte(o.random.Uint32()), '"', 0xff})
 	case reflect.String:
 		value.SetString([]string{"", "e", "t(0,8)r", "a \"b\" \\ \n <é&>\u2028", "0"}[o.random.IntN(5)])
 	}
@@ -179,6 +182,11 @@ func linesByTable(t *testing.T, path string) map[string][]string {
 				}
 			case string:
 				said = strconv.Quote(value)
+				if name == "values" {
+					bytes, err := base64.StdEncoding.DecodeString(value)
+					require.NoError(t, err)
+					said = strconv.Quote(string(bytes))
+				}
 				if kinds[name] == parquet.Double {
 					x, err := strconv.ParseFloat(value, 64)
 					require.NoError(t, err)

@@ -16,8 +16,6 @@ import (
 	"github.com/symaudit/symaudit/internal/atomicfile"
 )
 
-const lockName = ".lock"
-
 // Builder of a Run; see Parquet.
 type Builder struct {
 	dir       string
@@ -96,13 +94,9 @@ func (b *Builder) Done() (*Run, error) {
 			return nil, explain("make", filepath.Join(b.dir, folder), err)
 		}
 	}
-	lock := flock.New(filepath.Join(b.dir, lockName))
-	locked, err := lock.TryLock()
+	lock, err := takeLock(b.dir)
 	if err != nil {
-		return nil, explain("lock", lock.Path(), err)
-	}
-	if !locked {
-		return nil, fmt.Errorf("writers: another process is writing to %s; wait for its end, or choose another directory", b.dir)
+		return nil, err
 	}
 	run, err := b.open(lock)
 	if err != nil {
@@ -309,7 +303,7 @@ func (r *Run) encode(records *audit.Records) (part map[string][]byte, order []st
 		}
 	}
 	part = map[string][]byte{}
-	stamp := stamp{runID: r.info.RunID, attempt: r.info.Attempt, tables: order}
+	stamp := stamp{runID: r.info.RunID, attempt: r.info.Attempt, tables: order, trainings: r.info.Trainings}
 	for _, table := range tables {
 		if table.count(records) == 0 {
 			continue

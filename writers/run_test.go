@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -256,4 +257,20 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "use a newer symaudit")
 	_, err = Parquet(dir).WithResume().Done()
 	require.ErrorContains(t, err, "use a newer symaudit")
+}
+
+func TestSomeTablesAreReadAlone(t *testing.T) {
+	for _, dir := range []string{threeAudits(t).path, version1} {
+		whole, err := Read(dir)
+		require.NoError(t, err)
+		some, err := Read(dir, "training", "coherence")
+		require.NoError(t, err)
+		require.Equal(t, whole.Records.Coherence, some.Records.Coherence)
+		require.Equal(t, whole.Records.Training, some.Records.Training)
+		if dir != version1 { // whose rows are completed by those of other tables
+			require.Empty(t, some.Records.Errors)
+		}
+	}
+	_, err := Read(version1, "coherense")
+	require.EqualError(t, err, `writers: there is no table "coherense"; use some of `+strings.Join(tableNames(), ", "))
 }

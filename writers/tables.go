@@ -24,8 +24,9 @@ const (
 	keyPartTables    = "symaudit.part_tables" // the part's tables in the order in which they become visible, by comma
 	keyRunID         = "symaudit.run_id"
 	keyAttempt       = "symaudit.attempt"
-	keyUnits         = "symaudit.units"  // a JSON object: column name to unit
-	keyDigest        = "symaudit.sha256" // of the file with zeros in the digest's place; files of early versions have none
+	keyUnits         = "symaudit.units"     // a JSON object: column name to unit
+	keyTrainings     = "symaudit.trainings" // a JSON array of Training, as in the run's description
+	keyDigest        = "symaudit.sha256"    // of the file with zeros in the digest's place; files of early versions have none
 )
 
 // table is one of the run's tables, whatever the type of its rows.
@@ -35,15 +36,51 @@ type table interface {
 	count(*audit.Records) int
 	encode(records *audit.Records, stamp stamp) ([]byte, error)
 	encodeLines(lines *bytes.Buffer, records *audit.Records, own stamp) error
-	decode(path string, into *audit.Records) (version int, err error)
+	pack(records *audit.Records, stamp stamp) ([]byte, error)
+	keys(*audit.Records) []rowKey
+	take(from, into *audit.Records)
+	decode(path string, keep keep, into *audit.Records) (version int, err error)
 	keepCurrent(*audit.Records)
 }
 
+// keep chooses rows by their moment; nil keeps all.
+type keep func(*audit.Moment) bool
+
 // stamp is what a part says of itself beside its rows.
 type stamp struct {
-	runID   string
-	attempt int32
-	tables  []string
+	runID     string
+	attempt   int32
+	tables    []string
+	trainings []Training // of its attempt: the models whose rows it may have, and the settings of their audits
+}
+
+// rowKey tells a row from all others of its table.
+type rowKey struct {
+	model            string
+	seed, step       int64
+	attempt          int32
+	group, direction string
+	what             string // element, generator, layer
+	batch            int32
+	sample, other    int32
+	relative, lambda float64 // the damping: the multiple that was asked for, or else lambda itself
+	value            float64 // what a row without a name has in its place
+}
+
+func (k rowKey) at(m audit.Moment) rowKey {
+	k.model, k.seed, k.step, k.attempt = m.Model, m.Seed, m.Step, m.Attempt
+	return k
+}
+
+// damped is the key at a damping: lambda differs from batch to batch where a multiple was asked for.
+func (k rowKey) damped(relative, lambda *float64) rowKey {
+	switch {
+	case relative != nil:
+		k.relative = *relative
+	case lambda != nil:
+		k.lambda = *lambda
+	}
+	return k
 }
 
 // tables in the order in which the files of a part become visible: coherence, which every audit has, comes last.
@@ -51,38 +88,68 @@ var tables = []table{
 	tableOf[audit.TrainingRow]{"training",
 		func(r *audit.Records) *[]audit.TrainingRow { return &r.Training },
 		func(row *audit.TrainingRow) *audit.Moment { return &row.Moment },
+		func(row *audit.TrainingRow) rowKey { return rowKey{} },
 		readRows[audit.TrainingRow]},
 	tableOf[audit.DecisionRow]{"decisions",
 		func(r *audit.Records) *[]audit.DecisionRow { return &r.Decisions },
 		func(row *audit.DecisionRow) *audit.Moment { return &row.Moment },
+		func(row *audit.DecisionRow) rowKey { return rowKey{} },
 		readRows[audit.DecisionRow]},
 	tableOf[audit.ErrorRow]{"errors",
 		func(r *audit.Records) *[]audit.ErrorRow { return &r.Errors },
 		func(row *audit.ErrorRow) *audit.Moment { return &row.Moment },
+		func(row *audit.ErrorRow) rowKey {
+			return rowKey{group: row.GroupName, what: row.Element, sample: row.Sample}
+		},
 		converted[errorRow1]},
 	tableOf[audit.LocalErrorRow]{"local_errors",
 		func(r *audit.Records) *[]audit.LocalErrorRow { return &r.LocalErrors },
 		func(row *audit.LocalErrorRow) *audit.Moment { return &row.Moment },
+		func(row *audit.LocalErrorRow) rowKey {
+			return rowKey{group: row.GroupName, what: row.Generator, sample: row.Sample}
+		},
 		readRows[audit.LocalErrorRow]},
 	tableOf[audit.InfluenceRow]{"influence",
 		func(r *audit.Records) *[]audit.InfluenceRow { return &r.Influence },
 		func(row *audit.InfluenceRow) *audit.Moment { return &row.Moment },
+		func(row *audit.InfluenceRow) rowKey {
+			return rowKey{group: row.GroupName, direction: row.Direction, what: row.Element, batch: row.Batch, sample: row.RowSample, other: row.ColSample}.damped(row.RelativeLambda, &row.Lambda)
+		},
 		converted[influenceRow1]},
 	tableOf[audit.SolveRow]{"solves",
 		func(r *audit.Records) *[]audit.SolveRow { return &r.Solves },
 		func(row *audit.SolveRow) *audit.Moment { return &row.Moment },
+		func(row *audit.SolveRow) rowKey {
+			return rowKey{group: row.GroupName, direction: row.Direction, batch: row.Batch}.damped(row.RelativeLambda, &row.Lambda)
+		},
 		converted[solveRow1]},
 	tableOf[audit.LayerRow]{"layers",
 		func(r *audit.Records) *[]audit.LayerRow { return &r.Layers },
 		func(row *audit.LayerRow) *audit.Moment { return &row.Moment },
+		func(row *audit.LayerRow) rowKey {
+			return rowKey{group: row.GroupName, direction: row.Direction, what: row.Element + " " + row.Layer, batch: row.Batch, sample: row.Sample}.damped(row.RelativeLambda, &row.Lambda)
+		},
 		readRows[audit.LayerRow]},
 	tableOf[audit.SpectrumRow]{"spectrum",
 		func(r *audit.Records) *[]audit.SpectrumRow { return &r.Spectrum },
 		func(row *audit.SpectrumRow) *audit.Moment { return &row.Moment },
+		func(row *audit.SpectrumRow) rowKey {
+			return rowKey{group: row.GroupName, batch: row.Batch, value: row.RitzValue}
+		},
 		readRows[audit.SpectrumRow]},
+	tableOf[audit.PictureRow]{"pictures",
+		func(r *audit.Records) *[]audit.PictureRow { return &r.Pictures },
+		func(row *audit.PictureRow) *audit.Moment { return &row.Moment },
+		func(row *audit.PictureRow) rowKey {
+			return rowKey{group: row.GroupName, what: row.Element + " " + row.Rank + " " + row.Kind + " " + row.Channel}
+		},
+		readRows[audit.PictureRow]},
 	tableOf[audit.CoherenceRow]{"coherence",
 		func(r *audit.Records) *[]audit.CoherenceRow { return &r.Coherence },
 		func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment },
+		func(row *audit.CoherenceRow) rowKey {
+			return rowKey{group: row.GroupName, direction: row.Direction, what: row.Element}.damped(row.RelativeLambda, row.Lambda)
+		},
 		converted[coherenceRow1]},
 }
 
@@ -90,6 +157,7 @@ type tableOf[Row any] struct {
 	tableName string
 	rows      func(*audit.Records) *[]Row
 	moment    func(*Row) *audit.Moment
+	key       func(*Row) rowKey                  // within its moment
 	version1  func(*parquet.File) ([]Row, error) // reads a file of that version
 }
 
@@ -103,6 +171,17 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 	for i := range rows {
 		moment := t.moment(&rows[i])
 		moment.RunID, moment.Attempt = stamp.runID, stamp.attempt
+	}
+	return t.file(rows, stamp)
+}
+
+// pack is encode of rows that say themselves which run and attempt they are of.
+func (t tableOf[Row]) pack(records *audit.Records, stamp stamp) ([]byte, error) {
+	return t.file(*t.rows(records), stamp)
+}
+
+func (t tableOf[Row]) file(rows []Row, stamp stamp) ([]byte, error) {
+	for i := range rows {
 		if err := validStrings(reflect.ValueOf(rows[i])); err != nil {
 			return nil, fmt.Errorf("writers: table %s: %w", t.tableName, err)
 		}
@@ -110,6 +189,10 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 	units, err := json.Marshal(unitsOf(t.schema()))
 	if err != nil {
 		return nil, fmt.Errorf("writers: units of table %s: %w", t.tableName, err)
+	}
+	trainings, err := json.Marshal(append([]Training{}, stamp.trainings...)) // never null
+	if err != nil {
+		return nil, fmt.Errorf("writers: trainings of table %s: %w", t.tableName, err)
 	}
 	config, err := parquet.NewWriterConfig(
 		parquet.Compression(&parquet.Zstd),
@@ -120,6 +203,7 @@ func (t tableOf[Row]) encode(records *audit.Records, stamp stamp) ([]byte, error
 		parquet.KeyValueMetadata(keyRunID, stamp.runID),
 		parquet.KeyValueMetadata(keyAttempt, strconv.Itoa(int(stamp.attempt))),
 		parquet.KeyValueMetadata(keyUnits, string(units)),
+		parquet.KeyValueMetadata(keyTrainings, string(trainings)),
 		parquet.KeyValueMetadata(keyDigest, noDigest),
 	)
 	if err != nil {
@@ -165,8 +249,8 @@ func validStrings(row reflect.Value) error {
 	return nil
 }
 
-// decode appends the rows of a part to records. A file that is not a whole part of this table is an error naming it.
-func (t tableOf[Row]) decode(path string, into *audit.Records) (version int, err error) {
+// decode appends the rows of a part that are to be kept to records. A file that is not a whole part of this table is an error naming it.
+func (t tableOf[Row]) decode(path string, keep keep, into *audit.Records) (version int, err error) {
 	err = withPart(path, func(file *parquet.File, content []byte) error {
 		if got, _ := file.Lookup(keyTable); got != t.tableName {
 			return fmt.Errorf("it is a part of table %q, not of %q", got, t.tableName)
@@ -177,37 +261,48 @@ func (t tableOf[Row]) decode(path string, into *audit.Records) (version int, err
 		if err := checkPages(content, file.Metadata()); err != nil {
 			return err
 		}
-		read := readRows[Row]
+		all := t.rows(into)
 		if version == 1 {
-			read = t.version1
-		}
-		rows, err := read(file)
-		if err != nil {
+			rows, err := t.version1(file)
+			*all = append(*all, rows...)
 			return err
 		}
-		all := t.rows(into)
-		*all = append(*all, rows...)
-		return nil
+		return readEach(file, func(row *Row) {
+			if keep == nil || keep(t.moment(row)) {
+				*all = append(*all, *row)
+			}
+		})
 	})
 	return version, err
 }
 
 // readRows reads a file whose columns are those of Row, but for optional ones that earlier programs did not write: these are null.
-func readRows[Row any](file *parquet.File) ([]Row, error) {
+func readRows[Row any](file *parquet.File) (rows []Row, err error) {
+	err = readEach(file, func(row *Row) { rows = append(rows, *row) })
+	return rows, err
+}
+
+// readEach hands out the rows one by one.
+func readEach[Row any](file *parquet.File, take func(*Row)) error {
 	if !columnsFit(file.Schema(), parquet.SchemaOf(new(Row))) {
 		table, _ := file.Lookup(keyTable)
-		return nil, fmt.Errorf("its columns are not those of table %s: %s", table, file.Schema())
+		return fmt.Errorf("its columns are not those of table %s: %s", table, file.Schema())
 	}
-	rows := make([]Row, file.NumRows())
+	const most = 4096 // in memory at once
+	rows := make([]Row, min(most, file.NumRows()))
 	reader := parquet.NewGenericReader[Row](file)
-	for read := 0; read < len(rows); {
-		n, err := reader.Read(rows[read:])
-		read += n
+	for read := int64(0); read < file.NumRows(); {
+		clear(rows) // what is null stays as it was otherwise, and texts and pointers would be shared
+		n, err := reader.Read(rows[:min(int64(len(rows)), file.NumRows()-read)])
 		if n == 0 {
-			return nil, fmt.Errorf("only %d of its %d rows can be read: %w", read, len(rows), err)
+			return fmt.Errorf("only %d of its %d rows can be read: %w", read, file.NumRows(), err)
 		}
+		for i := range rows[:n] {
+			take(&rows[i])
+		}
+		read += int64(n)
 	}
-	return rows, reader.Close()
+	return reader.Close()
 }
 
 // retired are columns that earlier programs wrote, which are not read.
@@ -225,6 +320,20 @@ func columnsFit(file, wanted *parquet.Schema) bool {
 		}
 	}
 	return len(rest) == 0
+}
+
+func (t tableOf[Row]) keys(records *audit.Records) []rowKey {
+	rows := *t.rows(records)
+	keys := make([]rowKey, len(rows))
+	for i := range rows {
+		keys[i] = t.key(&rows[i]).at(*t.moment(&rows[i]))
+	}
+	return keys
+}
+
+// take moves the table's rows.
+func (t tableOf[Row]) take(from, into *audit.Records) {
+	*t.rows(into), *t.rows(from) = *t.rows(from), nil
 }
 
 // keepCurrent leaves out superseded rows.

@@ -20,7 +20,7 @@ func newAudit(s *settings) *cobra.Command {
 	var directions []string
 	var draws int
 	var tolerance float64
-	var local, layers, spectrum bool
+	var local, layers, spectrum, pictures bool
 	cmd := &cobra.Command{
 		Use:   "audit <run directory>",
 		Short: "audit the latest checkpoint of a model after its training",
@@ -45,6 +45,7 @@ estimator and precision, what influence is of, and ask for the shares of layers 
 				"metric-over":      func() { config.Audit.MetricOver = over },
 				"local-errors":     func() { config.Audit.LocalErrors = local },
 				"layers":           func() { config.Audit.Layers = layers },
+				"pictures":         func() { config.Audit.Pictures = pictures },
 				"spectrum":         func() { config.Audit.Spectrum = spectrum },
 				"kernel-draws":     func() { config.Audit.KernelDraws = draws },
 				"directions": func() {
@@ -96,6 +97,7 @@ estimator and precision, what influence is of, and ask for the shares of layers 
 	cmd.Flags().IntVar(&draws, "kernel-draws", 0, fmt.Sprintf("most `changes` of the data that the direction kernel follows; 0: %d (default the run's)", audit.DefaultKernelDraws))
 	cmd.Flags().BoolVar(&local, "local-errors", false, "also write table local_errors: the model's Lie derivatives under translations, boosts and scalings (default the run's)")
 	cmd.Flags().BoolVar(&layers, "layers", false, "also write table layers: the share of each layer in the influence, for about three times the products (default the run's)")
+	cmd.Flags().BoolVar(&pictures, "pictures", false, "also write table pictures: states and outputs of the samples that commute best, in the middle and worst (default the run's)")
 	cmd.Flags().BoolVar(&spectrum, "spectrum", false, "also write table spectrum, the metric's Ritz values, and the effective dimension at each lambda (default the run's)")
 	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "half-width of a cosine's interval; of cg-residual, the relative residual (default the run's)")
 	cmd.Flags().StringVar(&dtype, "dtype", "", "`type` of the audit's numbers: auto, float64 or float32 (default the run's)")

@@ -112,7 +112,7 @@ from a state also teach it the rotated, reflected or shifted state? Start with: 
 	})
 	root.PersistentFlags().StringVar(&s.backend, "backend", backend.Auto, "`name` of what computes: auto, go, xla, xla:cpu or xla:cuda; auto takes XLA where a plugin is found")
 	root.PersistentFlags().StringVar(&s.logLevel, "log-level", "warn", "`level` of the logs on standard error: debug, info, warn or error")
-	root.AddCommand(newDemo(s), newTrain(s), newAudit(s), newReport(), newData(s), newDoctor(s))
+	root.AddCommand(newDemo(s), newTrain(s), newAudit(s), newReport(), newShow(), newRuns(), newCheck(), newCompact(), newData(s), newDoctor(s))
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	return root
@@ -152,4 +152,12 @@ func oneArgument(what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// someRuns requires at least one argument.
+func someRuns(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usageError{fmt.Errorf("%s takes run directories, got none; see %s --help", cmd.Name(), cmd.CommandPath())}
+	}
+	return nil
 }

@@ -25,9 +25,9 @@ func newDemo(s *settings) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "train a tiny UNet and a tiny ViT on Euler flow with an audit each epoch, and draw the report",
-		Long: `demo solves the compressible Euler equations for three families of initial conditions, trains a tiny UNet and a
-tiny ViT on them one after the other, audits each after every epoch under D4 and under shifts, and draws the report.
+		Short: "train a tiny UNet, ViT and FNO on Euler flow with an audit each epoch, and draw the report",
+		Long: `demo solves the compressible Euler equations for three families of initial conditions, trains a tiny UNet, a
+tiny ViT and a tiny Fourier neural operator on them one after the other, audits each after every epoch under D4 and under shifts, and draws the report.
 It needs nothing installed and takes a few minutes on two cores. Its configuration: configs/demo.yaml`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -216,12 +216,7 @@ func newReport() *cobra.Command {
 		Short: "draw the figures and the page of a run, or of several side by side",
 		Long: `report writes figures/*.svg and report.html, a page that needs no network, into a run directory. It may be called
 while the run goes on. Of several runs it draws one page that compares them, models and seeds, into --into.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usageError{fmt.Errorf("report takes run directories, got none; see %s --help", cmd.CommandPath())}
-			}
-			return nil
-		},
+		Args: someRuns,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 1 && into == "":

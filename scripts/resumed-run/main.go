@@ -38,6 +38,7 @@ audit:
   local_errors: true
   layers: true
   spectrum: true
+  pictures: true
   relative_lambdas: [0.1, 1, 10]
   tolerance: 0.3
   sinks: [jsonl, tensorboard]

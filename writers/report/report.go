@@ -40,7 +40,7 @@ func Compare(into string, dirs ...string) (path string, warnings []string, err e
 func write(into string, live bool, dirs ...string) (path string, warnings []string, err error) {
 	var runs []view.Run
 	for _, dir := range dirs {
-		contents, err := writers.Read(dir)
+		contents, err := writers.ReadLatest(dir)
 		if err != nil {
 			return "", nil, fmt.Errorf("report: %w", err)
 		}
