@@ -341,7 +341,8 @@ func (r *Records) Summary(group string) *CoherenceRow {
 }
 
 // Sink keeps records. After Write has returned nil they survive the end of the process; after an error nothing of
-// them is visible to a reader. RunID and Attempt of every row are the sink's to fill in.
+// them is visible to a reader. RunID and Attempt of every row are the sink's to fill in; those of
+// a sink beside a run (hooks.Builder.WithSink) are filled in by then.
 type Sink interface {
 	Write(records *Records) error
 }

@@ -149,7 +149,7 @@ func (b *Builder) WithTrainingEvery(k int) *Builder { b.trainingEvery = k; retur
 // those finished are kept. The loop then returns no error: ask the context. The default is one that never ends.
 func (b *Builder) WithContext(ctx context.Context) *Builder { b.ctx = ctx; return b }
 
-// WithOnAudit calls f after each audit, when its records are safe in the sink. The records must not be changed. By default nobody is
+// WithOnAudit calls f after each audit, when its records are safe in the sinks. The records must not be changed. By default nobody is
 // told.
 func (b *Builder) WithOnAudit(f func(*audit.Records)) *Builder { b.onAudit = f; return b }
 

@@ -134,5 +134,9 @@ func (h *Hook) write(sink *outlet, records *audit.Records) error {
 	case len(h.sinks) == 1:
 		return says(err, "the records up to step %d are not written", h.step)
 	}
-	return says(err, "the records up to step %d are not written to sink %d of %d (%T)", h.step, sink.place, len(h.sinks), sink.Sink)
+	name := fmt.Sprintf("sink %d of %d (%T)", sink.place, len(h.sinks), sink.Sink)
+	if named, ok := sink.Sink.(fmt.Stringer); ok {
+		name = named.String()
+	}
+	return says(err, "the records up to step %d are not written to %s", h.step, name)
 }

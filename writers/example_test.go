@@ -86,10 +86,10 @@ func ExampleBuilder_WithInfo() {
 	}
 	defer run.Close()
 	info := run.Info()
-	fmt.Println("given:", run.ID(), info.Backend, info.Seeds, "in", filepath.Base(run.Dir()))
+	fmt.Println("given:", run.ID(), info.Backend, info.Seeds, "in", filepath.Base(run.Dir()), "shown as", filepath.Base(run.String()))
 	fmt.Println("filled in: attempt", run.Attempt(), "of schema", info.SchemaVersion, "dated:", !info.Created.IsZero())
 	// Output:
-	// given: first go [0 1] in a
+	// given: first go [0 1] in a shown as a
 	// filled in: attempt 1 of schema 2 dated: true
 }
 
@@ -328,6 +328,7 @@ func ExampleJSONLines() {
 			Moment: audit.Moment{RunID: "first", Attempt: 1, Model: "unet", Step: step, Epoch: 0.5}, Loss: 1 / float64(48-step), StepSeconds: 0.25,
 		}}}))
 		must(lines.Close())
+		fmt.Println("written to", filepath.Base(lines.String()))
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -335,6 +336,8 @@ func ExampleJSONLines() {
 	}
 	fmt.Print(string(content))
 	// Output:
+	// written to rows.jsonl
+	// written to rows.jsonl
 	// {"table":"training","run_id":"first","attempt":1,"model":"unet","seed":0,"step":24,"epoch":0.5,"loss":0.041666666666666664,"learning_rate":0.0,"step_seconds":0.25}
 	// {"table":"training","run_id":"first","attempt":1,"model":"unet","seed":0,"step":48,"epoch":0.5,"loss":"Infinity","learning_rate":0.0,"step_seconds":0.25}
 }
@@ -356,10 +359,12 @@ func ExampleTensorBoard() {
 	if err != nil {
 		panic(err)
 	}
+	fmt.Println("below", filepath.Base(scalars.String()))
 	for _, file := range files {
 		fmt.Println(filepath.Base(filepath.Dir(file)))
 	}
 	// Output:
+	// below tensorboard
 	// unet-seed-0
 	// vit-seed-0
 }

@@ -145,6 +145,9 @@ func lastBreak(file io.ReaderAt, end int64) (int64, error) {
 	return 0, nil
 }
 
+// String is the file's path as it was given to JSONLines, for messages.
+func (l *Lines) String() string { return l.file.path }
+
 // Write appends records, table by table. After it has returned nil they survive a power failure. After an error nothing of them is in
 // the file and it can be written to again, unless the error says that they could not be taken back: then the disk refused that, too,
 // and the next Write does it. records stay as they are.

@@ -67,14 +67,14 @@ var faultSections = []faultSection{
 	}},
 	{"Several sinks", "JSON lines beside the run, `WithSink(run, lines)`, in another place. *Kept* is what the run has; the lines have it too, once, if the training carries on.", []fault{
 		{"the disk of the lines is full for a while", beside(failing("append", syscall.ENOSPC, 4, 5)),
-			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written to sink 2 of 2 (*writers.Lines): cannot write runs/rows.jsonl: no space left on device; free space there, then resume: every audit written before is kept"},
+			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written to runs/rows.jsonl: cannot write runs/rows.jsonl: no space left on device; free space there, then resume: every audit written before is kept"},
 		{"the disk of the run is full for a while: the lines wait for it", beside(failing("write", syscall.ENOSPC, 4, 5)),
-			outcome{"ends at step 4", 1}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written to sink 1 of 2 (*writers.Run): cannot write runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
+			outcome{"ends at step 4", 1}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written to runs/a: cannot write runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
 		{"the file of the lines is removed", beside(func(r *rig) {
 			r.at(3, func() { require.NoError(r.t, os.Remove(filepath.Join(filepath.Dir(r.dir), "rows.jsonl"))) })
 			r.remedy = nil
 		}),
-			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written to sink 2 of 2 (*writers.Lines): cannot write runs/rows.jsonl: no such file or directory; put the directory back if it was moved away, or choose another"},
+			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written to runs/rows.jsonl: cannot write runs/rows.jsonl: no such file or directory; put the directory back if it was moved away, or choose another"},
 	}},
 	{"The run's directory", "`runs/a` stands for it.", []fault{
 		{"another process writes to it", func(r *rig) {

@@ -203,6 +203,9 @@ type Run struct {
 // Dir returns the run directory as it was given to Parquet.
 func (r *Run) Dir() string { return r.directory.path }
 
+// String is the run directory, for messages.
+func (r *Run) String() string { return r.Dir() }
+
 // ID returns the run's identifier, the run_id of every row.
 func (r *Run) ID() string { return r.Info().RunID }
 

@@ -61,6 +61,9 @@ func openBoards(dir string, disk files) (*Scalars, error) {
 	return &Scalars{dir: dir, disk: disk, boards: map[identity]board{}}, nil
 }
 
+// String is the folder as it was given to TensorBoard, for messages.
+func (s *Scalars) String() string { return s.dir }
+
 // Write appends the scalars of records, and nothing where these have none. After it has returned nil they survive a power failure.
 // After an error nothing of them is in the files and these can be written to again, unless the error says that they could not be taken
 // back.
