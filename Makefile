@@ -54,7 +54,7 @@ soak:
 # Below a folder that DuckDB would take for a column.
 queries:
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && run="$$folder/step=7/run" && \
-	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-queries "$$run" && \
+	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-tensorboard "$$run" && scripts/check-queries "$$run" && \
 	go run ./cmd/symaudit export "$$run" --model unet --out "$$folder/unet" && scripts/check-export "$$folder/unet" && \
 	go run ./cmd/symaudit export "$$run" --model vit --relative-lambdas 1e-8,1e-6 --out "$$folder/vit" && scripts/check-export "$$folder/vit"
 

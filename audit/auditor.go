@@ -98,7 +98,7 @@ func (a *Auditor) audit(ctx context.Context, at Moment, progress func()) (*Recor
 		if err := context.Cause(ctx); err != nil {
 			return nil, cause.In("audit", err)
 		}
-		rows, outputs, err := a.forwardErrors(o, at)
+		rows, pictures, outputs, err := a.forwardErrors(o, at)
 		if err != nil {
 			return nil, err
 		}
@@ -109,6 +109,7 @@ func (a *Auditor) audit(ctx context.Context, at Moment, progress func()) (*Recor
 		progress()
 		records.Errors = append(records.Errors, rows...)
 		records.LocalErrors = append(records.LocalErrors, local...)
+		records.Pictures = append(records.Pictures, pictures...)
 		if a.config.forward {
 			records.Coherence = append(records.Coherence, summarise(o, CoherenceRow{Moment: at}, rows, nil)...)
 			continue

@@ -54,6 +54,7 @@ type Builder struct {
 	scale      MetricScale
 	solve      solver.FormOptions
 	local      bool
+	pictures   bool
 	layers     bool
 	spectrum   bool
 	forward    bool
@@ -245,6 +246,11 @@ func (b *Builder) WithLayers() *Builder { b.layers = true; return b }
 // WithSpectrum adds table spectrum, the Ritz values of each metric with their multiplicities, and the effective dimension at each lambda, the trace of
 // eta (eta + lambda)^-1, to table solves, by a solve for 16 random vectors. It needs MetricNTK and the estimator Block. By default there is none.
 func (b *Builder) WithSpectrum() *Builder { b.spectrum = true; return b }
+
+// WithPictures adds table pictures: states and outputs of three samples of each group, those that commute best, in the middle and worst with the element that the model
+// commutes worst with. They take some 50 kB a channel and group in each audit at 64x64 cells, to which finer states are averaged. States on a plane have them, other states
+// have none. By default there is no such table.
+func (b *Builder) WithPictures() *Builder { b.pictures = true; return b }
 
 // WithForwardOnly leaves the influence out: only outputs are audited. For models without parameters, such as a solver. By default
 // both are.

@@ -83,3 +83,24 @@ func ExampleBuilder_WithLocalErrors() {
 	// translation_x: 0.00
 	// translation_y: 0.00
 }
+
+// A model that adds to each state how far a cell lies to the right is not symmetric: where it breaks the symmetry, the pictures of f(g.x) and g.f(x) show.
+func ExampleBuilder_WithPictures() {
+	rightward := func(_ *model.Scope, x *graph.Node) *graph.Node {
+		return graph.Add(x, graph.Iota(x.Graph(), x.Shape(), 2))
+	}
+	records := recordsOf(audit.New(newModel(rightward, waves(1)), rightward, nil).WithField(temperature).WithForwardOnly().WithPictures().
+		WithGroup(orbits.D4(), waves(1)))
+	pictures := map[string]audit.PictureRow{}
+	for _, row := range records.Pictures {
+		pictures[row.Kind] = row
+	}
+	got, expected := pictures["f(g.x)"], pictures["g.f(x)"]
+	fmt.Println(got.Rank, got.Element, got.Channel, got.Height, got.Width)
+	for x, value := range got.Cells()[0] {
+		fmt.Printf("%.0f ", round(value-expected.Cells()[0][x]))
+	}
+	// Output:
+	// worst r2 temperature 8 8
+	// -7 -5 -3 -1 1 3 5 7
+}

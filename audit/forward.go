@@ -11,48 +11,48 @@ import (
 	"github.com/symaudit/symaudit/solver/network"
 )
 
-// forwardErrors compares the model's outputs over an orbit with the moved targets and with its own moved outputs. outputs is the
-// number that the model has for a sample.
-func (a *Auditor) forwardErrors(o *orbit, at Moment) (rows []ErrorRow, outputs int, err error) {
+// forwardErrors compares the model's outputs over an orbit with the moved targets and with its own moved outputs, and pictures some where that is asked for.
+// outputs is the number that the model has for a sample.
+func (a *Auditor) forwardErrors(o *orbit, at Moment) (rows []ErrorRow, pictures []PictureRow, outputs int, err error) {
 	var predictions, moved []*tensors.Tensor // f(g.x), g.f(x)
 	defer func() { err = errors.Join(err, freeAll(predictions...), freeAll(moved...)) }()
 	for i, input := range o.inputs {
 		output, err := a.network.With(o.further[i]...).Predict(input)
 		if err != nil {
-			return nil, 0, cause.In("audit", err)
+			return nil, nil, 0, cause.In("audit", err)
 		}
 		predictions = append(predictions, output)
 		switch shape := output.Shape(); {
 		case !a.config.invariant && !shape.Equal(o.targets[i].Shape()):
-			return nil, 0, fmt.Errorf("audit: the model maps %s to %s and its targets are %s; both must be the same, and declared if they are no states like the input (WithOutputField, WithInvariantOutput)", input.Shape(), shape, o.targets[i].Shape())
+			return nil, nil, 0, fmt.Errorf("audit: the model maps %s to %s and its targets are %s; both must be the same, and declared if they are no states like the input (WithOutputField, WithInvariantOutput)", input.Shape(), shape, o.targets[i].Shape())
 		case shape.Rank() == 0 || shape.Dimensions[0] != len(o.samples) || shape.DType != input.DType():
-			return nil, 0, fmt.Errorf("audit: the model maps %s to %s; it must return an output for each sample, [n, ...], in the precision of its input", input.Shape(), shape)
+			return nil, nil, 0, fmt.Errorf("audit: the model maps %s to %s; it must return an output for each sample, [n, ...], in the precision of its input", input.Shape(), shape)
 		}
 	}
 	if !a.config.invariant {
 		if moved, err = o.move(o.act, predictions[0]); err != nil {
-			return nil, 0, err
+			return nil, nil, 0, err
 		}
 	}
 	identity, err := a.targetErrors(o, 0, predictions[0])
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	var persistence []float64
 	if !a.config.invariant && a.config.output == nil {
 		if persistence, err = a.compare(o, o.targets[0], o.inputs[0]); err != nil {
-			return nil, 0, err
+			return nil, nil, 0, err
 		}
 	}
 	symmetrized, err := a.symmetrizedErrors(o, predictions)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
 	rows = make([]ErrorRow, 0, len(o.elements)*len(o.samples))
 	for i, element := range o.elements {
 		target, err := a.targetErrors(o, i, predictions[i])
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, 0, err
 		}
 		from := predictions[0] // what no element changes
 		if !a.config.invariant {
@@ -60,7 +60,7 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) (rows []ErrorRow, outputs i
 		}
 		commutator, err := a.compare(o, from, predictions[i])
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, 0, err
 		}
 		shift := element.Shift()
 		for n, sample := range o.samples {
@@ -80,7 +80,8 @@ func (a *Auditor) forwardErrors(o *orbit, at Moment) (rows []ErrorRow, outputs i
 			rows = append(rows, row)
 		}
 	}
-	return rows, predictions[0].Size() / len(o.samples), nil
+	pictures, err = a.pictures(o, rows, predictions, moved)
+	return rows, pictures, predictions[0].Size() / len(o.samples), err
 }
 
 // symmetrizedErrors are those of the mean of g^-1.f(g.x) over a group, nil where its elements change more than the places of values: otherwise

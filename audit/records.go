@@ -169,6 +169,23 @@ type LocalErrorRow struct {
 	LocalError float64 `parquet:"local_error"`
 }
 
+// PictureRow is a channel of a probe state or of an output: of the samples that commute best, in the middle and worst with the element that the model commutes worst
+// with.
+type PictureRow struct {
+	Moment
+	GroupName       string  `parquet:"group_name"`
+	Element         string  `parquet:"element"`
+	Rank            string  `parquet:"rank"` // "best", "median" or "worst", by the commutator error
+	Sample          int32   `parquet:"sample"`
+	Class           string  `parquet:"class"`
+	CommutatorError float64 `parquet:"commutator_error"`
+	Kind            string  `parquet:"kind"`    // "x", "g.x", "f(g.x)" or "g.f(x)"
+	Channel         string  `parquet:"channel"` // of the field
+	Height          int32   `parquet:"height"`
+	Width           int32   `parquet:"width"`
+	Values          []byte  `parquet:"values"` // float32, little-endian, [height, width]: means over blocks of cells where the state has more than 64 along an axis
+}
+
 // set fills in what the solver found.
 func (row *SolveRow) set(s solver.Statistics) {
 	row.Lambda, row.LambdaMax, row.BlockSize, row.Iterations = s.Lambda, s.LambdaMax, s.BlockSize, s.Iterations
@@ -245,6 +262,7 @@ type Records struct {
 	Solves      []SolveRow
 	Layers      []LayerRow
 	Spectrum    []SpectrumRow
+	Pictures    []PictureRow
 	Coherence   []CoherenceRow
 }
 
@@ -258,6 +276,7 @@ func (r *Records) Moments() (all []*Moment) {
 	all = momentsOf(all, r.Solves, func(row *SolveRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Layers, func(row *LayerRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Spectrum, func(row *SpectrumRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.Pictures, func(row *PictureRow) *Moment { return &row.Moment })
 	return momentsOf(all, r.Coherence, func(row *CoherenceRow) *Moment { return &row.Moment })
 }
 
@@ -278,6 +297,7 @@ func (r *Records) Add(other *Records) {
 	r.Solves = append(r.Solves, other.Solves...)
 	r.Layers = append(r.Layers, other.Layers...)
 	r.Spectrum = append(r.Spectrum, other.Spectrum...)
+	r.Pictures = append(r.Pictures, other.Pictures...)
 	r.Coherence = append(r.Coherence, other.Coherence...)
 }
 
@@ -291,6 +311,7 @@ func (r *Records) DropAfter(step int64) {
 	r.Solves = slices.DeleteFunc(r.Solves, func(row SolveRow) bool { return row.Step > step })
 	r.Layers = slices.DeleteFunc(r.Layers, func(row LayerRow) bool { return row.Step > step })
 	r.Spectrum = slices.DeleteFunc(r.Spectrum, func(row SpectrumRow) bool { return row.Step > step })
+	r.Pictures = slices.DeleteFunc(r.Pictures, func(row PictureRow) bool { return row.Step > step })
 	r.Coherence = slices.DeleteFunc(r.Coherence, func(row CoherenceRow) bool { return row.Step > step })
 }
 
@@ -320,7 +341,8 @@ func (r *Records) Summary(group string) *CoherenceRow {
 }
 
 // Sink keeps records. After Write has returned nil they survive the end of the process; after an error nothing of
-// them is visible to a reader. RunID and Attempt of every row are the sink's to fill in.
+// them is visible to a reader. RunID and Attempt of every row are the sink's to fill in; those of
+// a sink beside a run (hooks.Builder.WithSink) are filled in by then.
 type Sink interface {
 	Write(records *Records) error
 }

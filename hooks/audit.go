@@ -15,6 +15,7 @@ import (
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/attempts"
 	"github.com/symaudit/symaudit/internal/cause"
+	"github.com/symaudit/symaudit/internal/monitor"
 )
 
 // SharedPrefix precedes the monitors of stop rules in the keys of Loop.SharedData under which the latest audit's values stand, as
@@ -23,25 +24,25 @@ const SharedPrefix = "symaudit/"
 
 // Metric returns a function that GoMLX's commandline.AttachProgressBar takes, to show the latest value of a monitor, as in
 // "d4/coherence", with its interval. It may be called at any time, from any goroutine.
-func (h *Hook) Metric(monitor string) func() (name, value string) {
+func (h *Hook) Metric(watched string) func() (name, value string) {
 	return func() (name, value string) {
 		latest := h.newest.Load()
 		switch {
 		case latest == nil:
-			return monitor, "not audited yet"
+			return watched, "not audited yet"
 		case *latest == nil:
-			return monitor, "no value" // the audit failed
+			return watched, "no value" // the audit failed
 		}
 		for _, r := range *latest {
 			switch {
-			case r.monitor != canonical(monitor):
-			case r.value == nil:
-				return monitor, "no value"
+			case r.Monitor != monitor.Canonical(watched):
+			case r.Value == nil:
+				return watched, "no value"
 			default:
-				return monitor, r.String()
+				return watched, r.String()
 			}
 		}
-		return monitor, "unknown; there are " + names(*latest)
+		return watched, "unknown; there are " + names(*latest)
 	}
 }
 
@@ -72,10 +73,10 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 	complete := *records
 	complete.Training = h.pending.Training
 	h.pending.Add(records)
-	if err := h.settle("the sink failed", h.flush()); err != nil {
+	if err := h.settle("a sink failed", h.flush()); err != nil {
 		return err
 	}
-	found := readings(&complete)
+	found := monitor.Readings(&complete)
 	h.publish(loop, found)
 	h.logAudit(at, &complete, found, took)
 	if err := h.settle("a stop rule cannot be applied", h.applyRules(at, found)); err != nil {
@@ -95,15 +96,15 @@ func (h *Hook) audit(loop *train.Loop, at audit.Moment) error {
 
 // publish shows the values of the latest audit to other hooks and to Metric. One that has ceased to exist is taken away: the
 // value of an earlier audit would be read as that of this one.
-func (h *Hook) publish(loop *train.Loop, found []reading) {
+func (h *Hook) publish(loop *train.Loop, found []monitor.Reading) {
 	for key := range loop.SharedData {
 		if strings.HasPrefix(key, SharedPrefix) {
 			delete(loop.SharedData, key)
 		}
 	}
 	for _, r := range found {
-		if r.value != nil {
-			loop.SharedData[SharedPrefix+r.monitor] = *r.value
+		if r.Value != nil {
+			loop.SharedData[SharedPrefix+r.Monitor] = *r.Value
 		}
 	}
 	h.newest.Store(&found)
@@ -210,23 +211,11 @@ func (h *Hook) cancelled(err error) bool {
 	return ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
 }
 
-// flush writes what the sink does not have. After an error it is still pending, for Close to try again.
-func (h *Hook) flush() error {
-	records := h.pending
-	if h.config.sink != nil && len(records.Moments()) > 0 {
-		if err := guard(func() error { return h.config.sink.Write(&records) }); err != nil {
-			return says(err, "the records up to step %d are not written", h.step)
-		}
-	}
-	h.pending, h.undated = audit.Records{}, nil
-	return nil
-}
-
-func (h *Hook) applyRules(at audit.Moment, found []reading) error {
+func (h *Hook) applyRules(at audit.Moment, found []monitor.Reading) error {
 	var unknown []error
 	for number, rule := range h.rules {
-		i := slices.IndexFunc(found, func(r reading) bool { return r.monitor == rule.Monitor })
-		var r reading
+		i := slices.IndexFunc(found, func(r monitor.Reading) bool { return r.Monitor == rule.Monitor })
+		var r monitor.Reading
 		switch {
 		case i >= 0:
 			r = found[i]
@@ -235,8 +224,8 @@ func (h *Hook) applyRules(at audit.Moment, found []reading) error {
 			continue
 		}
 		rule.seen = true
-		if r.value == nil {
-			h.config.log.Warn().Str("monitor", rule.Monitor).Int64("step", at.Step).Str("because", r.missing()).Msg("a stop rule's monitor has no value in this audit")
+		if r.Value == nil {
+			h.config.log.Warn().Str("monitor", rule.Monitor).Int64("step", at.Step).Str("because", r.Missing()).Msg("a stop rule's monitor has no value in this audit")
 		}
 		best, reason := rule.observe(at.Step, r)
 		if number == 0 {
@@ -256,7 +245,7 @@ func (h *Hook) replay(step int64) error {
 		h.rules[i] = &progress{StopRule: rule.StopRule}
 	}
 	history := slices.DeleteFunc(slices.Clone(h.config.history), func(row audit.CoherenceRow) bool {
-		return row.Model != h.config.model || row.Seed != h.config.seed || !h.config.ofSeries(row.Moment)
+		return row.Model != h.config.model || row.Seed != h.config.seed || !h.ofSeries(row.Moment)
 	})
 	history = attempts.Current(history, func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment })
 	history = slices.DeleteFunc(history, func(row audit.CoherenceRow) bool { return row.Step > step })
@@ -266,7 +255,7 @@ func (h *Hook) replay(step int64) error {
 		for n < len(history) && history[n].Step == history[0].Step {
 			n++
 		}
-		if err := h.applyRules(history[0].Moment, readings(&audit.Records{Coherence: history[:n]})); err != nil {
+		if err := h.applyRules(history[0].Moment, monitor.Readings(&audit.Records{Coherence: history[:n]})); err != nil {
 			return err
 		}
 		history = history[n:]
@@ -276,10 +265,10 @@ func (h *Hook) replay(step int64) error {
 	return nil
 }
 
-func names(found []reading) string {
+func names(found []monitor.Reading) string {
 	var all []string
 	for _, r := range found {
-		all = append(all, r.monitor)
+		all = append(all, r.Monitor)
 	}
 	if len(all) == 0 {
 		return "none (the audit summarised no group)"
@@ -288,7 +277,7 @@ func names(found []reading) string {
 }
 
 // logAudit writes the line that a person reads: the medians of each group, and what they cost.
-func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading, took time.Duration) {
+func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []monitor.Reading, took time.Duration) {
 	status, unconverged := "", 0
 	for _, solve := range records.Solves {
 		if solve.Status != audit.Converged {
@@ -308,8 +297,8 @@ func (h *Hook) logAudit(at audit.Moment, records *audit.Records, found []reading
 		line.Float64("loss", short(records.Training[n-1].Loss))
 	}
 	for _, r := range found {
-		if r.value != nil {
-			line.Float64(r.monitor, short(*r.value))
+		if r.Value != nil {
+			line.Float64(r.Monitor, short(*r.Value))
 		}
 	}
 	products, widest := int64(0), 0.0

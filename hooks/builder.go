@@ -17,7 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/symaudit/symaudit/audit"
-	"github.com/symaudit/symaudit/internal/cause"
+	"github.com/symaudit/symaudit/internal/monitor"
 )
 
 // Auditor audits a model with the weights it has now: an *audit.Auditor is one. It must leave the training's variables
@@ -29,7 +29,7 @@ type Auditor interface {
 // Builder configures a Hook. Its methods return it; Attach checks everything.
 type Builder struct {
 	auditor       Auditor
-	sink          audit.Sink
+	sinks         []audit.Sink
 	schedules     []Schedule
 	initial       bool
 	rules         []StopRule
@@ -49,13 +49,13 @@ type Builder struct {
 	now           func() time.Time // the clock; tests set another
 }
 
-// FailurePolicy is what becomes of the training when an audit or the sink fails.
+// FailurePolicy is what becomes of the training when an audit or a sink fails.
 type FailurePolicy int
 
 const (
 	// EndTraining ends it with the error. What is written stays.
 	EndTraining FailurePolicy = iota
-	// CarryOn logs the error, keeps it for Hook.Failures, and trains on. Records that the sink did not take are offered again
+	// CarryOn logs the error, keeps it for Hook.Failures, and trains on. Records that a sink did not take are offered to it again
 	// with the next audit and by Close; if those fail too, Close returns the error.
 	CarryOn
 )
@@ -79,9 +79,12 @@ func New(auditor Auditor) *Builder {
 	return &Builder{auditor: auditor, model: "model", trainingEvery: 1, ctx: context.Background(), log: zerolog.Nop(), now: time.Now}
 }
 
-// WithSink streams the records to sink, one Write for each audit, with the training steps since the audit before it.
-// Without a sink they only go to the stop rules and to WithOnAudit.
-func (b *Builder) WithSink(sink audit.Sink) *Builder { b.sink = sink; return b }
+// WithSink streams the records to each of the sinks, one Write for each audit, with the training steps since the audit before it.
+// The first that describes its run, as a *writers.Run does, leads, wherever it stands in the list, and without one the first: the
+// others get what it has, with its run_id and attempt where it describes a run. One that fails keeps the others from nothing unless it
+// leads, and what it lacks is offered to it alone when they are next written to, and by Close; see WithFailures. The default is no sink:
+// records go to the stop rules and to WithOnAudit only.
+func (b *Builder) WithSink(sinks ...audit.Sink) *Builder { b.sinks = sinks; return b }
 
 // DefaultBudget is the share of a run's time that audits may take where neither a schedule nor a budget is given.
 const DefaultBudget = 0.05
@@ -105,7 +108,7 @@ func (b *Builder) WithTimeLimit(limit time.Duration) *Builder { b.timeLimit = li
 // weights already, and after it otherwise. The default is PreflightError: they end the training before its time is lost.
 func (b *Builder) WithPreflight(level PreflightLevel) *Builder { b.preflight = level; return b }
 
-// WithFailures says what becomes of the training when an audit, or the sink, fails. The default is EndTraining.
+// WithFailures says what becomes of the training when an audit, or a sink, fails. The default is EndTraining.
 func (b *Builder) WithFailures(policy FailurePolicy) *Builder { b.failures = policy; return b }
 
 // WithInitialAudit audits before the first step of each run, too. The model must have its weights by then; GoMLX makes
@@ -146,7 +149,7 @@ func (b *Builder) WithTrainingEvery(k int) *Builder { b.trainingEvery = k; retur
 // those finished are kept. The loop then returns no error: ask the context. The default is one that never ends.
 func (b *Builder) WithContext(ctx context.Context) *Builder { b.ctx = ctx; return b }
 
-// WithOnAudit calls f after each audit, when its records are safe in the sink. The records must not be changed. By default nobody is
+// WithOnAudit calls f after each audit, when its records are safe in the sinks. The records must not be changed. By default nobody is
 // told.
 func (b *Builder) WithOnAudit(f func(*audit.Records)) *Builder { b.onAudit = f; return b }
 
@@ -161,8 +164,10 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 		return nil, errors.New("hooks: there is no auditor: hooks.New got nil; give it that of audit.Builder.Done, and look at Done's error first")
 	case loop == nil || loop.Trainer == nil:
 		return nil, errors.New("hooks: there is no loop: Attach got nil, or a loop without a trainer; give it the train.NewLoop of the trainer that is audited")
-	case b.sink != nil && isNil(b.sink):
-		return nil, errors.New("hooks: there is no sink: WithSink got nil; give it that of writers.Builder.Done, and look at Done's error first, or leave WithSink out")
+	}
+	sinks, err := b.outlets()
+	if err != nil {
+		return nil, err
 	}
 	config := *b
 	if len(b.schedules) == 0 {
@@ -203,12 +208,12 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	if of, ok := b.auditor.(interface{ Audits(*model.Store) bool }); ok && !of.Audits(loop.Trainer.Store()) {
 		return nil, errors.New("hooks: the auditor was made with another trainer than the loop's, so that its audits would be of another model; give audit.New the trainer of this loop")
 	}
-	h := &Hook{config: config, auditedStep: -1}
+	h := &Hook{config: config, sinks: sinks, auditedStep: -1}
 	for _, rule := range b.rules {
 		if err := rule.Validate(); err != nil {
 			return nil, err
 		}
-		rule.Monitor = canonical(rule.Monitor)
+		rule.Monitor = monitor.Canonical(rule.Monitor)
 		if err := rule.checkMonitor(b.auditor); err != nil {
 			return nil, err
 		}
@@ -232,7 +237,7 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 	if err := h.enter(h.step); err != nil {
 		return nil, err
 	}
-	if run, ok := b.sink.(interface{ Attempt() int32 }); ok && run.Attempt() > 1 && len(b.rules) > 0 && b.history == nil {
+	if run := h.keeper(); run != nil && run.Attempt() > 1 && len(b.rules) > 0 && b.history == nil {
 		b.log.Warn().Int32("attempt", run.Attempt()).Msg("stop rules begin anew, for they were not shown the audits before the resume: pass those to WithHistory")
 	}
 	const name = "symaudit"
@@ -248,43 +253,6 @@ func (b *Builder) Attach(loop *train.Loop) (*Hook, error) {
 func isNil(x any) bool {
 	v := reflect.ValueOf(x)
 	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
-}
-
-// keeper is a sink that knows who writes to it and with what settings, as a *writers.Run does.
-type keeper interface {
-	Enter(writer any, model string, seed, step int64, settings map[string]string) error
-	Leave(writer any, step int64)
-	ID() string
-	SeriesBegan(model string, seed int64) (attempt int32)
-}
-
-// enter tells a sink that keeps a description that this training writes from a step on, and with what audits. It refuses what is
-// no continuation of what it has.
-func (h *Hook) enter(step int64) error {
-	run, ok := h.config.sink.(keeper)
-	if !ok {
-		return nil
-	}
-	var settings map[string]string
-	if described, ok := h.config.auditor.(interface{ Settings() map[string]string }); ok {
-		settings = described.Settings()
-	}
-	if err := run.Enter(h, h.config.model, h.config.seed, step, settings); err != nil {
-		return cause.In("hooks", err)
-	}
-	return nil
-}
-
-func (h *Hook) leave() {
-	if run, ok := h.config.sink.(keeper); ok {
-		run.Leave(h, h.step)
-	}
-}
-
-// ofSeries reports whether an audit belongs to the series that the sink goes on with.
-func (b *Builder) ofSeries(at audit.Moment) bool {
-	run, ok := b.sink.(keeper)
-	return !ok || at.Attempt >= run.SeriesBegan(b.model, b.seed) && (at.RunID == "" || at.RunID == run.ID())
 }
 
 // Between the two a checkpoint hook at priority 100 saves the weights that were audited.

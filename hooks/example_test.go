@@ -128,6 +128,46 @@ func ExampleBuilder_WithSink() {
 	// unet-3 audited, step 8, epoch 1.00: d4 0.10
 }
 
+// Several sinks have the same rows. Of one that fails the others know nothing, and it is offered again what it lacks.
+func ExampleBuilder_WithSink_several() {
+	loop := exampleLoop()
+	full := &failing{} // takes nothing, until it is emptied
+	hook, err := hooks.New(measured{4: 0.5}).
+		WithSink(printed{}, full).
+		WithFailures(hooks.CarryOn).
+		WithSchedule(hooks.EverySteps(2)).
+		WithTrainingEvery(4).
+		Attach(loop)
+	if err != nil {
+		panic(err)
+	}
+	if _, err := loop.RunSteps(endless(8), 4); err != nil {
+		panic(err)
+	}
+	fmt.Println(hook.Failures()[0])
+	full.sink = printed{}
+	fmt.Println("closing:", hook.Close())
+	// Output:
+	// model-0 audited, step 2, epoch 0.00: d4 0.10
+	// model-0 trained, step 4, epoch 0.00
+	// model-0 audited, step 4, epoch 0.00: d4 0.50
+	// hooks: the records up to step 2 are not written to sink 2 of 2 (*hooks_test.failing): no space left on device
+	// model-0 trained, step 4, epoch 0.00
+	// model-0 audited, step 2, epoch 0.00: d4 0.10
+	// model-0 audited, step 4, epoch 0.00: d4 0.50
+	// closing: <nil>
+}
+
+// failing is a sink that fails until it has another behind it.
+type failing struct{ sink audit.Sink }
+
+func (f *failing) Write(records *audit.Records) error {
+	if f.sink == nil {
+		return errors.New("no space left on device")
+	}
+	return f.sink.Write(records)
+}
+
 // A run whose data end in an error has training steps that no audit took along. Close writes them.
 func ExampleHook_Close() {
 	loop := exampleLoop()

@@ -19,11 +19,12 @@ import (
 	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/monitor"
 )
 
 // Hook is an auditor attached to a loop. Like the loop it is not safe for concurrent use.
 //
-// What it remembers has one of three lives. For good: the configuration, failures, what each rule has seen, records that the sink
+// What it remembers has one of three lives. For good: the configuration, failures, what each rule has seen, records that a sink
 // did not take. For one run of the loop, from onStart to onEnd: why a rule stops it, its times, its dataset. And of the step
 // before: its number, epoch and end. A run that begins at an earlier step than the one before ended with, from weights that
 // were restored, goes on with the rules' best and without the records of the steps that it takes back.
@@ -31,7 +32,8 @@ type Hook struct {
 	config Builder // as Attach has checked it; never changes
 	clock  epochClock
 	rules  []*progress
-	closed bool // no run begins any more
+	sinks  []*outlet // the one that leads first
+	closed bool      // no run begins any more
 
 	// The run under way, or the latest.
 	runEpochs bool     // RunEpochs, not RunSteps
@@ -59,13 +61,13 @@ type Hook struct {
 	latest             time.Duration // in the latest audit, or as predicted for the first; 0 while neither is known
 	audits             int
 
-	failures   []error                   // that the training has survived
-	unrestored error                     // of restoring the best checkpoint
-	checked    bool                      // by preflight, which runs once
-	newest     atomic.Pointer[[]reading] // of the latest audit; read from other goroutines
-	replayed   int64                     // step of the trainer when the rules were shown the history
+	failures   []error                           // that the training has survived
+	unrestored error                             // of restoring the best checkpoint
+	checked    bool                              // by preflight, which runs once
+	newest     atomic.Pointer[[]monitor.Reading] // of the latest audit; read from other goroutines
+	replayed   int64                             // step of the trainer when the rules were shown the history
 
-	// Records that the sink does not have yet, in the order of their steps. The last training rows may still lack their epoch.
+	// Records that no sink has yet, in the order of their steps. The last training rows may still lack their epoch.
 	pending audit.Records
 	undated []int // batches done at each of those rows, which are the last of pending.Training
 }
@@ -101,7 +103,7 @@ func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	if err := h.checkRun(ds); err != nil {
 		return err
 	}
-	if err := h.settle("the sink failed", h.flush()); err != nil { // of a run that ended with an error
+	if err := h.settle("a sink failed", h.flush()); err != nil { // of a run that ended with an error
 		return err
 	}
 	if h.dataset != nil {
@@ -159,7 +161,7 @@ func (h *Hook) begin(step int64) error {
 	return h.enter(step)
 }
 
-// dropAfter forgets records that the sink has not taken, of steps that the training has taken back.
+// dropAfter forgets records that no sink has taken, of steps that the training has taken back.
 func (h *Hook) dropAfter(step int64) {
 	before := len(h.pending.Training)
 	h.pending.DropAfter(step)
@@ -329,7 +331,7 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 	if h.stepped {
 		h.pending.Decisions = append(h.pending.Decisions, h.decision(at))
 	}
-	return h.settle("the sink failed", h.flush())
+	return h.settle("a sink failed", h.flush())
 }
 
 // decision is how the run ended.

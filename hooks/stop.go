@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/monitor"
 )
 
 // Mode says which way a monitored value gets better.
@@ -62,42 +63,10 @@ type StopRule struct {
 	FirstStep int64
 }
 
-// quantity is what can be monitored of a group.
-type quantity struct {
-	name string
-	of   func(*audit.CoherenceRow) reading
-}
-
-var quantities = []quantity{
-	{"coherence", func(row *audit.CoherenceRow) reading {
-		r := reading{value: row.Median, low: row.MedianLow, high: row.MedianHigh}
-		if audit.Estimator(row.Estimator).Certifies() && r.low == nil || r.low != nil && *r.low <= -1 && *r.high >= 1 {
-			r.value, r.why = nil, "its interval is all of [-1, 1]: the solves' status says what limits them"
-		}
-		if row.N == 0 {
-			r.why = "no sample has a cosine: its gradient vanishes, or there is no influence in this audit"
-		}
-		return r
-	}},
-	{"target_error", func(row *audit.CoherenceRow) reading {
-		return errorReading(row.MedianTargetError, row.NFiniteTargetErrors, row.NErrors)
-	}},
-	{"commutator_error", func(row *audit.CoherenceRow) reading {
-		return errorReading(row.MedianCommutatorError, row.NFiniteCommutatorErrors, row.NErrors)
-	}},
-}
-
-func errorReading(median *float64, finite, all int32) reading {
-	if finite == all {
-		return reading{value: median, why: "the errors of the untransformed probes are not finite"}
-	}
-	return reading{value: median, why: fmt.Sprintf("%d of %d values are not finite", all-finite, all)}
-}
-
 // Validate reports the first setting that cannot work. Whether the group is audited, Attach or the first audit tells.
 func (r StopRule) Validate() error {
 	slash := strings.LastIndex(r.Monitor, "/")
-	known := slices.ContainsFunc(quantities, func(q quantity) bool { return q.name == r.Monitor[slash+1:] })
+	known := slices.Contains(monitor.Quantities(), r.Monitor[slash+1:])
 	if slash < 1 || !known {
 		return fmt.Errorf("hooks: stop rule: the monitor is %q; use <group>/coherence, <group>/<direction>/coherence, <group>/target_error or <group>/commutator_error, for instance d4/coherence", r.Monitor)
 	}
@@ -112,9 +81,9 @@ func (r StopRule) Validate() error {
 		case limit.value == nil:
 		case math.IsNaN(*limit.value):
 			return fault("the %s is not a number", limit.name)
-		case r.Monitor[slash+1:] == "coherence" && math.Abs(*limit.value) > 1:
+		case r.Monitor[slash+1:] == monitor.Coherence && math.Abs(*limit.value) > 1:
 			return fault("the %s is %g, and a coherence lies between -1 and 1", limit.name, *limit.value)
-		case r.Monitor[slash+1:] != "coherence" && *limit.value < 0:
+		case r.Monitor[slash+1:] != monitor.Coherence && *limit.value < 0:
 			return fault("the %s is %g, and an error is 0 or more", limit.name, *limit.value)
 		}
 	}
@@ -147,22 +116,6 @@ type grouped interface {
 	Groups() []string
 }
 
-// canonical is a monitor by the name that its reading has.
-func canonical(monitor string) string {
-	if group, ofLoss := strings.CutSuffix(monitor, "/"+audit.LossName+"/coherence"); ofLoss {
-		return group + "/coherence"
-	}
-	return monitor
-}
-
-// monitorOf names a quantity of a row.
-func monitorOf(group, direction, quantity string) string {
-	if quantity == "coherence" && direction != "" {
-		return canonical(group + "/" + direction + "/coherence")
-	}
-	return group + "/" + quantity
-}
-
 // checkMonitor refuses a rule on what will not be audited, where the auditor can tell.
 func (r StopRule) checkMonitor(auditor Auditor) error {
 	known, ok := auditor.(grouped)
@@ -175,13 +128,13 @@ func (r StopRule) checkMonitor(auditor Auditor) error {
 	}
 	var monitors []string
 	for _, group := range known.Groups() {
-		for _, quantity := range quantities {
-			if quantity.name != "coherence" {
-				monitors = append(monitors, monitorOf(group, "", quantity.name))
+		for _, quantity := range monitor.Quantities() {
+			if quantity != monitor.Coherence {
+				monitors = append(monitors, monitor.Name(group, "", quantity))
 				continue
 			}
 			for _, direction := range directions {
-				monitors = append(monitors, monitorOf(group, direction, quantity.name))
+				monitors = append(monitors, monitor.Name(group, direction, quantity))
 			}
 		}
 	}
@@ -191,60 +144,15 @@ func (r StopRule) checkMonitor(auditor Auditor) error {
 	return fmt.Errorf("hooks: stop rule: no audit has monitor %q; known monitors: %s", r.Monitor, strings.Join(monitors, ", "))
 }
 
-// reading is a monitored value in one audit; nil where it does not exist.
-type reading struct {
-	monitor   string
-	value     *float64
-	low, high *float64 // bounds on the exact value; nil where there are none
-	why       string   // there is no value, if there is none
-}
-
-// missing says why there is no value.
-func (r reading) missing() string {
-	if r.monitor == "" {
-		return "the audit did not summarise the group"
-	}
-	return r.why
-}
-
-// ends are the worse and the better end of the interval, the value where there is none.
-func (r reading) ends(mode Mode) (worse, better *float64) {
+// ends are the worse and the better end of a reading's interval, the value where there is none.
+func ends(r monitor.Reading, mode Mode) (worse, better *float64) {
 	switch {
-	case r.value == nil || r.low == nil || r.high == nil:
-		return r.value, r.value
+	case r.Value == nil || r.Low == nil || r.High == nil:
+		return r.Value, r.Value
 	case mode == Minimize:
-		return r.high, r.low
+		return r.High, r.Low
 	}
-	return r.low, r.high
-}
-
-// String is the value with its interval.
-func (r reading) String() string {
-	if r.low == nil || r.high == nil {
-		return fmt.Sprintf("%.6g", *r.value)
-	}
-	return fmt.Sprintf("%.6g [%.6g, %.6g]", *r.value, *r.low, *r.high)
-}
-
-// readings lists all that can be monitored in an audit; of several dampings the smallest counts.
-func readings(records *audit.Records) []reading {
-	var all []reading
-	summaries := records.Summaries()
-	for i, row := range summaries {
-		again := slices.ContainsFunc(summaries[:i], func(other *audit.CoherenceRow) bool { return other.GroupName == row.GroupName })
-		for _, quantity := range quantities {
-			if again && quantity.name != "coherence" {
-				continue // errors have no direction
-			}
-			r := quantity.of(row)
-			r.monitor = monitorOf(row.GroupName, row.Direction, quantity.name)
-			if r.value != nil && math.IsNaN(*r.value) {
-				r.value = nil // of an auditor of one's own
-			}
-			all = append(all, r)
-		}
-	}
-	return all
+	return r.Low, r.High
 }
 
 // progress is a stop rule with what it has seen. Audits of FirstStep and later count, each step once.
@@ -259,12 +167,12 @@ type progress struct {
 }
 
 // observe takes the reading of an audit at a step. It tells whether this is the best so far, and why to stop, or "".
-func (p *progress) observe(step int64, r reading) (best bool, reason string) {
+func (p *progress) observe(step int64, r monitor.Reading) (best bool, reason string) {
 	if step < p.FirstStep || step+1 == p.latest {
 		return p.best != nil && p.bestStep == step, "" // of the same weights nothing new is learned: a resume with an initial audit repeats the one before
 	}
 	p.latest = step + 1
-	if value := r.value; value != nil {
+	if value := r.Value; value != nil {
 		if p.best == nil || p.Mode.better(*value, *p.best, 0) {
 			seen := *value
 			p.best, p.bestStep, best = &seen, step, true
@@ -274,7 +182,7 @@ func (p *progress) observe(step int64, r reading) (best bool, reason string) {
 			mark := *value
 			p.mark, p.stale = &mark, 0
 		}
-		worse, better := r.ends(p.Mode)
+		worse, better := ends(r, p.Mode)
 		if p.Threshold != nil && !p.Mode.better(*p.Threshold, *worse, 0) {
 			return best, fmt.Sprintf("%s is %s, threshold %.6g (%s)", p.Monitor, r, *p.Threshold, p.Mode)
 		}
@@ -291,7 +199,7 @@ func (p *progress) observe(step int64, r reading) (best bool, reason string) {
 		return best, fmt.Sprintf("%s has had no value in %d audits", p.Monitor, p.stale)
 	}
 	now := "has no value"
-	if r.value != nil {
+	if r.Value != nil {
 		now = fmt.Sprintf("is %s", r)
 	}
 	least := ""

@@ -5,9 +5,9 @@ import "math"
 // Vector is a vector of physical space: +x to the right, +y up whatever the orientation of a field's rows, +z towards the viewer. Along
 // axes that a grid does not have it is zero.
 type Vector struct {
-	X float64 `yaml:"x"`
-	Y float64 `yaml:"y"`
-	Z float64 `yaml:"z,omitempty"`
+	X float64 `yaml:"x"`           // to the right
+	Y float64 `yaml:"y"`           // up
+	Z float64 `yaml:"z,omitempty"` // towards the viewer
 }
 
 func (v Vector) components() [3]float64 { return [3]float64{v.X, v.Y, v.Z} }

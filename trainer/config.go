@@ -36,7 +36,7 @@ type Data struct {
 	// Directory holds data that `symaudit data generate` has written; empty generates them anew, the same for the same
 	// seed and backend.
 	Directory    string         `yaml:"directory"`
-	Families     []euler.Family `yaml:"families"`
+	Families     []euler.Family `yaml:"families"`     // of initial conditions; trajectories of all are trained on and audited
 	Trajectories int            `yaml:"trajectories"` // for training, of each family
 	Probes       int            `yaml:"probes"`       // held out, of each family; as many batches are audited, one trajectory of each family in each
 	Euler        euler.Config   `yaml:"euler"`
@@ -45,7 +45,7 @@ type Data struct {
 // Model is a network to train: a preset, or one architecture spelled out. Its normalization is set from the data.
 type Model struct {
 	Name   string       `yaml:"name"`             // in the records and figures; distinct
-	Preset string       `yaml:"preset,omitempty"` // "tiny-unet", "tiny-vit", "tiny-fno", "paper-unet", "paper-vit-4" or "paper-vit-8" (patch size), "paper-fno"
+	Preset string       `yaml:"preset,omitempty"` // a network by name, in place of unet, vit and fno; the number of a ViT is its patch's size
 	UNet   *models.UNet `yaml:"unet,omitempty"`
 	ViT    *models.ViT  `yaml:"vit,omitempty"`
 	FNO    *models.FNO  `yaml:"fno,omitempty"`
@@ -120,55 +120,58 @@ func (m Model) fn(n models.Normalization) models.Fn {
 
 // Training is next-step prediction by Adam on SMSE.
 type Training struct {
-	Epochs          int     `yaml:"epochs"`
-	BatchSize       int     `yaml:"batch_size"` // transitions; a smaller last batch is trained on too
-	LearningRate    float64 `yaml:"learning_rate"`
-	WeightDecay     float64 `yaml:"weight_decay"`
+	Epochs          int     `yaml:"epochs"`           // passes over the training data
+	BatchSize       int     `yaml:"batch_size"`       // of a step; a smaller last batch is trained on too
+	LearningRate    float64 `yaml:"learning_rate"`    // of Adam
+	WeightDecay     float64 `yaml:"weight_decay"`     // of Adam
 	KeepCheckpoints int     `yaml:"keep_checkpoints"` // latest to keep of each model, one an epoch; at least 1
 }
 
-// Audit says what is audited and how precisely; see audit.Builder for the meaning of each setting.
+// Audit says what is audited and how precisely.
 type Audit struct {
-	EveryEpochs     int        `yaml:"every_epochs"`
+	EveryEpochs     int        `yaml:"every_epochs"` // between audits; the last step is audited in any case
 	Groups          []Group    `yaml:"groups"`
 	Directions      []string   `yaml:"directions,omitempty"`   // what influence is of: "loss", "kernel", or "total_" and a channel; []: the loss
-	KernelDraws     int        `yaml:"kernel_draws,omitempty"` // of the direction kernel; 0: audit.DefaultKernelDraws
+	KernelDraws     int        `yaml:"kernel_draws,omitempty"` // changes of the data that stand for the kernel, in the direction kernel; 0: the default
+	Pictures        bool       `yaml:"pictures,omitempty"`     // also table pictures: states and outputs of the samples that commute best, in the middle and worst
 	LocalErrors     bool       `yaml:"local_errors,omitempty"` // also table local_errors: the model's Lie derivatives under translations, boosts and scalings
 	Layers          bool       `yaml:"layers,omitempty"`       // also table layers: the share of each layer in the influence; takes about three times the products
 	Spectrum        bool       `yaml:"spectrum,omitempty"`     // also table spectrum, and the effective dimension at each lambda
 	RelativeLambdas []float64  `yaml:"relative_lambdas"`       // lambda / lambda_max of the metric; several cost as much as the smallest
-	Metric          string     `yaml:"metric"`                 // "ntk", "ggn", "fisher", "identity" or "optimizer"
-	MetricScale     string     `yaml:"metric_scale"`           // "mean" or "sum"
+	Metric          string     `yaml:"metric"`                 // by which influence weighs directions of the weights: of the outputs (ntk), of the loss (ggn, fisher), none (identity), or the optimizer's next step (optimizer)
+	MetricScale     string     `yaml:"metric_scale"`           // whether the metric is the mean or the sum over its samples
 	MetricOver      string     `yaml:"metric_over,omitempty"`  // what the metric is over: "probes", those of a batch, or "trajectories", all their transitions, as in the paper; "": probes
-	Estimator       string     `yaml:"estimator"`              // "block", which certifies intervals; "cg-residual" and "subspace" for comparison
+	Estimator       string     `yaml:"estimator"`              // how influence is solved for: block certifies intervals; cg-residual and subspace are there for comparison
 	Tolerance       float64    `yaml:"tolerance"`              // half-width of a cosine's interval; of cg-residual the relative residual; 0: the estimator's default
 	MaxProducts     int64      `yaml:"max_products"`           // metric products of one solve; 0: no limit
 	MaxSeconds      float64    `yaml:"max_seconds"`            // of one solve; 0: no limit
 	MaxMiB          int64      `yaml:"max_mib"`                // memory of one solve for parameter vectors; 0: 4096
-	DType           string     `yaml:"dtype"`                  // "float64" or "float32", of the audit's copy of the model; "auto": by lambda
+	DType           string     `yaml:"dtype"`                  // of the audit's copy of the model; auto: float32 where lambda allows it
 	Recycle         bool       `yaml:"recycle,omitempty"`      // of earlier versions, whose runs say "recycle: false"; nothing is recycled any more
-	Stop            []StopRule `yaml:"stop"`
-	RestoreBest     bool       `yaml:"restore_best"` // a model that a rule stops is taken back to the audit that is best by the first rule
+	Sinks           []string   `yaml:"sinks,omitempty"`        // what is written beside the Parquet tables: "jsonl", every row as a line of rows.jsonl, and "tensorboard", curves in tensorboard/
+	Stop            []StopRule `yaml:"stop"`                   // rules that end a model's training early; the first that is met counts
+	RestoreBest     bool       `yaml:"restore_best"`           // a model that a rule stops is taken back to the audit that is best by the first rule
 }
 
 // Group is a symmetry group to audit. Translations are audited at the last step of each probe trajectory that does not touch the
 // end of the time domain, as the paper does, and all others, D4 for instance, at the first.
 type Group struct {
-	Name       string          `yaml:"name"`                 // "d4", "c4", "reflections", "translations", "boosts", "scalings", "d4-grid-only", "reflections-grid-only", or a product of these: "d4*translations"
-	Stride     float64         `yaml:"stride,omitempty"`     // pixels between translations
-	Velocities []orbits.Vector `yaml:"velocities,omitempty"` // of boosts, each {x: ..., y: ...} in domain lengths per unit time
-	Factors    []float64       `yaml:"factors,omitempty"`    // of scalings
+	Name       string          `yaml:"name"`                 // of the group, or of several with * between them for their product
+	Stride     float64         `yaml:"stride,omitempty"`     // between translations, and for these alone; a fraction is interpolated
+	Velocities []orbits.Vector `yaml:"velocities,omitempty"` // of boosts alone, each {x: ..., y: ...}
+	Factors    []float64       `yaml:"factors,omitempty"`    // of scalings alone
 }
 
-// StopRule is hooks.StopRule for a configuration.
+// StopRule ends a model's training when a monitored value is good enough, has stopped getting better, or has become bad. At least one of
+// Threshold, Patience and Divergence must be set.
 type StopRule struct {
-	Monitor    string   `yaml:"monitor"`
-	Mode       string   `yaml:"mode"` // "maximize" or "minimize"
-	Threshold  *float64 `yaml:"threshold"`
-	Patience   int      `yaml:"patience"`
-	MinDelta   float64  `yaml:"min_delta"`
-	Divergence *float64 `yaml:"divergence"`
-	FirstStep  int64    `yaml:"first_step"`
+	Monitor    string   `yaml:"monitor"`    // what is watched: the median over probes and elements of a group
+	Mode       string   `yaml:"mode"`       // which way it gets better
+	Threshold  *float64 `yaml:"threshold"`  // good enough: all of the value's interval is at least (maximize) or at most (minimize) this; left out: never
+	Patience   int      `yaml:"patience"`   // in a row without an improvement; 0: for ever
+	MinDelta   float64  `yaml:"min_delta"`  // by how much more than the best so far an improvement must be
+	Divergence *float64 `yaml:"divergence"` // bad: all of the interval is worse than this; left out: never
+	FirstStep  int64    `yaml:"first_step"` // before which audits count for nothing
 }
 
 // Default is a run at 32x32 with both tiny models. The demo's configuration is smaller.
@@ -310,6 +313,9 @@ func (a Audit) configure(b *audit.Builder) *audit.Builder {
 		WithMaxProducts(a.MaxProducts).
 		WithMaxTime(time.Duration(a.MaxSeconds * float64(time.Second))).
 		WithMaxBytes(a.MaxMiB << 20)
+	if a.Pictures {
+		b.WithPictures()
+	}
 	if a.LocalErrors {
 		b.WithLocalErrors()
 	}
@@ -380,6 +386,9 @@ func (a Audit) validate(data euler.Config) error {
 	}
 	if a.LocalErrors && len(generators) == 0 {
 		return keyError("audit.local_errors", "is set, and no group in audit.groups has elements near the identity; add %s, %s or %s, or leave the key out", orbits.TranslationsName, orbits.BoostsName, orbits.ScalingsName)
+	}
+	if err := a.validateSinks(); err != nil {
+		return err
 	}
 	if a.RestoreBest && len(a.Stop) == 0 {
 		return keyError("audit.restore_best", "is set, but no rule in audit.stop says what is best; add one")

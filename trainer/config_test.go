@@ -80,6 +80,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		"word in a list":    {"audit: {groups: [d4]}\n", "line 1: audit.groups[0] is d4; it must be a group of keys, of name, stride, velocities, factors"},
 		"number, list":      {"audit: {relative_lambdas: 0.1}\n", "line 1: audit.relative_lambdas is 0.1; it must be a list, in which each is a number"},
 		"no truth":          {"audit: {recycle: maybe}\n", "line 1: audit.recycle is maybe; it must be true or false"},
+		"word, sinks":       {"audit: {sinks: jsonl}\n", "line 1: audit.sinks is jsonl; it must be a list, in which each is a word"},
 		"list, word":        {"audit: {metric: [ntk]}\n", "line 1: audit.metric is a list; it must be a word"},
 		"short range":       {"data: {euler: {riemann: {density: [1]}}}\n", "line 1: data.euler.riemann.density is a list of 1; it must be a list of 2, in which each is a number"},
 		"long range":        {"data: {euler: {riemann: {density: [1, 2, 3]}}}\n", "line 1: data.euler.riemann.density is a list of 3; it must be a list of 2"},
@@ -105,6 +106,9 @@ func TestParseConfigRefuses(t *testing.T) {
 func TestValidateRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ source, want string }{
 		"metric over":   {"audit: {metric_over: all}", `audit.metric_over is "all"; use probes or trajectories`},
+		"sink":          {"audit: {sinks: [jsonl, csv]}", `audit.sinks has the unknown "csv"; use some of jsonl, tensorboard`},
+		"sink twice":    {"audit: {sinks: [jsonl, jsonl]}", `audit.sinks lists "jsonl" twice; leave one out`},
+		"parquet":       {"audit: {sinks: [parquet]}", `audit.sinks lists "parquet", which is always written; leave it out`},
 		"recycle":       {"audit: {recycle: true}", "audit.recycle is true, and audits start from what earlier ones have shown no longer: leave the key out"},
 		"family":        {"data: {families: [riemann, sod]}", `data.families has the unknown "sod"; use some of [riemann curved-riemann perturbed-riemann]`},
 		"family twice":  {"data: {families: [riemann, riemann]}", `data.families lists "riemann" twice`},

@@ -44,6 +44,7 @@ func trainAndTell(dir string) error {
 	if err != nil {
 		return err
 	}
+	config.Audit.Sinks = []string{"jsonl", "tensorboard"}
 	if os.Getenv(stoppingEnv) != "" {
 		config.Audit.Stop = []trainer.StopRule{{Monitor: "d4/target_error", Mode: "maximize", Patience: 1}}
 		config.Audit.RestoreBest = true
@@ -180,6 +181,7 @@ func TestTrainingsKilledAtRandomEndAsIfTheyHadNotBeen(t *testing.T) {
 		}
 		requireSameRun(t, whole.dir, dir, whole.read.Records, got.Records)
 		requireSameByHand(t, dir, got.Records)
+		requireSameLines(t, dir, got.Records)
 		require.NoError(t, os.RemoveAll(dir))
 	}
 	t.Logf("%d processes killed of %d, in %d runs, within %v of their start: by what they had told last, %v", kills, attempts, runs, whole[0].life.Round(time.Millisecond), during)
@@ -217,6 +219,7 @@ func requireSameByHand(t *testing.T, dir string, want audit.Records) {
 		Solves:      globbed(t, dir, "solves", func(row audit.SolveRow) audit.Moment { return row.Moment }),
 		Layers:      globbed(t, dir, "layers", func(row audit.LayerRow) audit.Moment { return row.Moment }),
 		Spectrum:    globbed(t, dir, "spectrum", func(row audit.SpectrumRow) audit.Moment { return row.Moment }),
+		Pictures:    globbed(t, dir, "pictures", func(row audit.PictureRow) audit.Moment { return row.Moment }),
 		Coherence:   globbed(t, dir, "coherence", func(row audit.CoherenceRow) audit.Moment { return row.Moment }),
 	}
 	require.Empty(t, cmp.Diff(want, got, cmpopts.EquateNaNs()))

@@ -29,6 +29,7 @@ type session struct {
 	data        *states
 	model       Model
 	checkpoints checkpoints
+	sinks       []audit.Sink // beside the run
 
 	store     *model.Store
 	modelFn   models.Fn
@@ -197,7 +198,7 @@ func (s *session) attach(ctx context.Context, loop *train.Loop, auditor *audit.A
 		return nil, err
 	}
 	builder := hooks.New(auditor).
-		WithSink(run).
+		WithSink(append([]audit.Sink{run}, s.sinks...)...).
 		WithModel(s.model.Name, s.config.Seed).
 		WithStepsPerEpoch(s.data.dataset(s.config, 0).stepsPerEpoch()).
 		WithSchedule(hooks.EveryEpochs(s.config.Audit.EveryEpochs)).

@@ -6,6 +6,8 @@
 //	runs/<run>/                                   what package writers keeps: run.json and the tables
 //	runs/<run>/checkpoints/<model>/step-<step>/   one after each epoch, in GoMLX's format
 //	runs/<run>/checkpoints/<model>/finished       when its training has ended
+//	runs/<run>/rows.jsonl                         every row as a line, where audit.sinks lists jsonl
+//	runs/<run>/tensorboard/                       curves, where audit.sinks lists tensorboard
 package trainer
 
 import (
@@ -87,6 +89,11 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 		return result, err
 	}
 	defer func() { err = errors.Join(err, run.Close()) }()
+	sinks, closeSinks, err := config.Audit.openSinks(options.Dir)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, closeSinks()) }()
 	earlier, err := writers.Read(options.Dir)
 	if err != nil {
 		return result, err
@@ -104,7 +111,7 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 					return result, err
 				}
 			}
-			session := &session{config: config, options: options, data: data, model: m, checkpoints: checkpoints}
+			session := &session{config: config, options: options, data: data, model: m, checkpoints: checkpoints, sinks: sinks}
 			if reason, err = session.train(ctx, run, earlier.Records.Coherence); err != nil {
 				return result, cause.Say(fmt.Sprintf("trainer: model %q: %s", m.Name, cause.Plain(err)), err)
 			}
@@ -155,7 +162,23 @@ func AuditCheckpoint(ctx context.Context, config Config, options Options, name, 
 	if err := run.Enter(session, name, config.Seed, records.Coherence[0].Step, settings); err != nil {
 		return nil, err
 	}
-	return records, run.Write(records)
+	if err := run.Write(records); err != nil {
+		return nil, err
+	}
+	sinks, closeSinks, err := config.Audit.openSinks(out)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, closeSinks()) }()
+	for _, at := range records.Moments() {
+		at.RunID, at.Attempt = run.ID(), run.Attempt()
+	}
+	for _, sink := range sinks {
+		if err := sink.Write(records); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
 }
 
 // ExportCheckpoint audits as AuditCheckpoint does, and writes what influence was computed from into the new folder out: audit.Auditor.Export,

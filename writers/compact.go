@@ -115,6 +115,9 @@ func (c copying) all(infos []Info) error {
 		return err
 	}
 	stamp := stamp{runID: infos[0].RunID, attempt: 1}
+	for _, info := range infos {
+		stamp.trainings = append(stamp.trainings, info.Trainings...)
+	}
 	for _, table := range tables {
 		if len(parts[table.name()]) > 0 {
 			stamp.tables = append(stamp.tables, table.name())

@@ -15,5 +15,7 @@
 // others are safe, so a part whose last file is visible is whole; Read returns whole parts only, and resuming a run
 // finishes a part that a crash left between its first and its last file. Nothing visible is ever changed.
 //
+// JSONLines and TensorBoard are sinks to write to beside a run, or alone.
+//
 // Find lists the runs below a directory, Check finds all that is wrong with one, Compact copies it with one file for each table.
 package writers

@@ -86,10 +86,10 @@ func ExampleBuilder_WithInfo() {
 	}
 	defer run.Close()
 	info := run.Info()
-	fmt.Println("given:", run.ID(), info.Backend, info.Seeds, "in", filepath.Base(run.Dir()))
+	fmt.Println("given:", run.ID(), info.Backend, info.Seeds, "in", filepath.Base(run.Dir()), "shown as", filepath.Base(run.String()))
 	fmt.Println("filled in: attempt", run.Attempt(), "of schema", info.SchemaVersion, "dated:", !info.Created.IsZero())
 	// Output:
-	// given: first go [0 1] in a
+	// given: first go [0 1] in a shown as a
 	// filled in: attempt 1 of schema 2 dated: true
 }
 
@@ -312,6 +312,61 @@ func newFolder() (dir string, remove func()) {
 		panic(err)
 	}
 	return filepath.Join(parent, "a"), func() { os.RemoveAll(parent) }
+}
+
+// Beside a run, or alone, each row is a line: for jq, for a script, for tail -f.
+func ExampleJSONLines() {
+	dir, remove := newFolder()
+	defer remove()
+	path := filepath.Join(dir, "rows.jsonl")
+	for _, step := range []int64{24, 48} {
+		lines, err := writers.JSONLines(path) // goes on where the file ends
+		if err != nil {
+			panic(err)
+		}
+		must(lines.Write(&audit.Records{Training: []audit.TrainingRow{{
+			Moment: audit.Moment{RunID: "first", Attempt: 1, Model: "unet", Step: step, Epoch: 0.5}, Loss: 1 / float64(48-step), StepSeconds: 0.25,
+		}}}))
+		must(lines.Close())
+		fmt.Println("written to", filepath.Base(lines.String()))
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Print(string(content))
+	// Output:
+	// written to rows.jsonl
+	// written to rows.jsonl
+	// {"table":"training","run_id":"first","attempt":1,"model":"unet","seed":0,"step":24,"epoch":0.5,"loss":0.041666666666666664,"learning_rate":0.0,"step_seconds":0.25}
+	// {"table":"training","run_id":"first","attempt":1,"model":"unet","seed":0,"step":48,"epoch":0.5,"loss":"Infinity","learning_rate":0.0,"step_seconds":0.25}
+}
+
+// `tensorboard --logdir runs/first/tensorboard` shows a curve for each training, of the loss and of what stop rules can monitor.
+func ExampleTensorBoard() {
+	dir, remove := newFolder()
+	defer remove()
+	scalars, err := writers.TensorBoard(filepath.Join(dir, "tensorboard"))
+	if err != nil {
+		panic(err)
+	}
+	for _, model := range []string{"unet", "vit"} { // a hook does it: hooks.Builder.WithSink(run, scalars)
+		for _, step := range []int64{24, 48} {
+			must(scalars.Write(&audit.Records{Training: []audit.TrainingRow{{Moment: audit.Moment{Model: model, Step: step}, Loss: 0.5}}}))
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "tensorboard", "*", "events.out.tfevents.*"))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("below", filepath.Base(scalars.String()))
+	for _, file := range files {
+		fmt.Println(filepath.Base(filepath.Dir(file)))
+	}
+	// Output:
+	// below tensorboard
+	// unet-seed-0
+	// vit-seed-0
 }
 
 // Runs are found at any depth, whether a process writes to them or not.

@@ -17,6 +17,9 @@ type files interface {
 	atomicfile.Disk
 	MkdirAll(path string) error
 	Remove(path string) error
+	// Append puts content behind the first size bytes of a file, and takes away what stood there; it makes the file where there is
+	// none. The content is on the disk when it returns.
+	Append(path string, size int64, content []byte) error
 	RemoveAll(path string) error
 	Copy(from, to string) error // of a file; the content is on the disk when it returns
 }
@@ -26,6 +29,21 @@ type osFiles struct{ atomicfile.OS }
 func (osFiles) MkdirAll(path string) error { return os.MkdirAll(path, 0o777) }
 
 func (osFiles) Remove(path string) error { return os.Remove(path) }
+
+func (osFiles) Append(path string, size int64, content []byte) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	if err = file.Truncate(size); err == nil {
+		_, err = file.WriteAt(content, size)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	// Some file systems report a failed write only here.
+	return errors.Join(err, file.Close())
+}
 
 func (osFiles) RemoveAll(path string) error { return os.RemoveAll(path) }
 

@@ -81,7 +81,7 @@ func TestTheFormatPageIsTrue(t *testing.T) {
 	}
 	page, err := os.ReadFile(filepath.Join("..", "docs", "format.md"))
 	require.NoError(t, err)
-	for _, key := range []string{keySchemaVersion, keyTable, keyPartTables, keyRunID, keyAttempt, keyUnits} {
+	for _, key := range []string{keySchemaVersion, keyTable, keyPartTables, keyRunID, keyAttempt, keyUnits, keyTrainings} {
 		require.Contains(t, string(page), "`"+key+"`")
 	}
 }

@@ -38,6 +38,9 @@ func auditAt(step int64) *audit.Records {
 		Spectrum: []audit.SpectrumRow{
 			{Moment: moment, GroupName: "d4", RitzValue: 60, Multiplicity: 1},
 			{Moment: moment, GroupName: "d4", RitzValue: 1, Multiplicity: 2}},
+		Pictures: []audit.PictureRow{
+			{Moment: moment, GroupName: "d4", Element: "r", Rank: "worst", Kind: "x", Channel: "density", Height: 1, Width: 2, Values: []byte{0, 0, 128, 63, 0, 0, 0, 64}},
+			{Moment: moment, GroupName: "d4", Element: "r", Rank: "worst", Kind: "g.x", Channel: "density", Height: 1, Width: 1, Values: []byte{0, 0, 128, 63}}},
 		Coherence: []audit.CoherenceRow{
 			{Moment: moment, GroupName: "d4", Element: "*", Metric: "ntk", RelativeLambda: &half, N: 3, Median: &half},
 			{Moment: moment, GroupName: "translations", Element: "*"}},

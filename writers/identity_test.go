@@ -1,12 +1,14 @@
 package writers
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/parquet-go/parquet-go"
 	"github.com/symaudit/symaudit/audit"
 )
 
@@ -214,4 +216,28 @@ func TestALostDescriptionIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, lost+" is missing")
 	_, err = Parquet(dir).WithResume().Done()
 	require.ErrorContains(t, err, lost+" is missing: there are parts of attempt 3; restore it from a copy")
+}
+
+// A part says of itself which trainings it may be of, with the settings of their audits, to whoever gets it without the run's description.
+func TestPartsSayWithWhatSettingsTheyWereMade(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	run := openRun(t, dir)
+	settings := map[string]string{"field": "u v; vectors (u, v)", "metric": "ggn"}
+	require.NoError(t, run.Enter("a", "unet", 7, 0, settings))
+	require.NoError(t, run.Write(soundAudit(1)))
+	require.NoError(t, run.Close())
+	compacted := filepath.Join(t.TempDir(), "compact")
+	require.NoError(t, Compact(dir, compacted))
+	for _, of := range []string{dir, compacted} {
+		for _, table := range tables {
+			require.NoError(t, withPart(directory{path: of}.visible(table.name(), 0), func(part *parquet.File, _ []byte) error {
+				text, found := part.Lookup(keyTrainings)
+				require.True(t, found)
+				var trainings []Training
+				require.NoError(t, json.Unmarshal([]byte(text), &trainings))
+				require.Equal(t, []Training{{Model: "unet", Seed: 7, Series: 1, Settings: settings}}, trainings)
+				return nil
+			}))
+		}
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -41,7 +43,7 @@ type faultSection struct {
 }
 
 var faultSections = []faultSection{
-	{"The disk", "The steps of a write are in format.md. What the sink did not take is offered to it again with the next audit, and by `Close`.", []fault{
+	{"The disk", "The steps of a write are in format.md. What a sink did not take is offered to it again with the next audit, and by `Close`.", []fault{
 		{"the disk is full when a part is written, and stays so", failing("write", syscall.ENOSPC, 4, forever),
 			outcome{"ends at step 4", 1}, outcome{"carries on", 1}, "hooks: the records up to step 4 are not written: cannot write runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
 		{"the disk is full when a part is renamed", failing("rename", syscall.ENOSPC, 4, forever),
@@ -62,6 +64,17 @@ var faultSections = []faultSection{
 			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "writers: cannot write runs/a/run.json: no space left on device; free space there, then resume: every audit written before is kept"},
 		{"the directory may not be written to", failing("mkdir", syscall.EACCES, 0, forever),
 			outcome{"does not begin", 0}, outcome{"does not begin", 0}, "writers: cannot make runs/a/training: permission denied; make it writable, or choose another directory"},
+	}},
+	{"Several sinks", "JSON lines beside the run, `WithSink(run, lines)`, in another place. *Kept* is what the run has; the lines have it too, once, if the training carries on.", []fault{
+		{"the disk of the lines is full for a while", beside(failing("append", syscall.ENOSPC, 4, 5)),
+			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written to runs/rows.jsonl: cannot write runs/rows.jsonl: no space left on device; free space there, then resume: every audit written before is kept"},
+		{"the disk of the run is full for a while: the lines wait for it", beside(failing("write", syscall.ENOSPC, 4, 5)),
+			outcome{"ends at step 4", 1}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written to runs/a: cannot write runs/a/training/.part-000001.parquet.inprogress: no space left on device; free space there, then resume: every audit written before is kept"},
+		{"the file of the lines is removed", beside(func(r *rig) {
+			r.at(3, func() { require.NoError(r.t, os.Remove(filepath.Join(filepath.Dir(r.dir), "rows.jsonl"))) })
+			r.remedy = nil
+		}),
+			outcome{"ends at step 4", 2}, outcome{"carries on", 4}, "hooks: the records up to step 4 are not written to runs/rows.jsonl: cannot write runs/rows.jsonl: no such file or directory; put the directory back if it was moved away, or choose another"},
 	}},
 	{"The run's directory", "`runs/a` stands for it.", []fault{
 		{"another process writes to it", func(r *rig) {
@@ -370,6 +383,42 @@ func failing(operation string, err error, from, to int) func(r *rig) {
 				return &os.PathError{Op: operation, Path: path, Err: err}
 			}
 			return nil
+		}
+	}
+}
+
+// beside puts a file of lines beside the run, and what inject does. In the end the lines have no audit twice and none that the run
+// lacks, and all that it has where the hook could be closed; unless inject takes the remedy away.
+func beside(inject func(r *rig)) func(r *rig) {
+	return func(r *rig) {
+		path := filepath.Join(filepath.Dir(r.dir), "rows.jsonl")
+		r.remedy = func() {
+			found := map[int64]int{}
+			for _, row := range linesByTable(r.t, path)["coherence"] {
+				_, step, _ := strings.Cut(row, "step=")
+				number, err := strconv.ParseInt(strings.Fields(step)[0], 10, 64)
+				require.NoError(r.t, err)
+				found[number]++
+			}
+			kept := wholeAudits(r.t, readRecords(r.t, r.dir))
+			for step, rows := range found {
+				require.Contains(r.t, kept, step)
+				require.Equal(r.t, len(auditAt(step).Coherence), rows)
+			}
+			if r.closed {
+				require.Len(r.t, found, len(kept))
+			}
+		}
+		inject(r)
+		if r.remedy == nil {
+			r.remedy = func() {}
+		}
+		r.sink = func(run *Run) audit.Sink {
+			lines, err := openLines(path, r.disk)
+			require.NoError(r.t, err)
+			r.t.Cleanup(func() { require.NoError(r.t, lines.Close()) })
+			r.configure = func(b *hooks.Builder) error { b.WithSink(run, lines); return nil }
+			return run
 		}
 	}
 }

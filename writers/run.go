@@ -203,6 +203,9 @@ type Run struct {
 // Dir returns the run directory as it was given to Parquet.
 func (r *Run) Dir() string { return r.directory.path }
 
+// String is the run directory, for messages.
+func (r *Run) String() string { return r.Dir() }
+
 // ID returns the run's identifier, the run_id of every row.
 func (r *Run) ID() string { return r.Info().RunID }
 
@@ -303,7 +306,7 @@ func (r *Run) encode(records *audit.Records) (part map[string][]byte, order []st
 		}
 	}
 	part = map[string][]byte{}
-	stamp := stamp{runID: r.info.RunID, attempt: r.info.Attempt, tables: order}
+	stamp := stamp{runID: r.info.RunID, attempt: r.info.Attempt, tables: order, trainings: r.info.Trainings}
 	for _, table := range tables {
 		if table.count(records) == 0 {
 			continue

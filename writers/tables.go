@@ -24,8 +24,9 @@ const (
 	keyPartTables    = "symaudit.part_tables" // the part's tables in the order in which they become visible, by comma
 	keyRunID         = "symaudit.run_id"
 	keyAttempt       = "symaudit.attempt"
-	keyUnits         = "symaudit.units"  // a JSON object: column name to unit
-	keyDigest        = "symaudit.sha256" // of the file with zeros in the digest's place; files of early versions have none
+	keyUnits         = "symaudit.units"     // a JSON object: column name to unit
+	keyTrainings     = "symaudit.trainings" // a JSON array of Training, as in the run's description
+	keyDigest        = "symaudit.sha256"    // of the file with zeros in the digest's place; files of early versions have none
 )
 
 // table is one of the run's tables, whatever the type of its rows.
@@ -34,6 +35,7 @@ type table interface {
 	schema() *parquet.Schema
 	count(*audit.Records) int
 	encode(records *audit.Records, stamp stamp) ([]byte, error)
+	encodeLines(lines *bytes.Buffer, records *audit.Records, own stamp) error
 	pack(records *audit.Records, stamp stamp) ([]byte, error)
 	keys(*audit.Records) []rowKey
 	take(from, into *audit.Records)
@@ -46,9 +48,10 @@ type keep func(*audit.Moment) bool
 
 // stamp is what a part says of itself beside its rows.
 type stamp struct {
-	runID   string
-	attempt int32
-	tables  []string
+	runID     string
+	attempt   int32
+	tables    []string
+	trainings []Training // of its attempt: the models whose rows it may have, and the settings of their audits
 }
 
 // rowKey tells a row from all others of its table.
@@ -134,6 +137,13 @@ var tables = []table{
 			return rowKey{group: row.GroupName, batch: row.Batch, value: row.RitzValue}
 		},
 		readRows[audit.SpectrumRow]},
+	tableOf[audit.PictureRow]{"pictures",
+		func(r *audit.Records) *[]audit.PictureRow { return &r.Pictures },
+		func(row *audit.PictureRow) *audit.Moment { return &row.Moment },
+		func(row *audit.PictureRow) rowKey {
+			return rowKey{group: row.GroupName, what: row.Element + " " + row.Rank + " " + row.Kind + " " + row.Channel}
+		},
+		readRows[audit.PictureRow]},
 	tableOf[audit.CoherenceRow]{"coherence",
 		func(r *audit.Records) *[]audit.CoherenceRow { return &r.Coherence },
 		func(row *audit.CoherenceRow) *audit.Moment { return &row.Moment },
@@ -180,6 +190,10 @@ func (t tableOf[Row]) file(rows []Row, stamp stamp) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writers: units of table %s: %w", t.tableName, err)
 	}
+	trainings, err := json.Marshal(append([]Training{}, stamp.trainings...)) // never null
+	if err != nil {
+		return nil, fmt.Errorf("writers: trainings of table %s: %w", t.tableName, err)
+	}
 	config, err := parquet.NewWriterConfig(
 		parquet.Compression(&parquet.Zstd),
 		parquet.CreatedBy("symaudit", strconv.Itoa(SchemaVersion), ""),
@@ -189,6 +203,7 @@ func (t tableOf[Row]) file(rows []Row, stamp stamp) ([]byte, error) {
 		parquet.KeyValueMetadata(keyRunID, stamp.runID),
 		parquet.KeyValueMetadata(keyAttempt, strconv.Itoa(int(stamp.attempt))),
 		parquet.KeyValueMetadata(keyUnits, string(units)),
+		parquet.KeyValueMetadata(keyTrainings, string(trainings)),
 		parquet.KeyValueMetadata(keyDigest, noDigest),
 	)
 	if err != nil {

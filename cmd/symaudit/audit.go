@@ -16,7 +16,7 @@ import (
 
 func newAudit(s *settings) *cobra.Command {
 	var name, out string
-	var local, layers, spectrum bool
+	var local, layers, spectrum, pictures bool
 	cmd := &cobra.Command{
 		Use:   "audit <run directory>",
 		Short: "audit the latest checkpoint of a model after its training",
@@ -32,6 +32,7 @@ estimator and precision, what influence is of, and ask for the shares of layers 
 			for flag, set := range map[string]func(){
 				"local-errors": func() { config.Audit.LocalErrors = local },
 				"layers":       func() { config.Audit.Layers = layers },
+				"pictures":     func() { config.Audit.Pictures = pictures },
 				"spectrum":     func() { config.Audit.Spectrum = spectrum },
 			} {
 				if cmd.Flags().Changed(flag) {
@@ -51,6 +52,7 @@ estimator and precision, what influence is of, and ask for the shares of layers 
 	cmd.Flags().StringVar(&out, "out", "", "run `directory` to write; it must not exist")
 	cmd.Flags().BoolVar(&local, "local-errors", false, "also write table local_errors: the model's Lie derivatives under translations, boosts and scalings (default the run's)")
 	cmd.Flags().BoolVar(&layers, "layers", false, "also write table layers: the share of each layer in the influence, for about three times the products (default the run's)")
+	cmd.Flags().BoolVar(&pictures, "pictures", false, "also write table pictures: states and outputs of the samples that commute best, in the middle and worst (default the run's)")
 	cmd.Flags().BoolVar(&spectrum, "spectrum", false, "also write table spectrum, the metric's Ritz values, and the effective dimension at each lambda (default the run's)")
 	return cmd
 }

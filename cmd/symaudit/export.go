@@ -28,7 +28,7 @@ can recompute every influence value with NumPy alone; scripts/check-export does.
 	change := auditFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return s.auditCheckpoint(cmd, args[0], name, out, func(config *trainer.Config) {
-			config.Audit.Layers, config.Audit.Spectrum, config.Audit.LocalErrors = false, false, false // tables that are no part of it
+			config.Audit.Layers, config.Audit.Spectrum, config.Audit.LocalErrors, config.Audit.Pictures = false, false, false, false // tables that are no part of it
 			change(config)
 		}, func(config trainer.Config, options trainer.Options) (*audit.Records, error) {
 			records, err := trainer.ExportCheckpoint(cmd.Context(), config, options, name, out, int64(limit))

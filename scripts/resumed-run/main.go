@@ -1,9 +1,10 @@
 // Command resumed-run writes a small run with everything that a reader of tables must cope with: two models, several groups and
-// dampings, and an audit that was made twice, as the process was killed after it and the run was resumed.
+// dampings, every sink, and an audit that was made twice, as the process was killed after it and the run was resumed.
 //
 //	go run ./scripts/resumed-run runs/resumed
 //
-// scripts/check-queries, scripts/check-readers and, on its exports, scripts/check-export are tried on it in continuous integration.
+// scripts/check-queries, scripts/check-readers, scripts/check-tensorboard and, on its exports, scripts/check-export are tried on it in continuous
+// integration.
 package main
 
 import (
@@ -38,8 +39,10 @@ audit:
   local_errors: true
   layers: true
   spectrum: true
+  pictures: true
   relative_lambdas: [0.1, 1, 10]
   tolerance: 0.3
+  sinks: [jsonl, tensorboard]
 `
 
 const victim = "SYMAUDIT_RESUMED_RUN_VICTIM" // set in the process that is killed

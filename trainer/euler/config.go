@@ -66,7 +66,7 @@ type InitialState struct {
 	Amplitude  float64 `yaml:"amplitude"`   // largest |a|, in domain lengths; 0: straight borders
 }
 
-// Config says what is generated and how. Start from Default.
+// Config says what is generated and how.
 type Config struct {
 	Resolution int     `yaml:"resolution"` // stored cells per direction
 	Refinement int     `yaml:"refinement"` // computed cells per stored cell and direction; 1 stores what is computed

@@ -20,6 +20,9 @@ func BenchmarkThousandAudits(b *testing.B) {
 	const audits = 1000
 	for b.Loop() {
 		dir := b.TempDir()
+		if kept := os.Getenv("SYMAUDIT_BENCH_DIR"); kept != "" { // to try other readers on
+			dir = filepath.Join(kept, "thousand-audits")
+		}
 		source := synthetic.Run{Groups: []string{"d4", "translations"}, HalfWidth: 0.02}
 		run, err := writers.Parquet(dir).Done()
 		require.NoError(b, err)

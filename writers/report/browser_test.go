@@ -21,7 +21,7 @@ import (
 // Set by continuous integration, it turns a missing browser from a skip into a failure.
 const requireBrowserEnv = "SYMAUDIT_REQUIRE_BROWSER"
 
-// Set to a folder, it keeps pictures of the pages there, and SYMAUDIT_REPORT the page of another report than the test's own.
+// Set to a folder, it keeps pictures of the pages there, and SYMAUDIT_REPORT tries the page of another report too.
 const picturesEnv, reportEnv = "SYMAUDIT_PICTURES", "SYMAUDIT_REPORT"
 
 // openBrowser starts a headless Chromium, or skips the test where there is none.
@@ -89,12 +89,13 @@ const picks = `(() => {
 	if (section.hidden) found.push("the section is hidden")
 	if (section.querySelectorAll(".panels svg circle").length < 4) found.push("no dots are drawn")
 	const data = JSON.parse(document.getElementById("explore-data").textContent)
-	for (const [name, value] of [["quantity", 1], ["quantity", 2], ["quantity", 0], ["audit", 0], ["element", 1], ["group", data.Groups.length - 1], ["element", 2]]) {
+	for (const [name, value] of [["quantity", 1], ["quantity", 2], ["quantity", 0], ...(+pick("audit").max > 0 ? [["audit", 0]] : []), ["element", 1], ["group", data.Groups.length - 1], ["element", 2]]) {
 		const before = drawing()
 		set(name, value)
 		if (drawing() === before) found.push(name + " " + value + " changes nothing")
 	}
 	if (pick("element").options.length !== data.Groups[data.Groups.length - 1].Elements.length) found.push("the elements are not those of the group")
+	if (+pick("audit").max === 0) return found
 	set("audit", 0)
 	const first = section.querySelector("output").value
 	set("audit", pick("audit").max)
@@ -104,20 +105,30 @@ const picks = `(() => {
 
 func TestThePageInABrowser(t *testing.T) {
 	browser := openBrowser(t)
-	page := os.Getenv(reportEnv)
-	if page == "" {
+	long := "a model with a very long name, longer than most would give it"
+	pages := map[string]synthetic.Run{
+		"usual": {Models: []string{"unet", "vit"}, Epochs: 6, Groups: []string{"d4", "translations", "d4*translations"}, HalfWidth: 0.15, Larger: []float64{1e-2, 1}},
+		"many": {Models: []string{long, "b", "c", "d", "e", "f", "g"}, Epochs: 2, HalfWidth: 0.15,
+			Groups: []string{"octahedral", "a group of symmetries with a name that is as long as a sentence"}},
+	}
+	for name, run := range pages {
 		dir := t.TempDir()
-		run := synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 6, Groups: []string{"d4", "translations", "octahedral", "d4*translations"}, HalfWidth: 0.15, Larger: []float64{1e-2, 1}}
 		run.Write(t, dir)
 		path, _, err := Write(dir)
 		require.NoError(t, err)
-		page = path
+		tryPage(t, browser, name, path)
 	}
+	if path := os.Getenv(reportEnv); path != "" {
+		tryPage(t, browser, "report", path)
+	}
+}
+
+func tryPage(t *testing.T, browser context.Context, name, page string) {
 	page, err := filepath.Abs(page)
 	require.NoError(t, err)
 	for _, width := range []int64{1280, 390} {
 		for _, scheme := range []string{"light", "dark"} {
-			t.Run(fmt.Sprintf("%d %s", width, scheme), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %d %s", name, width, scheme), func(t *testing.T) {
 				ctx, cancel := chromedp.NewContext(browser)
 				defer cancel()
 				var said []string
@@ -146,7 +157,7 @@ func TestThePageInABrowser(t *testing.T) {
 				require.Empty(t, stumbles)
 				require.Empty(t, stuck)
 				if folder := os.Getenv(picturesEnv); folder != "" {
-					require.NoError(t, os.WriteFile(filepath.Join(folder, fmt.Sprintf("report-%d-%s.jpg", width, scheme)), picture, 0o666))
+					require.NoError(t, os.WriteFile(filepath.Join(folder, fmt.Sprintf("%s-%d-%s.jpg", name, width, scheme)), picture, 0o666))
 				}
 			})
 		}

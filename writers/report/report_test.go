@@ -54,6 +54,7 @@ func requireSelfContained(t *testing.T, page string) {
 		require.LessOrEqual(t, strings.Count(page, library), 1)
 		page = strings.Replace(page, library, "", 1)
 	}
+	page = regexp.MustCompile(`<image[^>]* href="data:image/png;base64,[^"]*"`).ReplaceAllString(page, "")
 	require.Empty(t, regexp.MustCompile(`(?i)fetch\(|XMLHttpRequest|import\(`).FindString(page))
 	require.Empty(t, resource.FindString(page))
 	for _, address := range regexp.MustCompile(`[^\s]*https?://[^"\s<]*`).FindAllString(page, -1) {
@@ -91,14 +92,14 @@ func textsOf(t *testing.T, file string) (texts []string) {
 
 func TestFiguresHaveAxesUnitsAndLegends(t *testing.T) {
 	page, figures := written(t, bothModels)
-	require.Len(t, figures, 11)
+	require.Len(t, figures, 12)
 	require.Subset(t, figures["epochs"], []string{"epoch", "cosine of x and g.x", "loss", "unet", "vit",
 		"Coherence under d4 (n = 63)", "Coherence under translations (n = 126)", "Errors under d4 (n = 9)", "Training loss"})
 	elements := []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3", "element g", "unet", "vit"}
 	require.Subset(t, figures["errors-d4"], append(elements, "target error", "commutator error"))
 	require.Subset(t, figures["influence-d4"], append(elements, "influence (Frobenius-scaled)", "cosine of x and g.x"))
-	require.Subset(t, figures["shifts-translations"], []string{"shift (pixels)", "unet, horizontal shift", "unet, vertical shift",
-		"vit, horizontal shift", "vit, vertical shift", "target error", "influence (Frobenius-scaled)", "cosine of x and g.x"})
+	require.Subset(t, figures["shifts-translations"], []string{"shift (pixels)", "unet", "vit", "Target error, horizontal shift (n = 9)", "Target error, vertical shift (n = 9)",
+		"Cosine, vertical shift (n = 9)", "target error", "influence (Frobenius-scaled)", "cosine of x and g.x"})
 	for _, want := range []string{"xla:cpu", "seeds", "symaudit demo", "λ/λ_max = 10⁻⁴", "λ = 0.0064", "λ/λ_max", "resolution: 32",
 		"prefers-color-scheme: dark", "docs/format.md", "largest true residual", "8.7×10⁻⁵"} {
 		require.Contains(t, page, want)
@@ -111,18 +112,18 @@ func TestRunsWithPartsMissing(t *testing.T) {
 		run     synthetic.Run
 		figures []string
 	}{
-		"one model":             {synthetic.Run{Models: []string{"vit"}, Epochs: 3, Groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "distribution-translations", "pairs-translations", "commutator-coherence-translations"}},
-		"a single audit":        {synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 1, Groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4", "distribution-d4", "pairs-d4", "commutator-coherence-d4"}},
-		"no cosine":             {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "translations"}, NoCosine: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "distribution-translations"}},
-		"no influence":          {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4"}, NoInfluence: true}, []string{"epochs", "errors-d4", "distribution-d4"}},
+		"one model":             {synthetic.Run{Models: []string{"vit"}, Epochs: 3, Groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "distribution-translations", "pairs-translations", "commutator-coherence-translations", "pictures-d4"}},
+		"a single audit":        {synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 1, Groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "pictures-d4"}},
+		"no cosine":             {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "translations"}, NoCosine: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "distribution-translations", "pictures-d4"}},
+		"no influence":          {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4"}, NoInfluence: true}, []string{"epochs", "errors-d4", "distribution-d4", "pictures-d4"}},
 		"translations only":     {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"translations"}}, []string{"epochs", "shifts-translations", "distribution-translations", "pairs-translations", "commutator-coherence-translations"}},
 		"product":               {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4*translations"}}, []string{"epochs", "errors-d4-translations", "influence-d4-translations", "distribution-d4-translations", "pairs-d4-translations", "commutator-coherence-d4-translations"}},
-		"negative control":      {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "d4-grid-only"}}, []string{"epochs", "errors-d4", "influence-d4", "errors-d4-grid-only", "influence-d4-grid-only", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "distribution-d4-grid-only", "pairs-d4-grid-only", "commutator-coherence-d4-grid-only"}},
-		"nothing certified":     {synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 2, Groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "distribution-translations", "pairs-translations", "commutator-coherence-translations"}},
-		"bounds without cosine": {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4"}, NoCosine: true, HalfWidth: 0.1}, []string{"epochs", "errors-d4", "influence-d4", "distribution-d4"}},
-		"zero errors":           {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "translations"}, ZeroErrors: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "pairs-d4", "distribution-translations", "pairs-translations"}},
+		"negative control":      {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "d4-grid-only"}}, []string{"epochs", "errors-d4", "influence-d4", "errors-d4-grid-only", "influence-d4-grid-only", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "distribution-d4-grid-only", "pairs-d4-grid-only", "commutator-coherence-d4-grid-only", "pictures-d4"}},
+		"nothing certified":     {synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 2, Groups: []string{"d4", "translations"}}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "distribution-translations", "pairs-translations", "commutator-coherence-translations", "pictures-d4"}},
+		"bounds without cosine": {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4"}, NoCosine: true, HalfWidth: 0.1}, []string{"epochs", "errors-d4", "influence-d4", "distribution-d4", "pictures-d4"}},
+		"zero errors":           {synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"d4", "translations"}, ZeroErrors: true}, []string{"epochs", "errors-d4", "influence-d4", "shifts-translations", "distribution-d4", "pairs-d4", "distribution-translations", "pairs-translations", "pictures-d4"}},
 		"training alone":        {synthetic.Run{Models: []string{"unet"}, Epochs: 2}, []string{"epochs"}},
-		"more than the palette": {synthetic.Run{Models: []string{"a", "b", "c", "d", "e", "f", "g"}, Epochs: 1, Groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4", "distribution-d4", "pairs-d4", "commutator-coherence-d4"}},
+		"more than the palette": {synthetic.Run{Models: []string{"a", "b", "c", "d", "e", "f", "g"}, Epochs: 1, Groups: []string{"d4"}}, []string{"epochs", "errors-d4", "influence-d4", "distribution-d4", "pairs-d4", "commutator-coherence-d4", "pictures-d4"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, figures := written(t, c.run)
@@ -137,7 +138,7 @@ func TestRunsWithPartsMissing(t *testing.T) {
 
 // A line has one direction and a box three, each with a profile of its own, and 48 elements have room.
 func TestRunsOnALineAndInABox(t *testing.T) {
-	directions := []string{"unet, horizontal shift", "unet, vertical shift", "unet, shift along z"}
+	directions := []string{"Target error, horizontal shift (n = 9)", "Target error, vertical shift (n = 9)", "Target error, shift along z (n = 9)"}
 	_, line := written(t, synthetic.Run{Models: []string{"unet"}, Epochs: 2, Groups: []string{"reflections", "shifts-1d"}})
 	require.Subset(t, line["errors-reflections"], []string{"e", "s", "target error"})
 	require.Contains(t, line["shifts-shifts-1d"], directions[0])

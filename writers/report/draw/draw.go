@@ -26,7 +26,8 @@ const (
 	panelWidth   = 340
 	panelHeight  = 215
 	mapHeight    = 300
-	gap          = 16 // between panels of a file
+	rowHeight    = 106 // of pictures side by side
+	gap          = 16  // between panels of a file
 	legendHeight = 19
 )
 
@@ -59,7 +60,7 @@ func Figure(f view.Figure) ([]byte, error) {
 		}
 		body.WriteString(drawn)
 	}
-	rowHeight := 0.0
+	tallest := 0.0
 	for i, p := range f.Panels {
 		drawn, height, err := newPanel(p).svg(labelWidth(f))
 		if err != nil {
@@ -67,13 +68,13 @@ func Figure(f view.Figure) ([]byte, error) {
 		}
 		column := i % columns
 		if i > 0 && column == 0 {
-			y += rowHeight + gap
-			rowHeight = 0
+			y += tallest + gap
+			tallest = 0
 		}
-		rowHeight = max(rowHeight, height)
+		tallest = max(tallest, height)
 		fmt.Fprintf(&body, `<svg x="%d" y="%g" width="%d" height="%g" viewBox="0 0 %d %g">%s</svg>`, column*(panelWidth+gap), y, panelWidth, height, panelWidth, height, drawn)
 	}
-	file := element(body.String(), width, y+rowHeight, f.Title)
+	file := element(body.String(), width, y+tallest, f.Title)
 	file = strings.Replace(file, "<svg ", fmt.Sprintf(`<svg width="%gpt" style="color:#1b1f24;background:#ffffff" `, width), 1)
 	return []byte(`<?xml version="1.0" encoding="UTF-8"?>` + "\n" + file + "\n"), nil
 }
@@ -116,6 +117,8 @@ func content(canvas *vgsvg.Canvas) (string, error) {
 	body := svgStart.ReplaceAllLiteralString(drawn.String(), "")
 	body = strings.TrimSuffix(strings.TrimSpace(body), "</svg>")
 	body = family.ReplaceAllLiteralString(body, "")
+	body = strings.ReplaceAll(body, "<image ", `<image style="image-rendering:pixelated" `)
+	body = strings.ReplaceAll(body, `xlink:href="data:image/jpg`, `href="data:image/png`) // which it is; the name space of xlink is not declared here
 	return strings.ReplaceAll(body, "stroke:#000000", "stroke:currentColor"), nil
 }
 
@@ -190,6 +193,11 @@ func newPanel(p view.Panel) *panel {
 	}
 	if p.Y.Names != nil {
 		drawn.height = mapHeight
+		if len(p.Y.Names) == 0 {
+			drawn.height = rowHeight
+			drawn.HideY()
+			drawn.X.LineStyle.Width = 0
+		}
 		drawn.Y.Tick.Marker = plot.ConstantTicks(named(p.Y.Names))
 		drawn.Y.Tick.LineStyle.Width = 0
 	} else {
@@ -225,7 +233,9 @@ func (p *panel) svg(labels vg.Length) (drawn string, height float64, err error) 
 	data := p.DataCanvas(body)
 	title := text.Style{Color: color.Black, Font: sans(10.5), XAlign: draw.XLeft, YAlign: draw.YBottom, Handler: plot.DefaultTextHandler}
 	title.Font.Weight = 3 // WeightBold of golang.org/x/image/font
-	all.FillText(title, vg.Point{X: min(data.Min.X, panelWidth-2-title.Width(p.view.Title)), Y: data.Max.Y + vg.Points(7)}, fitting(&title, p.view.Title, panelWidth-4))
+	const margin = 8      // as browsers set text a little wider
+	said := fitting(&title, p.view.Title, panelWidth-2*margin)
+	all.FillText(title, vg.Point{X: max(margin, min(data.Min.X, panelWidth-margin-title.Width(said))), Y: data.Max.Y + vg.Points(7)}, said)
 	label := text.Style{Color: color.Black, Font: sans(9.5), XAlign: draw.XCenter, YAlign: draw.YTop, Rotation: math.Pi / 2, Handler: plot.DefaultTextHandler}
 	all.FillText(label, vg.Point{X: 1, Y: data.Center().Y}, p.view.Y.Label)
 	drawn, err = content(canvas)

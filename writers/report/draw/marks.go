@@ -2,6 +2,7 @@ package draw
 
 import (
 	"fmt"
+	"image"
 	"image/color"
 	"math"
 	"slices"
@@ -34,6 +35,8 @@ func plotter(mark view.Mark) plot.Plotter {
 		return point(m)
 	case view.Cells:
 		return cells(m)
+	case view.Picture:
+		return picture(m)
 	}
 	panic(fmt.Sprintf("report: no drawing of %T", mark)) // view has no other
 }
@@ -116,15 +119,17 @@ type line view.Line
 func (f line) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := onAxis(&c, p)
 	ink := colorOf(f.Style)
+	aside := aside(view.Line(f), 3)
 	var path, lower, upper []vg.Point
 	for i, s := range f.Of {
+		at := x(f.At[i]) + aside
 		if isLog(p) && s.Median <= 0 {
-			drawZero(c, p, x(f.At[i]), ink)
+			drawZero(c, p, at, ink)
 			continue
 		}
-		path = append(path, vg.Point{X: x(f.At[i]), Y: y(s.Median)})
-		lower = append(lower, vg.Point{X: x(f.At[i]), Y: y(s.Q25)})
-		upper = append(upper, vg.Point{X: x(f.At[i]), Y: y(s.Q75)})
+		path = append(path, vg.Point{X: at, Y: y(s.Median)})
+		lower = append(lower, vg.Point{X: at, Y: y(s.Q25)})
+		upper = append(upper, vg.Point{X: at, Y: y(s.Q75)})
 	}
 	if len(path) == 0 {
 		return
@@ -169,11 +174,7 @@ type bars view.Bars
 func (f bars) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := onAxis(&c, p)
 	style := draw.LineStyle{Color: colorOf(f.Style), Width: vg.Points(barWidth)}
-	aside := vg.Length(0) // spreads the bars of a panel over a marker's width
-	if f.Places > 1 {
-		const most = 1.6
-		aside = most * vg.Length(2*float64(f.Place)/float64(f.Places-1)-1)
-	}
+	aside := aside(view.Line(f), 1.6)
 	for i, s := range f.Of {
 		if s.Bounds == nil {
 			continue
@@ -183,6 +184,14 @@ func (f bars) Plot(c draw.Canvas, p *plot.Plot) {
 			drawWhisker(c, style, x(f.At[i])+aside, low, high, 2.6)
 		}
 	}
+}
+
+// aside spreads the upright lines of a panel's lines over twice a width.
+func aside(f view.Line, width float64) vg.Length {
+	if f.Places < 2 {
+		return 0
+	}
+	return vg.Points(width * (2*float64(f.Place)/float64(f.Places-1) - 1))
 }
 
 type curve view.Curve
@@ -267,8 +276,10 @@ func (f cells) Plot(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
+// strongest colour of cells, which leaves a number legible.
+const strongest = 0xB0
+
 func (f cells) color(value float64) color.NRGBA {
-	const strongest = 0xB0 // which leaves a number legible
 	ink, strength := palette[0], value/f.High
 	switch {
 	case f.Log:
@@ -280,4 +291,28 @@ func (f cells) color(value float64) color.NRGBA {
 		strength = 0
 	}
 	return faded(ink, uint8(strongest*min(strength, 1)))
+}
+
+// picture has one pixel a cell, in the colours of cells.
+type picture view.Picture
+
+func (f picture) Plot(c draw.Canvas, p *plot.Plot) {
+	if len(f.Values) == 0 || len(f.Values[0]) == 0 {
+		return
+	}
+	height, width := len(f.Values), len(f.Values[0])
+	drawn := image.NewNRGBA(image.Rect(0, 0, width, height))
+	colors := cells{Low: -f.Reach, High: f.Reach}
+	for y, row := range f.Values {
+		for x, value := range row {
+			ink := colors.color(value)
+			ink.A = uint8(min(255, int(ink.A)*255/strongest))
+			drawn.SetNRGBA(x, height-1-y, ink)
+		}
+	}
+	x, _ := p.Transforms(&c)
+	const share = 0.94 // of the room to the next
+	side := min((x(1)-x(0))*share, c.Max.Y-c.Min.Y)
+	left := x(f.At) - side/2
+	c.DrawImage(vg.Rectangle{Min: vg.Point{X: left, Y: c.Min.Y}, Max: vg.Point{X: left + side, Y: c.Min.Y + side*vg.Length(height)/vg.Length(width)}}, drawn)
 }

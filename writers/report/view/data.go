@@ -48,6 +48,7 @@ type series struct {
 	influence []influenceRow // at the smallest damping
 	layers    []audit.LayerRow
 	spectrum  []audit.SpectrumRow
+	pictures  []audit.PictureRow
 }
 
 // influenceRow names the group as figures do.
@@ -215,6 +216,11 @@ func (d *data) findSeries(runs []Run) {
 	for _, row := range r.Spectrum {
 		if s := last(row.Moment); s != nil {
 			s.spectrum = append(s.spectrum, row)
+		}
+	}
+	for _, row := range r.Pictures {
+		if s := last(row.Moment); s != nil {
+			s.pictures = append(s.pictures, row)
 		}
 	}
 	d.label(len(runs) > 1)

@@ -37,7 +37,7 @@ type Axis struct {
 	Names     []string // of 0, 1, 2, ...: there are names in the place of numbers
 }
 
-// Mark is what a panel shows: a Box, Line, Band, Bars, Curve, Level, Rule, Point or Cells.
+// Mark is what a panel shows: a Box, Line, Band, Bars, Curve, Level, Rule, Point, Cells or Picture.
 type Mark interface{ mark() }
 
 type (
@@ -50,20 +50,18 @@ type (
 
 	// Line joins the medians of samples.
 	Line struct {
-		At       []float64
-		Of       []Summary
-		Style    Style
-		Whiskers bool // from the first to the third quartile
+		At            []float64
+		Of            []Summary
+		Style         Style
+		Whiskers      bool // from the first to the third quartile
+		Place, Places int  // of its upright lines among those of the panel's lines, which keep out of each other's way
 	}
 
 	// Band is the area of a Line from the first to the third quartile.
 	Band Line
 
 	// Bars are the bounds of a Line's medians.
-	Bars struct {
-		Line
-		Place, Places int // among the bars of the panel, which keep out of each other's way
-	}
+	Bars Line
 
 	// Curve joins values; on a logarithmic axis, those above 0.
 	Curve struct {
@@ -94,17 +92,25 @@ type (
 		Low, High float64     // where the colour is strongest; below 0 it is another
 		Log       bool        // the strength of the colour goes with the logarithm
 	}
+
+	// Picture is a field in a square at a place of the horizontal axis, the first row lowest.
+	Picture struct {
+		At     float64
+		Values [][]float64 // above and below 0
+		Reach  float64     // the value whose colour is the strongest
+	}
 )
 
-func (Box) mark()   {}
-func (Line) mark()  {}
-func (Band) mark()  {}
-func (Bars) mark()  {}
-func (Curve) mark() {}
-func (Level) mark() {}
-func (Rule) mark()  {}
-func (Point) mark() {}
-func (Cells) mark() {}
+func (Box) mark()     {}
+func (Line) mark()    {}
+func (Band) mark()    {}
+func (Bars) mark()    {}
+func (Curve) mark()   {}
+func (Level) mark()   {}
+func (Rule) mark()    {}
+func (Point) mark()   {}
+func (Cells) mark()   {}
+func (Picture) mark() {}
 
 // modelLegend has an entry for each series.
 func (d *data) modelLegend(lines bool) (legend []Entry) {

@@ -87,11 +87,11 @@ func (c *certainty) add(value float64, b *Bounds) {
 		return
 	}
 	c.certified++
-	c.worst = max(c.worst, Reach(value, b))
+	c.worst = max(c.worst, reach(value, b))
 }
 
-// Reach is the farthest that the exact value can lie from the value drawn, which need not be midway.
-func Reach(value float64, b *Bounds) float64 { return max(value-b.Low, b.High-value) }
+// reach is the farthest that the exact value can lie from the value drawn, which need not be midway.
+func reach(value float64, b *Bounds) float64 { return max(value-b.Low, b.High-value) }
 
 // within reads "±0.012".
 func (c certainty) within() string { return "±" + Number(roundedUp(c.worst, 2)) }

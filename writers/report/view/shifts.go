@@ -7,31 +7,20 @@ import (
 	"strings"
 )
 
-// byShift draws each quantity against the shift for each series, in lines of their own along each axis; where elements shift along two axes
-// at once, also a map of them.
+// byShift draws each quantity against the shift along each axis, a line for each series; where elements shift along two axes at once, also a map
+// of them: figures 4 to 7 of the paper.
 func (d *data) byShift(g group) (Figure, bool) {
-	f := Figure{Name: "shifts-" + g.file, Title: "Error and influence against shifts of " + g.label()}
+	f := Figure{Name: "shifts-" + g.file, Title: "Error and influence against shifts of " + g.label(), Legend: d.modelLegend(true)}
 	quantities := []quantity{targetError, commutatorError, scaledInfluence, cosine}
 	if g.direction != "" { // errors have none
 		f.Title, quantities = "Influence against shifts of "+g.label(), quantities[2:]
 	}
-	var shown []*series
-	for _, s := range d.series {
-		if len(targetError.all(s, g, everything))+len(cosine.all(s, g, everything))+len(scaledInfluence.all(s, g, everything)) > 0 {
-			shown = append(shown, s)
-			for axis, direction := range directions {
-				if g.along[axis] {
-					f.Legend = append(f.Legend, Entry{Text: s.label + ", " + direction.words, Style: direction.style(s)})
-				}
-			}
-		}
-	}
 	zero := false
 	var certified []string
 	for _, q := range quantities {
-		panels, anyZero, certain := d.shiftPanels(g, q, shown)
+		panels, anyZero, certain := d.shiftPanels(g, q)
 		f.Panels = append(f.Panels, panels...)
-		f.Panels = append(f.Panels, shiftMaps(g, q, shown)...)
+		f.Panels = append(f.Panels, d.shiftMaps(g, q)...)
 		certified = append(certified, describeMedians(q, certain))
 		zero = zero || anyZero
 	}
@@ -45,7 +34,7 @@ func (d *data) byShift(g group) (Figure, bool) {
 	if zero {
 		f.Caption = append(f.Caption, zeroCaption)
 	}
-	for _, s := range shown {
+	for _, s := range d.series {
 		for _, q := range quantities {
 			f.Caption = append(f.Caption, q.notFinite(s, g))
 		}
@@ -53,19 +42,8 @@ func (d *data) byShift(g group) (Figure, bool) {
 	return f, true
 }
 
-// directions are those of shifts, along x, y and z. What is drawn is moved apart, which keeps whiskers from covering each other.
-var directions = [3]direction{{"horizontal shift", -1}, {"vertical shift", 1}, {"shift along z", 0}}
-
-type direction struct {
-	words string
-	apart float64
-}
-
-// style tells the directions of a series apart by glyph and dashes.
-func (d direction) style(s *series) Style {
-	axis := slices.Index(directions[:], d)
-	return Style{Color: s.style.Color, Glyph: axis, Dashes: axis}
-}
+// directions are those of shifts, along x, y and z.
+var directions = [3]string{"horizontal shift", "vertical shift", "shift along z"}
 
 // describeMedians tells the bounds that the figure has no room for: its whiskers are quartiles.
 func describeMedians(q quantity, c certainty) string {
@@ -75,25 +53,33 @@ func describeMedians(q quantity, c certainty) string {
 	return strings.TrimSpace(fmt.Sprintf("The medians of the %s are certified to %s at worst. %s", q.short, c.within(), c.uncertified("medians")))
 }
 
-func (d *data) shiftPanels(g group, q quantity, shown []*series) (panels []Panel, zero bool, medians certainty) {
-	lines := make([][3]Line, len(shown)) // by axis
+// shiftPanels are one for each axis, of equal vertical axes.
+func (d *data) shiftPanels(g group, q quantity) (panels []Panel, zero bool, medians certainty) {
 	x, y, n := extent{}, extent{log: q.log}, extent{}
-	for i, s := range shown {
-		for axis := range directions {
+	var lines [3][]Line // by axis
+	for axis := range directions {
+		if !g.along[axis] {
+			continue
+		}
+		for i, s := range d.series {
+			line := Line{Style: s.style, Whiskers: true}
 			for _, at := range shiftsAlong(s, g, axis) {
 				samples := q.samples(s, g, func(_ string, by shift) bool {
 					pixels, alone := by.along(axis)
 					return alone && pixels == at
 				})
-				if of := Summarise(samples); g.along[axis] && of.N > 0 {
+				if of := Summarise(samples); of.N > 0 {
 					medians.add(of.Median, ofMedian(samples))
-					line := &lines[i][axis]
 					line.At, line.Of = append(line.At, at), append(line.Of, of)
 					x.include(at)
 					y.include(of.Q25, of.Median, of.Q75)
 					n.include(float64(of.N))
 					zero = zero || q.log && of.Median <= 0
 				}
+			}
+			if len(line.At) > 0 {
+				line.Place, line.Places = i, len(d.series)
+				lines[axis] = append(lines[axis], line)
 			}
 		}
 	}
@@ -104,19 +90,15 @@ func (d *data) shiftPanels(g group, q quantity, shown []*series) (panels []Panel
 	if !q.log {
 		y.include(0)
 	}
-	for i, s := range shown {
-		panel := Panel{Title: s.label + ": " + q.short + samplesIn(n), X: x.padded().axis("shift (pixels)"), Y: y.padded().axis(q.label)}
+	for axis, ofAxis := range lines {
+		if len(ofAxis) == 0 {
+			continue
+		}
+		panel := Panel{Title: capital(q.short) + ", " + directions[axis] + samplesIn(n), X: x.padded().axis("shift (pixels)"), Y: y.padded().axis(q.label)}
 		if !q.log {
 			panel.Marks = append(panel.Marks, Level{})
 		}
-		for axis, line := range lines[i] {
-			if len(line.At) == 0 {
-				continue
-			}
-			line.Style, line.Whiskers = directions[axis].style(s), true
-			for j := range line.At {
-				line.At[j] += 0.008 * (x.high - x.low) * directions[axis].apart
-			}
+		for _, line := range ofAxis {
 			panel.Marks = append(panel.Marks, line)
 		}
 		panels = append(panels, panel)
@@ -146,8 +128,8 @@ func shiftsAlong(s *series, g group, axis int) (all []float64) {
 }
 
 // shiftMaps are the medians over the plane of x and y, where elements shift along both at once.
-func shiftMaps(g group, q quantity, shown []*series) (panels []Panel) {
-	for _, s := range shown {
+func (d *data) shiftMaps(g group, q quantity) (panels []Panel) {
+	for _, s := range d.series {
 		samples := map[[2]float64][]Sample{}
 		both := false
 		q.all(s, g, func(_ string, by shift) bool {

@@ -77,7 +77,7 @@ func newAuditRow(row coherenceRow, model string, at float64, order int) AuditRow
 		r.N = outOf(int(row.N), int(row.N+row.NWithoutCosine))
 	}
 	if b := between(row.MedianLow, row.MedianHigh); b != nil && row.Median != nil {
-		r.Certified = "±" + Number(roundedUp(Reach(*row.Median, b), 2))
+		r.Certified = "±" + Number(roundedUp(reach(*row.Median, b), 2))
 	}
 	if row.Q25 != nil && row.Q75 != nil {
 		r.Quartiles = fmt.Sprintf("%s to %s", fixed(row.Q25), fixed(row.Q75))

@@ -38,7 +38,7 @@ func (d *data) overTime() (Figure, bool) {
 		}
 	}
 	if len(f.Panels) > audited {
-		f.Caption = append(f.Caption, "Errors: medians over the same elements and samples; solid lines the commutator error, which a symmetric model does not have, dashed lines the target error.")
+		f.Caption = append(f.Caption, "Errors: medians over the same elements and samples; solid lines the commutator error, which a symmetric model does not have, dashed lines the target error, dotted lines the target error of the untransformed states, which were held out from the training.")
 	} else if audited == 0 {
 		f.Title = fmt.Sprintf("Loss over the %ss", d.time)
 	}
@@ -180,7 +180,8 @@ func newCoherencePanel(g group, xLabel string, x extent, lines []Line, certain *
 		panel.Marks = append(panel.Marks, Band(line))
 	}
 	for i, line := range lines {
-		panel.Marks = append(panel.Marks, Bars{line, placeOf(i, lines), len(lines)})
+		line.Place, line.Places = placeOf(i, lines), len(lines)
+		panel.Marks = append(panel.Marks, Bars(line))
 	}
 	for _, line := range lines {
 		panel.Marks = append(panel.Marks, line)
@@ -221,19 +222,23 @@ func placeOf(i int, lines []Line) int {
 	return place
 }
 
-// errorPanels draws a group's medians of both errors on one axis; none where there is no error above 0.
+// errorPanels draws a group's medians of both errors, and of the target error at x, on one axis; none where there is no error above 0.
 func (d *data) errorPanels(g group, x extent) []Panel {
 	y, n := extent{log: true}, extent{}
 	var marks []Mark
 	for _, s := range d.series {
-		for dashes, of := range []func(coherenceRow) *float64{
-			func(row coherenceRow) *float64 { return row.MedianCommutatorError },
-			func(row coherenceRow) *float64 { return row.MedianTargetError },
+		for dashes, error := range []struct {
+			element string
+			of      func(coherenceRow) *float64
+		}{
+			{audit.AllElements, func(row coherenceRow) *float64 { return row.MedianCommutatorError }},
+			{audit.AllElements, func(row coherenceRow) *float64 { return row.MedianTargetError }},
+			{identity, func(row coherenceRow) *float64 { return row.MedianTargetError }},
 		} {
 			line := Line{Style: s.style}
 			line.Style.Dashes = dashes
 			for _, row := range d.coherence {
-				if value := of(row); row.group == g.name && row.Element == audit.AllElements && value != nil && drawable(*value) && s.wrote(row.Moment) {
+				if value := error.of(row); row.group == g.name && row.Element == error.element && value != nil && drawable(*value) && s.wrote(row.Moment) {
 					line.At, line.Of = append(line.At, d.when(row.Moment)), append(line.Of, Summary{N: int(row.NErrors), Q25: *value, Median: *value, Q75: *value})
 					y.include(*value)
 					n.include(float64(row.NErrors))

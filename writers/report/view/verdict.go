@@ -177,9 +177,12 @@ func certified(b *Bounds) string {
 }
 
 func sayError(name string, first, last *float64) string {
+	const rounding = 1e-10 // of SMSE: an error of 1e-5, where float32 leaves 1e-7
 	switch {
 	case last == nil:
 		return ""
+	case *last < rounding && (first == nil || *first < rounding):
+		return fmt.Sprintf("%s %s, which is rounding", name, Number(*last))
 	case first == nil || first == last:
 		return fmt.Sprintf("%s %s", name, Number(*last))
 	case *last < *first:

@@ -59,9 +59,9 @@ func Of(runs ...Run) *View {
 	for _, row := range d.records.Coherence {
 		audits[fmt.Sprint(row.RunID, row.Model, row.Seed, row.Step)] = true
 	}
-	v.Summary = fmt.Sprintf("%s of %s", plural(len(audits), "audit"), strings.Join(models, " and "))
+	v.Summary = fmt.Sprintf("%s of %s", plural(len(audits), "audit"), listed(models))
 	if len(groups) > 0 {
-		v.Summary += " under " + strings.Join(groups, ", ")
+		v.Summary += " under " + listed(groups)
 	}
 	for _, run := range runs {
 		v.Warnings = append(v.Warnings, partitions(absolute(run.Dir))...)
@@ -113,6 +113,7 @@ func (d *data) figures() []Figure {
 		add(d.betweenSamples(g))
 		if ofLoss {
 			add(d.localErrors(g))
+			add(d.pictured(g))
 		}
 	}
 	add(d.spectrum())

@@ -232,8 +232,8 @@ func TestShiftsAlongBothAxesAreAMap(t *testing.T) {
 	require.Equal(t, []float64{2, 4, 5}, cells.Values[1])
 	require.False(t, finite(cells.Values[0][2]))
 	require.True(t, cells.Log)
-	line := find(t, f, "unet: target error (n = 1)")
-	require.Len(t, line.Marks, 2, "along x alone, and along y")
+	require.Equal(t, []float64{0, 4}, find(t, f, "Target error, horizontal shift (n = 1)").Marks[0].(Line).At, "along x alone")
+	require.Equal(t, []float64{0, 4}, find(t, f, "Target error, vertical shift (n = 1)").Marks[0].(Line).At)
 }
 
 func TestRunsAreCompared(t *testing.T) {
@@ -293,4 +293,22 @@ func TestAReaderPicksFromTheMediansOfElements(t *testing.T) {
 	require.Len(t, rows, mostExplored)
 	require.Equal(t, 1.0, rows[0].Time)
 	require.Equal(t, 3.0*mostExplored, rows[mostExplored-1].Time)
+}
+
+// The pictures of a sample, about the mean of x, on one scale, and how far f(g.x) is from g.f(x) on its own.
+func TestPicturesShowWhereTheSymmetryBreaks(t *testing.T) {
+	records := small()
+	for kind, values := range map[string][]byte{ // 1 and 3; 3 and 1; 3 and 1.5; 3 and 1, as float32
+		"x": {0, 0, 128, 63, 0, 0, 64, 64}, "g.x": {0, 0, 64, 64, 0, 0, 128, 63}, "f(g.x)": {0, 0, 64, 64, 0, 0, 192, 63}, "g.f(x)": {0, 0, 64, 64, 0, 0, 128, 63},
+	} {
+		records.Pictures = append(records.Pictures, audit.PictureRow{Moment: moment(4), GroupName: "mirror", Element: "s", Rank: "worst", CommutatorError: 0.25, Kind: kind, Channel: "density", Height: 1, Width: 2, Values: values})
+	}
+	d := ofRecords(records)
+	f, ok := d.pictured(d.groups[0])
+	require.True(t, ok)
+	panel := find(t, f, "unet, worst: s, commutator error 0.25")
+	require.Equal(t, []string{"x", "g.x", "f(g.x)", "g.f(x)", "Δ ×2"}, panel.X.Names)
+	for i, want := range []Picture{{0, [][]float64{{-1, 1}}, 1}, {1, [][]float64{{1, -1}}, 1}, {2, [][]float64{{1, -0.5}}, 1}, {3, [][]float64{{1, -1}}, 1}, {4, [][]float64{{0, 0.5}}, 0.5}} {
+		require.Equal(t, want, panel.Marks[i])
+	}
 }

@@ -2,6 +2,7 @@
 package synthetic
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -231,6 +232,9 @@ func (c Run) auditGroup(records *audit.Records, groupName string, at audit.Momen
 		records.Coherence = append(records.Coherence, c.coherence(at, groupName, g, quality, cosines))
 	}
 	records.Coherence = append(records.Coherence, c.coherence(at, groupName, element{name: "*"}, quality, all))
+	if groupName == orbits.D4Name {
+		records.Pictures = append(records.Pictures, pictures(at, groupName)...)
+	}
 	residual := 8.7e-5
 	solve := audit.SolveRow{Moment: at, GroupName: groupName, BatchSize: samples, Metric: "ntk", MetricScale: "mean",
 		RelativeLambda: c.relative(1e-4), DType: "Float64", Estimator: "cg", RHS: 72, Seconds: 3.2,
@@ -270,4 +274,26 @@ func (c Run) coherence(at audit.Moment, groupName string, g element, quality flo
 		}
 	}
 	return row
+}
+
+// pictures are waves of 8x8 cells, turned by a quarter.
+func pictures(at audit.Moment, groupName string) (rows []audit.PictureRow) {
+	const size = 8
+	for sample, rank := range []string{"best", "median", "worst"} {
+		for _, kind := range []string{"x", "g.x", "f(g.x)", "g.f(x)"} {
+			row := audit.PictureRow{Moment: at, GroupName: groupName, Element: "r", Rank: rank, Sample: int32(sample), Class: "riemann", CommutatorError: 0.01 * float64(sample), Kind: kind, Channel: "density", Height: size, Width: size}
+			for y := range size {
+				for x := range size {
+					along := map[bool]int{true: x, false: y}[kind == "x"]
+					value := 1 + math.Sin(2*math.Pi*float64(along)/size)
+					if kind == "f(g.x)" {
+						value += 0.01 * float64(x*sample)
+					}
+					row.Values = binary.LittleEndian.AppendUint32(row.Values, math.Float32bits(float32(value)))
+				}
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
