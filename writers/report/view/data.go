@@ -359,9 +359,9 @@ func nameFiles(groups []group) {
 	}
 }
 
-func appendNew(known []string, s string) []string {
-	if slices.Contains(known, s) {
+func appendNew[T comparable](known []T, one T) []T {
+	if slices.Contains(known, one) {
 		return known
 	}
-	return append(known, s)
+	return append(known, one)
 }

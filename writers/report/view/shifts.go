@@ -127,54 +127,55 @@ func shiftsAlong(s *series, g group, axis int) (all []float64) {
 	return all
 }
 
-// shiftMaps are the medians over the plane of x and y, where elements shift along both at once.
+// shiftMaps are the medians over the plane of x and y, where elements shift along both at once. All have the same colours, which are for comparing.
 func (d *data) shiftMaps(g group, q quantity) (panels []Panel) {
+	values := extent{log: q.log}
 	for _, s := range d.series {
-		samples := map[[2]float64][]Sample{}
-		both := false
-		q.all(s, g, func(_ string, by shift) bool {
-			if by[2] == 0 {
-				samples[[2]float64{by[0], by[1]}] = nil
-				both = both || by[0] != 0 && by[1] != 0
-			}
-			return false
-		})
-		if !both {
-			continue
+		if panel := shiftMap(s, g, q, &values); panel != nil {
+			panels = append(panels, *panel)
 		}
-		var across, up []float64
-		for at := range samples {
-			if !slices.Contains(across, at[0]) {
-				across = append(across, at[0])
-			}
-			if !slices.Contains(up, at[1]) {
-				up = append(up, at[1])
-			}
-		}
-		slices.Sort(across)
-		slices.Sort(up)
-		values := extent{log: q.log}
-		cells := Cells{Low: -1, High: 1}
-		for _, dy := range up {
-			row := make([]float64, len(across))
-			for i, dx := range across {
-				found := q.samples(s, g, func(_ string, by shift) bool { return by == shift{dx, dy} })
-				row[i] = math.NaN()
-				if len(found) > 0 {
-					row[i] = Summarise(found).Median
-					values.include(row[i])
-				}
-			}
-			cells.Values = append(cells.Values, row)
-		}
-		if q.log {
-			values = values.padded()
+	}
+	if q.log {
+		values = values.padded()
+		for _, panel := range panels {
+			cells := panel.Marks[0].(Cells)
 			cells.Low, cells.High, cells.Log = values.low, values.high, true
+			panel.Marks[0] = cells
 		}
-		panels = append(panels, Panel{Title: s.label + ": " + q.short + " by both shifts", X: names("horizontal shift (pixels)", numbersOf(across)),
-			Y: names("vertical shift (pixels)", numbersOf(up)), Marks: []Mark{cells}})
 	}
 	return panels
+}
+
+// shiftMap is that of a series, nil where no element shifts along both axes. It includes its values.
+func shiftMap(s *series, g group, q quantity, values *extent) *Panel {
+	var across, up []float64
+	both := false
+	q.all(s, g, func(_ string, by shift) bool {
+		if by[2] == 0 {
+			across, up = appendNew(across, by[0]), appendNew(up, by[1])
+			both = both || by[0] != 0 && by[1] != 0
+		}
+		return false
+	})
+	if !both {
+		return nil
+	}
+	slices.Sort(across)
+	slices.Sort(up)
+	cells := Cells{Low: -1, High: 1}
+	for _, dy := range up {
+		row := make([]float64, len(across))
+		for i, dx := range across {
+			row[i] = math.NaN()
+			if found := q.samples(s, g, func(_ string, by shift) bool { return by == shift{dx, dy} }); len(found) > 0 {
+				row[i] = Summarise(found).Median
+				values.include(row[i])
+			}
+		}
+		cells.Values = append(cells.Values, row)
+	}
+	return &Panel{Title: s.label + ": " + q.short + " by both shifts", X: names("horizontal shift (pixels)", numbersOf(across)),
+		Y: names("vertical shift (pixels)", numbersOf(up)), Marks: []Mark{cells}}
 }
 
 func numbersOf(values []float64) (all []string) {
