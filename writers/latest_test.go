@@ -33,6 +33,7 @@ func TestReadLatest(t *testing.T) {
 	want.Influence = kept(all.Influence, func(row audit.InfluenceRow) bool { return latest(row.Moment) })
 	want.Layers = kept(all.Layers, func(row audit.LayerRow) bool { return latest(row.Moment) })
 	want.Spectrum = kept(all.Spectrum, func(row audit.SpectrumRow) bool { return latest(row.Moment) })
+	want.Pictures = kept(all.Pictures, func(row audit.PictureRow) bool { return latest(row.Moment) })
 	require.Len(t, want.Influence, 4)
 	require.Len(t, want.Coherence, 6, "of unet at 1 and 2, and of vit")
 
