@@ -445,3 +445,17 @@ func TestBoundsAreDrawnOverDampings(t *testing.T) {
 	require.Equal(t, 3*bars, strokes(t, dir, "damping", "1.1"), "a line and two caps for each bar")
 	textsOf(t, filepath.Join(dir, "figures", "damping.svg"))
 }
+
+// The page of a run that goes on loads itself again, the one at its end does not.
+func TestAPageThatFollowsLoadsItselfAgain(t *testing.T) {
+	dir := t.TempDir()
+	bothModels.Write(t, dir)
+	for again, write := range map[bool]func(string) (string, []string, error){true: Follow, false: Write} {
+		path, _, err := write(dir)
+		require.NoError(t, err)
+		page, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, again, strings.Contains(string(page), `http-equiv="refresh"`))
+		require.Equal(t, again, strings.Contains(string(page), "The training goes on"))
+	}
+}
