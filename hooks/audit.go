@@ -255,7 +255,9 @@ func (h *Hook) replay(step int64) error {
 		for n < len(history) && history[n].Step == history[0].Step {
 			n++
 		}
-		if err := h.applyRules(history[0].Moment, monitor.Readings(&audit.Records{Coherence: history[:n]})); err != nil {
+		at := history[0].Moment
+		h.concluded = audit.Moment{Model: at.Model, Seed: at.Seed, Step: at.Step, Epoch: at.Epoch}
+		if err := h.applyRules(at, monitor.Readings(&audit.Records{Coherence: history[:n]})); err != nil {
 			return err
 		}
 		history = history[n:]

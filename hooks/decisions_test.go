@@ -63,3 +63,37 @@ func TestARunThatFailsHasNoDecision(t *testing.T) {
 	require.Len(t, sink.training(), 1)
 	require.Empty(t, sink.decisions())
 }
+
+// A process was killed between the audit that met the rule and the end of its run: the next one, which has nothing left to train, says how the training ended.
+func TestAKilledRunIsConcluded(t *testing.T) {
+	for name, best := range map[string]string{"kept": "", "restored": t.TempDir()} {
+		t.Run(name, func(t *testing.T) {
+			whole, sink := &memory{}, &memory{}
+			builder := func(sink audit.Sink) *hooks.Builder {
+				b := hooks.New(&script{coherence: []float64{0.1, 0.5, 0.2, 0.3}}).WithSink(sink).WithSchedule(hooks.EverySteps(1)).WithStepsPerEpoch(4).WithStopRules(patient)
+				if best != "" {
+					b.WithBestCheckpoint(best)
+				}
+				return b
+			}
+			loop := newLoop(t)
+			attach(t, builder(whole), loop)
+			_, err := loop.RunSteps(endless(2), 9)
+			require.NoError(t, err)
+			var history []audit.CoherenceRow
+			for _, records := range whole.writes {
+				history = append(history, records.Coherence...)
+			}
+			at := newLoop(t)
+			_, err = at.RunSteps(endless(2), 4)
+			require.NoError(t, err)
+			hook := attach(t, builder(sink).WithHistory(history), at)
+			require.NoError(t, hook.Conclude())
+			require.Equal(t, whole.decisions(), sink.decisions())
+
+			hook = attach(t, builder(sink).WithHistory(history[:3]), newLoop(t))
+			require.NoError(t, hook.Conclude())
+			require.Len(t, sink.decisions(), 1, "no rule has stopped this one")
+		})
+	}
+}

@@ -89,6 +89,32 @@ func ExampleStopRule_Validate() {
 	// <nil>
 }
 
+// A process was killed between the audit that stopped its training and the end of its run.
+func ExampleHook_Conclude() {
+	history := []audit.CoherenceRow{{Moment: audit.Moment{Model: "model", Step: 100}, GroupName: "d4", Element: audit.AllElements, Median: new(0.9)}}
+	hook, err := hooks.New(measured{}).WithHistory(history).WithSink(endings{}).
+		WithStopRules(hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Threshold: new(0.8)}).Attach(loopAt(100))
+	if err != nil {
+		panic(err)
+	}
+	if _, stopped := hook.Stopped(); stopped { // before this process, which was then killed before it could say so
+		fmt.Println(hook.Conclude())
+	}
+	// Output:
+	// stopped: d4/coherence is 0.9, threshold 0.8 (maximize), at step 100, epoch 0
+	// <nil>
+}
+
+// endings prints how trainings ended.
+type endings struct{}
+
+func (endings) Write(records *audit.Records) error {
+	for _, row := range records.Decisions {
+		fmt.Printf("%s: %s\n", row.Decision, *row.Explanation)
+	}
+	return nil
+}
+
 // A training that is resumed stops where it would have stopped uninterrupted, or is told that it had stopped already.
 func ExampleBuilder_WithHistory() {
 	rule := hooks.StopRule{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2}

@@ -66,6 +66,7 @@ type Hook struct {
 	checked    bool                              // by preflight, which runs once
 	newest     atomic.Pointer[[]monitor.Reading] // of the latest audit; read from other goroutines
 	replayed   int64                             // step of the trainer when the rules were shown the history
+	concluded  audit.Moment                      // of the latest audit in the history
 
 	// Records that no sink has yet, in the order of their steps. The last training rows may still lack their epoch.
 	pending audit.Records
@@ -332,6 +333,21 @@ func (h *Hook) onEnd(loop *train.Loop, _ []*tensors.Tensor) error {
 		h.pending.Decisions = append(h.pending.Decisions, h.decision(at))
 	}
 	return h.settle("a sink failed", h.flush())
+}
+
+// Conclude records how a training ended that the history says a rule has stopped, in the place of a process that was killed after that audit and before
+// the end of its run. It does nothing where no rule has, and once a run has begun. Whether the sink has that decision already is for the caller to know.
+func (h *Hook) Conclude() error {
+	if h.reason == "" || h.stepped || h.closed {
+		return nil
+	}
+	row := h.decision(h.concluded)
+	row.KeptStep = h.concluded.Step
+	if h.config.best != "" {
+		row.KeptStep, _, _ = h.Best()
+	}
+	h.pending.Decisions = append(h.pending.Decisions, row)
+	return h.flush()
 }
 
 // decision is how the run ended.

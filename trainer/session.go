@@ -130,7 +130,7 @@ func (s *session) explain(err error) error {
 
 // train runs the epochs that are left. The reason is a stop rule's, if one ended them early. history are the audits of
 // earlier attempts.
-func (s *session) train(ctx context.Context, run *writers.Run, history []audit.CoherenceRow) (reason string, err error) {
+func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Records) (reason string, err error) {
 	resumed, err := s.open()
 	if err != nil {
 		return "", err
@@ -142,7 +142,7 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 	}
 	defer auditor.Close()
 	loop := train.NewLoop(s.trainer)
-	hook, err := s.attach(ctx, loop, auditor, run, history)
+	hook, err := s.attach(ctx, loop, auditor, run, history.Coherence)
 	if err != nil {
 		return "", s.explain(err)
 	}
@@ -160,6 +160,14 @@ func (s *session) train(ctx context.Context, run *writers.Run, history []audit.C
 	}
 	s.keepCheckpoints(ctx, loop, perEpoch*epochs)
 	_, stopped := hook.Stopped() // in an earlier attempt that was killed before it could finish
+	decided := slices.ContainsFunc(history.Decisions, func(row audit.DecisionRow) bool {
+		return row.Model == s.model.Name && row.Seed == s.config.Seed && row.Decision == audit.Stopped
+	})
+	if stopped && !decided {
+		if err := hook.Conclude(); err != nil {
+			return "", s.explain(err)
+		}
+	}
 	if !stopped && dataset.epoch < epochs {
 		_, err := loop.RunEpochs(hook.Dataset(dataset), epochs-dataset.epoch)
 		if err = cause.Of(err); err == nil {

@@ -112,7 +112,7 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 				}
 			}
 			session := &session{config: config, options: options, data: data, model: m, checkpoints: checkpoints, sinks: sinks}
-			if reason, err = session.train(ctx, run, earlier.Records.Coherence); err != nil {
+			if reason, err = session.train(ctx, run, &earlier.Records); err != nil {
 				return result, cause.Say(fmt.Sprintf("trainer: model %q: %s", m.Name, cause.Plain(err)), err)
 			}
 			if err := checkpoints.finish(reason); err != nil {

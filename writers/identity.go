@@ -208,6 +208,9 @@ func writtenIn(records *audit.Records) (all []written) {
 	for _, row := range records.Training {
 		all = append(all, written{row.Moment, false})
 	}
+	for _, row := range records.Decisions {
+		all = append(all, written{row.Moment, false})
+	}
 	for _, row := range records.Coherence {
 		all = append(all, written{row.Moment, true})
 	}
