@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/attempts"
 	"github.com/symaudit/symaudit/writers"
 )
 
@@ -115,7 +116,7 @@ func trainingsOf(contents *writers.Contents) (all []*training) {
 	}
 	records := &contents.Records
 	for _, m := range records.Moments() {
-		if t := find(*m); t.last == nil || later(m, t.last) {
+		if t := find(*m); t.last == nil || attempts.Later(m, t.last) {
 			t.last = m
 		}
 	}
@@ -123,12 +124,8 @@ func trainingsOf(contents *writers.Contents) (all []*training) {
 		row := &records.Training[i]
 		find(row.Moment).loss = &row.Loss
 	}
-	for i := range records.Decisions {
-		row := &records.Decisions[i]
-		t := find(row.Moment)
-		if t.decision = row; later(t.last, &row.Moment) {
-			t.decision = nil // it went on
-		}
+	for _, t := range all {
+		t.decision = attempts.Ending(records, func(m *audit.Moment) bool { return find(*m) == t })
 	}
 	for i := range records.Solves {
 		row := &records.Solves[i]
@@ -147,11 +144,6 @@ func trainingsOf(contents *writers.Contents) (all []*training) {
 		at.Coherence = append(at.Coherence, row)
 	}
 	return all
-}
-
-// later reports whether a was measured after b, of one training.
-func later(a, b *audit.Moment) bool {
-	return a.Attempt > b.Attempt || a.Attempt == b.Attempt && a.Step > b.Step
 }
 
 // stateOf is how a run stands: what its trainings came to where all say so.

@@ -1,4 +1,4 @@
-// Package attempts says which rows of a training count where it was gone back to an earlier step: the one rule of readers, stop rules
+// Package attempts says which rows of a training count where it was gone back to an earlier step, and how it ended: the one rule of readers, stop rules
 // and reports.
 package attempts
 
@@ -37,4 +37,32 @@ func Current[Row any](rows []Row, moment func(*Row) *audit.Moment) []Row {
 		}
 		return false
 	})
+}
+
+// Ending is how a training ended: its latest decision, nil where it has none, or has gone on since. ours tells its moments.
+func Ending(records *audit.Records, ours func(*audit.Moment) bool) (latest *audit.DecisionRow) {
+	for i := range records.Decisions {
+		if row := &records.Decisions[i]; ours(&row.Moment) && (latest == nil || !Later(&latest.Moment, &row.Moment)) {
+			latest = row
+		}
+	}
+	if latest == nil {
+		return nil
+	}
+	for i := range records.Training {
+		if m := &records.Training[i].Moment; Later(m, &latest.Moment) && ours(m) {
+			return nil
+		}
+	}
+	for i := range records.Coherence {
+		if m := &records.Coherence[i].Moment; Later(m, &latest.Moment) && ours(m) {
+			return nil
+		}
+	}
+	return latest
+}
+
+// Later reports whether a was measured after b, of one training.
+func Later(a, b *audit.Moment) bool {
+	return a.Attempt > b.Attempt || a.Attempt == b.Attempt && a.Step > b.Step
 }

@@ -186,44 +186,29 @@ func (d *data) findSeries(runs []Run) {
 	for _, row := range r.Coherence {
 		find(row.Moment, true)
 	}
-	last := func(m audit.Moment) *series {
-		at := slices.IndexFunc(d.series, func(s *series) bool { return s.step == m.Step && s.wrote(m) })
-		if at < 0 {
-			return nil
+	for _, s := range d.series {
+		ours := func(m audit.Moment) bool { return s.step == m.Step && s.wrote(m) }
+		s.errors = rowsOf(r.Errors, func(row audit.ErrorRow) bool { return ours(row.Moment) })
+		s.local = rowsOf(r.LocalErrors, func(row audit.LocalErrorRow) bool { return ours(row.Moment) })
+		for _, row := range r.Influence {
+			if ours(row.Moment) {
+				s.influence = append(s.influence, influenceRow{row, named(row.GroupName, row.Direction)})
+			}
 		}
-		return d.series[at]
-	}
-	for _, row := range r.Errors {
-		if s := last(row.Moment); s != nil {
-			s.errors = append(s.errors, row)
-		}
-	}
-	for _, row := range r.LocalErrors {
-		if s := last(row.Moment); s != nil {
-			s.local = append(s.local, row)
-		}
-	}
-	for _, row := range r.Influence {
-		if s := last(row.Moment); s != nil {
-			s.influence = append(s.influence, influenceRow{row, named(row.GroupName, row.Direction)})
-		}
-	}
-	for _, row := range r.Layers {
-		if s := last(row.Moment); s != nil {
-			s.layers = append(s.layers, row)
-		}
-	}
-	for _, row := range r.Spectrum {
-		if s := last(row.Moment); s != nil {
-			s.spectrum = append(s.spectrum, row)
-		}
-	}
-	for _, row := range r.Pictures {
-		if s := last(row.Moment); s != nil {
-			s.pictures = append(s.pictures, row)
-		}
+		s.layers = rowsOf(r.Layers, func(row audit.LayerRow) bool { return ours(row.Moment) })
+		s.spectrum = rowsOf(r.Spectrum, func(row audit.SpectrumRow) bool { return ours(row.Moment) })
+		s.pictures = rowsOf(r.Pictures, func(row audit.PictureRow) bool { return ours(row.Moment) })
 	}
 	d.label(len(runs) > 1)
+}
+
+func rowsOf[Row any](all []Row, ours func(Row) bool) (rows []Row) {
+	for _, row := range all {
+		if ours(row) {
+			rows = append(rows, row)
+		}
+	}
+	return rows
 }
 
 // label names the series. Of several runs, those of one model share a colour.

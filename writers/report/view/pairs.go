@@ -78,41 +78,38 @@ func (d *data) betweenSamples(g group) (Figure, bool) {
 	return f, true
 }
 
-// pairwise collects cosines by row and column.
-type pairwise map[[2]int32][]float64
-
-// cells are the medians; the numbers of rows and columns are those given.
-func (p pairwise) cells(order []int32) Cells {
-	c := Cells{Low: -1, High: 1}
-	for _, m := range order {
-		row := make([]float64, len(order))
-		for j, n := range order {
-			row[j] = math.NaN()
-			if values := p[[2]int32{m, n}]; len(values) > 0 {
-				row[j] = summarise(values).Median
-			}
-		}
-		c.Values = append(c.Values, row)
-	}
-	return c
-}
-
 const mostCells = 24 // rows and columns that a panel has room for
 
 // samplePanel is nil where no two samples were solved together.
 func samplePanel(s *series, g group) *Panel {
-	found, mixed := pairwise{}, false
+	return pairPanel(s, g, "samples", "sample at g.x", "sample at x", func(row influenceRow) (m, n int32, ok bool) {
+		return row.RowSample, row.ColSample, row.Element != identity
+	})
+}
+
+// timePanel is nil where no two snapshots of a trajectory were solved together.
+func timePanel(s *series, g group) *Panel {
+	panel := pairPanel(s, g, "snapshots", "snapshot", "snapshot", func(row influenceRow) (m, n int32, ok bool) {
+		return row.RowTimeIndex, row.ColTimeIndex, row.Element == identity && row.RowClass == row.ColClass && row.RowTrajectory == row.ColTrajectory
+	})
+	if panel != nil {
+		panel.Title += ": snapshots of a trajectory"
+	}
+	return panel
+}
+
+// pairPanel draws median cosines by row and column; nil where these are the same in each pair. Of many, what they are called in the plural, it takes the first.
+func pairPanel(s *series, g group, plural, x, y string, place func(influenceRow) (m, n int32, ok bool)) *Panel {
+	found, mixed := map[[2]int32][]float64{}, false
 	var order []int32
 	for _, row := range s.influence {
-		if row.group != g.name || row.Element == identity || row.Cosine == nil {
+		m, n, ok := place(row)
+		if row.group != g.name || row.Cosine == nil || !ok {
 			continue
 		}
-		key := [2]int32{row.RowSample, row.ColSample}
-		found[key] = append(found[key], *row.Cosine)
-		mixed = mixed || key[0] != key[1]
-		if !slices.Contains(order, row.RowSample) {
-			order = append(order, row.RowSample)
-		}
+		found[[2]int32{m, n}] = append(found[[2]int32{m, n}], *row.Cosine)
+		mixed = mixed || m != n
+		order = appendNew(order, m)
 	}
 	if !mixed {
 		return nil
@@ -120,40 +117,21 @@ func samplePanel(s *series, g group) *Panel {
 	slices.Sort(order)
 	title := s.label
 	if len(order) > mostCells {
-		title = fmt.Sprintf("%s, the first %s samples", s.label, outOf(mostCells, len(order)))
+		title = fmt.Sprintf("%s, the first %s %s", s.label, outOf(mostCells, len(order)), plural)
 		order = order[:mostCells]
 	}
-	axis := wholes(order)
-	return &Panel{Title: title, X: names("sample at g.x", axis), Y: names("sample at x", axis), Marks: []Mark{found.cells(order)}}
-}
-
-// timePanel is nil where no two snapshots of a trajectory were solved together.
-func timePanel(s *series, g group) *Panel {
-	found, mixed := pairwise{}, false
-	var order []int32
-	for _, row := range s.influence {
-		if row.group != g.name || row.Element != identity || row.Cosine == nil || row.RowClass != row.ColClass || row.RowTrajectory != row.ColTrajectory {
-			continue
+	cells := Cells{Low: -1, High: 1}
+	var axis []string
+	for _, m := range order {
+		axis = append(axis, fmt.Sprint(m))
+		row := make([]float64, len(order))
+		for j, n := range order {
+			row[j] = math.NaN()
+			if values := found[[2]int32{m, n}]; len(values) > 0 {
+				row[j] = summarise(values).Median
+			}
 		}
-		key := [2]int32{row.RowTimeIndex, row.ColTimeIndex}
-		found[key] = append(found[key], *row.Cosine)
-		mixed = mixed || key[0] != key[1]
-		if !slices.Contains(order, row.RowTimeIndex) {
-			order = append(order, row.RowTimeIndex)
-		}
+		cells.Values = append(cells.Values, row)
 	}
-	if !mixed {
-		return nil
-	}
-	slices.Sort(order)
-	order = order[:min(len(order), mostCells)]
-	axis := wholes(order)
-	return &Panel{Title: s.label + ": snapshots of a trajectory", X: names("snapshot", axis), Y: names("snapshot", axis), Marks: []Mark{found.cells(order)}}
-}
-
-func wholes(values []int32) (all []string) {
-	for _, v := range values {
-		all = append(all, fmt.Sprint(v))
-	}
-	return all
+	return &Panel{Title: title, X: names(x, axis), Y: names(y, axis), Marks: []Mark{cells}}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/attempts"
 )
 
 // overTime draws the coherence and the errors of each group, and the training loss, with how the trainings ended.
@@ -56,14 +57,14 @@ func (d *data) overTime() (Figure, bool) {
 // ends marks where stop rules ended trainings, and which weights these keep, on the axis of time.
 func (d *data) ends() (marks []Mark, said string) {
 	for _, s := range d.series {
-		row := d.decision(s)
-		if row == nil || row.Decision != audit.Stopped {
+		end := d.decision(s)
+		if end == nil || end.Decision != audit.Stopped {
 			continue
 		}
-		marks = append(marks, Rule{d.when(row.Moment), "stop", s.style})
+		marks = append(marks, Rule{d.when(end.Moment), "stop", s.style})
 		said = "Upright lines: where a stop rule ended a training (stop)"
 		for _, row := range d.coherence {
-			if kept := d.decision(s).KeptStep; kept != d.decision(s).Step && row.Step == kept && s.wrote(row.Moment) {
+			if end.KeptStep != end.Step && row.Step == end.KeptStep && s.wrote(row.Moment) {
 				marks = append(marks, Rule{d.when(row.Moment), "kept", s.style})
 				break
 			}
@@ -78,22 +79,9 @@ func (d *data) ends() (marks []Mark, said string) {
 	return marks, said
 }
 
-// decision is how the latest run of a series' training ended; nil where it did not, or not by itself.
-func (d *data) decision(s *series) (latest *audit.DecisionRow) {
-	for i := range d.records.Decisions {
-		if row := &d.records.Decisions[i]; s.wrote(row.Moment) && (latest == nil || row.Attempt > latest.Attempt || row.Attempt == latest.Attempt && row.Step >= latest.Step) {
-			latest = row
-		}
-	}
-	if latest == nil {
-		return nil
-	}
-	for _, row := range d.records.Training { // and went on
-		if s.wrote(row.Moment) && row.Step > latest.Step {
-			return nil
-		}
-	}
-	return latest
+// decision is how a series' training ended; nil where it has not, or not by itself.
+func (d *data) decision(s *series) *audit.DecisionRow {
+	return attempts.Ending(&d.records, func(m *audit.Moment) bool { return s.wrote(*m) })
 }
 
 // describeDirections says what the coherences mean that are not of the loss.
@@ -227,7 +215,7 @@ func (d *data) errorPanels(g group, x extent) []Panel {
 	y, n := extent{log: true}, extent{}
 	var marks []Mark
 	for _, s := range d.series {
-		for dashes, error := range []struct {
+		for dashes, kind := range []struct {
 			element string
 			of      func(coherenceRow) *float64
 		}{
@@ -238,7 +226,7 @@ func (d *data) errorPanels(g group, x extent) []Panel {
 			line := Line{Style: s.style}
 			line.Style.Dashes = dashes
 			for _, row := range d.coherence {
-				if value := error.of(row); row.group == g.name && row.Element == error.element && value != nil && drawable(*value) && s.wrote(row.Moment) {
+				if value := kind.of(row); row.group == g.name && row.Element == kind.element && value != nil && drawable(*value) && s.wrote(row.Moment) {
 					line.At, line.Of = append(line.At, d.when(row.Moment)), append(line.Of, Summary{N: int(row.NErrors), Q25: *value, Median: *value, Q75: *value})
 					y.include(*value)
 					n.include(float64(row.NErrors))
