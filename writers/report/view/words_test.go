@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,6 +36,9 @@ func small() *audit.Records {
 					TargetError: target, CommutatorError: 0.2 * float64(place), PersistenceError: new(0.05), SymmetrizedError: new(0.15 * float64(sample+1))})
 				for other := range int32(2) {
 					value := map[bool]float64{true: 0.6, false: -0.2}[other == sample]
+					if element == "e" {
+						value = map[bool]float64{true: 1, false: 0.3}[other == sample]
+					}
 					r.Influence = append(r.Influence, audit.InfluenceRow{Moment: at, GroupName: "mirror", Element: element, RowSample: sample, ColSample: other, RowClass: class, RowTimeIndex: 5 + sample, ColTimeIndex: 5 + other,
 						RowTrajectory: 1, ColTrajectory: 1, ColClass: class, RelativeLambda: &half, Lambda: 1, Cosine: &value, Influence: value, FrobeniusScaled: &value, Leakage: new(0.95)})
 				}
@@ -172,8 +176,13 @@ func TestPairsOfSamplesAndSnapshots(t *testing.T) {
 	want := Cells{Values: [][]float64{{0.6, -0.2}, {-0.2, 0.6}}, Low: -1, High: 1}
 	require.Equal(t, want, find(t, f, "unet").Marks[0])
 	snapshots := find(t, f, "unet: snapshots of a trajectory")
-	require.Equal(t, want, snapshots.Marks[0])
+	require.Equal(t, Cells{Values: [][]float64{{1, 0.3}, {0.3, 1}}, Low: -1, High: 1}, snapshots.Marks[0], "untransformed")
 	require.Equal(t, []string{"5", "6"}, snapshots.X.Names)
+
+	alone := small()
+	alone.Influence = slices.DeleteFunc(alone.Influence, func(row audit.InfluenceRow) bool { return row.RowSample != row.ColSample })
+	_, ok = ofRecords(alone).betweenSamples(d.groups[0])
+	require.False(t, ok, "no two samples were solved together")
 
 	against, ok := d.againstErrors(d.groups[0])
 	require.False(t, ok, "one element is no figure: %v", against)
