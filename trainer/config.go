@@ -18,6 +18,7 @@ import (
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/trainer/dataset"
 	"github.com/symaudit/symaudit/trainer/euler"
 )
 
@@ -33,13 +34,14 @@ type Config struct {
 
 // Data says which trajectories are trained on and which are held out as probes.
 type Data struct {
-	// Directory holds data that `symaudit data generate` has written; empty generates them anew, the same for the same
+	// Directory holds data that `symaudit data generate` or `symaudit data import` has written; empty generates them anew, the same for the same
 	// seed and backend.
-	Directory    string         `yaml:"directory"`
-	Families     []euler.Family `yaml:"families"`     // of initial conditions; trajectories of all are trained on and audited
-	Trajectories int            `yaml:"trajectories"` // for training, of each family
-	Probes       int            `yaml:"probes"`       // held out, of each family; as many batches are audited, one trajectory of each family in each
-	Euler        euler.Config   `yaml:"euler"`
+	Directory    string       `yaml:"directory"`
+	Families     []string     `yaml:"families"`        // of initial conditions; trajectories of all are trained on and audited
+	Trajectories int          `yaml:"trajectories"`    // for training, of each family
+	Probes       int          `yaml:"probes"`          // held out, of each family; as many batches are audited, one trajectory of each family in each
+	Steps        int          `yaml:"steps,omitempty"` // of each trajectory that are used, from its beginning on; 0: all
+	Euler        euler.Config `yaml:"euler,omitzero"`  // how data are generated; those of a directory say themselves what they are
 }
 
 // Model is a network to train: a preset, or one architecture spelled out. Its normalization is set from the data.
@@ -104,12 +106,12 @@ func (m Model) resolve(n models.Normalization) (architecture, error) {
 	return spelledOut.resolve(n)
 }
 
-func (m Model) validate(size int) error {
+func (m Model) validate(grid []int) error {
 	network, err := m.resolve(models.Normalization{})
 	if err != nil {
 		return err
 	}
-	return network.Validate(size, size)
+	return network.Validate(grid...)
 }
 
 // fn is the model's graph function with the data's normalization, for a configuration that is valid.
@@ -179,7 +181,7 @@ func Default() Config {
 	data := euler.Default()
 	data.Resolution, data.Snapshots = 32, 17
 	return Config{
-		Data:     Data{Families: euler.Families(), Trajectories: 32, Probes: 3, Euler: data},
+		Data:     Data{Families: familyNames(), Trajectories: 32, Probes: 3, Euler: data},
 		Models:   []Model{{Name: "unet", Preset: "tiny-unet"}, {Name: "vit", Preset: "tiny-vit"}, {Name: "fno", Preset: "tiny-fno"}},
 		Training: Training{Epochs: 10, BatchSize: 16, LearningRate: 5e-4, WeightDecay: 1e-6, KeepCheckpoints: 2},
 		Audit: Audit{
@@ -204,14 +206,14 @@ func keyError(key, fault string, args ...any) error {
 
 // Validate reports the first setting that cannot work, with its value and the remedy.
 func (c Config) Validate() error {
-	if err := c.Data.Validate(); err != nil {
+	data, err := c.Data.describe()
+	if err != nil {
 		return err
 	}
 	if len(c.Models) == 0 {
 		return keyError("models", "is empty; name at least one")
 	}
 	seen := make(map[string]bool)
-	size := c.Data.Euler.Resolution
 	for _, m := range c.Models {
 		if m.Name == "" || len(m.Name) > longestName || strings.ContainsAny(m.Name, "/\\ ") || strings.HasPrefix(m.Name, ".") || !utf8.ValidString(m.Name) || strings.ContainsFunc(m.Name, unicode.IsControl) {
 			return keyError("models", "has one called %q, which cannot name a folder; use letters, digits and dashes, %d at most", m.Name, longestName)
@@ -220,35 +222,27 @@ func (c Config) Validate() error {
 			return keyError("models", "has two called %q; give each a name of its own", m.Name)
 		}
 		seen[m.Name] = true
-		if err := m.validate(size); err != nil {
-			return cause.Say(fmt.Sprintf("trainer: model %q on the grid of data.euler.resolution %d: %s", m.Name, c.Data.Euler.Resolution, cause.Plain(err)), err)
+		if err := m.validate(data.Grid); err != nil {
+			return cause.Say(fmt.Sprintf("trainer: model %q on the grid %s: %s", m.Name, c.Data.grid(data), cause.Plain(err)), err)
 		}
 	}
 	if err := c.Training.validate(); err != nil {
 		return err
 	}
-	return c.Audit.validate(c.Data.Euler)
+	return c.Audit.validate(data)
 }
 
-// Validate reports the first setting that cannot work. Generating data needs no other part of a configuration.
+// Validate reports the first setting that cannot work, where data are generated. That needs no other part of a configuration.
 func (d Data) Validate() error {
-	if len(d.Families) == 0 {
-		return keyError("data.families", "is empty; name at least one")
+	if err := d.validateCounts(); err != nil {
+		return err
 	}
 	for i, family := range d.Families {
-		if !slices.Contains(euler.Families(), family) {
-			return keyError("data.families", "has the unknown %q; use some of %v", family, euler.Families())
+		if !slices.Contains(familyNames(), family) {
+			return keyError("data.families", "has the unknown %q; use some of %v", family, familyNames())
 		}
 		if slices.Contains(d.Families[:i], family) {
 			return keyError("data.families", "lists %q twice; leave one out", family)
-		}
-	}
-	for _, count := range []struct {
-		key   string
-		value int
-	}{{"data.trajectories", d.Trajectories}, {"data.probes", d.Probes}} {
-		if count.value < 1 || count.value > mostTrajectories {
-			return keyError(count.key, "is %d; it must be between 1 and %d", count.value, mostTrajectories)
 		}
 	}
 	if err := d.Euler.Validate(); err != nil {
@@ -258,12 +252,49 @@ func (d Data) Validate() error {
 		return keyError("data.trajectories", "is %d; with data.probes and data.euler that is %.0f GiB of states, and %d is the most; use fewer trajectories or snapshots, or a lower resolution",
 			d.Trajectories, need, mostGiB)
 	}
+	if d.Steps >= d.Euler.Snapshots {
+		return keyError("data.steps", "is %d, and the trajectories of data.euler.snapshots have %d; use fewer, or 0 for all", d.Steps, d.Euler.Snapshots-1)
+	}
 	return nil
+}
+
+func (d Data) validateCounts() error {
+	if len(d.Families) == 0 {
+		return keyError("data.families", "is empty; name at least one")
+	}
+	for _, count := range []struct {
+		key   string
+		value int
+	}{{"data.trajectories", d.Trajectories}, {"data.probes", d.Probes}} {
+		if count.value < 1 || count.value > mostTrajectories {
+			return keyError(count.key, "is %d; it must be between 1 and %d", count.value, mostTrajectories)
+		}
+	}
+	if d.Steps < 0 {
+		return keyError("data.steps", "is %d; it must be positive, or 0 for all", d.Steps)
+	}
+	return nil
+}
+
+// familyNames are those that the generator knows.
+func familyNames() (names []string) {
+	for _, family := range euler.Families() {
+		names = append(names, string(family))
+	}
+	return names
+}
+
+// grid names that of the data, and where it comes from.
+func (d Data) grid(of dataset.Description) string {
+	if d.Directory == "" {
+		return fmt.Sprintf("of data.euler.resolution %d", d.Euler.Resolution)
+	}
+	return fmt.Sprintf("%d of the data in %s", of.Grid, d.Directory)
 }
 
 const (
 	mostTrajectories = 1_000_000 // of a family
-	mostGiB          = 1024      // of all states, which are held in memory
+	mostGiB          = 1024      // of all states, which are held in memory or written to a disk
 	mostEpochs       = 1_000_000
 )
 
@@ -301,9 +332,9 @@ const (
 )
 
 // configure sets what an auditor's solves depend on, of settings that validate has let through.
-func (a Audit) configure(b *audit.Builder) *audit.Builder {
+func (a Audit) configure(b *audit.Builder, channels []string) *audit.Builder {
 	dtype, _ := a.dtype()
-	directions, _ := a.directions()
+	directions, _ := a.directions(channels)
 	b.WithDType(dtype).
 		WithDirections(directions...).
 		WithRelativeLambda(a.RelativeLambdas...).
@@ -345,7 +376,7 @@ func byKey(err error) error {
 	return cause.Say("trainer: "+strings.Replace(cause.Plain(err), cause.Plain(fault), cause.Plain(known), 1), errors.Join(known, err))
 }
 
-func (a Audit) validate(data euler.Config) error {
+func (a Audit) validate(data dataset.Description) error {
 	switch {
 	case a.Recycle:
 		return keyError("audit.recycle", "is true, and audits start from what earlier ones have shown no longer: leave the key out (docs/design/0004-recycling.md says why)")
@@ -358,13 +389,13 @@ func (a Audit) validate(data euler.Config) error {
 	case a.MaxMiB < 0 || a.MaxMiB > mostMiB:
 		return keyError("audit.max_mib", "is %d; it must be between 1 and %d, or 0 for 4096", a.MaxMiB, int64(mostMiB))
 	}
-	if err := a.configure(audit.New[models.Fn](nil, nil, nil)).Check(); err != nil {
+	if err := a.configure(audit.New[models.Fn](nil, nil, nil), data.Field.Channels).Check(); err != nil {
 		return byKey(err)
 	}
 	if _, err := a.dtype(); err != nil {
 		return err
 	}
-	if _, err := a.directions(); err != nil {
+	if _, err := a.directions(data.Field.Channels); err != nil {
 		return err
 	}
 	if over := a.MetricOver; over != "" && over != overProbes && over != overTrajectories {
@@ -377,12 +408,12 @@ func (a Audit) validate(data euler.Config) error {
 		}
 		group, err := g.group(data)
 		if err == nil {
-			err = group.Check(orbits.EulerField(), data.Resolution, data.Resolution)
+			err = group.Check(data.Field, data.Grid...)
 		}
 		if err != nil {
 			return cause.Say("trainer: audit.groups: "+cause.Plain(err), err)
 		}
-		generators = append(generators, group.Generators(data.Resolution, data.Resolution)...)
+		generators = append(generators, group.Generators(data.Grid...)...)
 	}
 	if a.LocalErrors && len(generators) == 0 {
 		return keyError("audit.local_errors", "is set, and no group in audit.groups has elements near the identity; add %s, %s or %s, or leave the key out", orbits.TranslationsName, orbits.BoostsName, orbits.ScalingsName)
@@ -402,8 +433,8 @@ var groupNames = []string{
 	orbits.D4GridOnlyName, orbits.ReflectionsGridOnlyName,
 }
 
-// group is what is meant, for flows of the configuration.
-func (g Group) group(data euler.Config) (orbits.Group, error) {
+// group is what is meant, for data that are so described.
+func (g Group) group(data dataset.Description) (orbits.Group, error) {
 	names := strings.Split(g.Name, "*")
 	factors := make([]orbits.Group, len(names))
 	for i, name := range names {
@@ -421,11 +452,11 @@ func (g Group) group(data euler.Config) (orbits.Group, error) {
 		case orbits.TranslationsName:
 			factors[i] = orbits.Translations(g.Stride)
 		case orbits.BoostsName:
-			factors[i] = orbits.Boosts(data.Interval*float64(data.Resolution), g.Velocities...)
+			factors[i] = orbits.Boosts(data.Interval*float64(data.Grid[len(data.Grid)-1]), g.Velocities...)
 		case orbits.ScalingsName:
 			factors[i] = orbits.Scalings(g.Factors...)
 		case orbits.OctahedralName:
-			return orbits.Group{}, fmt.Errorf("%s is of states with three axes of space, and these flows have two; use %s", name, orbits.D4Name)
+			return orbits.Group{}, fmt.Errorf("%s is of states with three axes of space, and these have %d; use %s", name, len(data.Grid), orbits.D4Name)
 		case "":
 			return orbits.Group{}, fmt.Errorf("the name %q lacks a group; use one of %s, or a product of them, such as d4*translations", g.Name, strings.Join(groupNames, ", "))
 		default:
@@ -459,9 +490,8 @@ func (a Audit) dtype() (dtypes.DType, error) {
 	return dtypes.InvalidDType, keyError("audit.dtype", "is %q; use auto, float64 or float32", a.DType)
 }
 
-// directions are those of an auditor.
-func (a Audit) directions() (all []audit.Direction, err error) {
-	channels := orbits.EulerField().Channels
+// directions are those of an auditor of states with some channels.
+func (a Audit) directions(channels []string) (all []audit.Direction, err error) {
 	for i, name := range a.Directions {
 		channel, total := strings.CutPrefix(name, "total_")
 		switch {
@@ -490,8 +520,10 @@ func (a Audit) directions() (all []audit.Direction, err error) {
 
 // DirectionNames are the names of the directions in the tables, of a configuration that is valid.
 func (a Audit) DirectionNames() []string {
-	directions, _ := a.directions()
-	return audit.DirectionNames(directions...)
+	if len(a.Directions) == 0 {
+		return []string{audit.LossName}
+	}
+	return a.Directions
 }
 
 // monitored are the names that monitors begin with: of each group, and of each direction in it.

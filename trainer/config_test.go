@@ -137,7 +137,7 @@ func TestValidateRefuses(t *testing.T) {
 		"checkpoints":   {"training: {keep_checkpoints: 0}", "training.keep_checkpoints is 0"},
 		"every":         {"audit: {every_epochs: 0}", "audit.every_epochs is 0"},
 		"group":         {"audit: {groups: [{name: d5}]}", `audit.groups: unknown group "d5"; use one of d4, c4, reflections, translations, boosts, scalings, d4-grid-only, reflections-grid-only, or a product of them, such as d4*translations`},
-		"octahedral":    {"audit: {groups: [{name: octahedral}]}", "audit.groups: octahedral is of states with three axes of space, and these flows have two; use d4"},
+		"octahedral":    {"audit: {groups: [{name: octahedral}]}", "audit.groups: octahedral is of states with three axes of space, and these have 2; use d4"},
 		"boost along z": {"audit: {groups: [{name: boosts, velocities: [{z: 1}]}]}", "audit.groups: group boosts has the velocity (x: 0, y: 0, z: 1), and the grid 32x32 has 2 axes; leave out the other components"},
 		"factor group":  {"audit: {groups: [{name: d4*d5}]}", `audit.groups: unknown group "d5"; use one of`},
 		"stride":        {"audit: {groups: [{name: translations, stride: 99}]}", "needs a stride of at least 0.01 and less than 32 pixels on a 32x32 grid, got 99"},

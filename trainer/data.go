@@ -3,234 +3,211 @@ package trainer
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"math"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
-	"syscall"
+	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/gomlx/compute"
-	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/core/tensors/numpy"
 
-	"github.com/symaudit/symaudit/internal/atomicfile"
 	"github.com/symaudit/symaudit/internal/cause"
+	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/trainer/dataset"
 	"github.com/symaudit/symaudit/trainer/euler"
 )
 
-// Trajectories are solutions of one family of initial conditions.
-type Trajectories struct {
-	Family euler.Family
-	States *tensors.Tensor // float32 [trajectory, time, y, x, channel]
+// GenerateData solves for the trajectories that a configuration's data section asks for, those to train on and then the probes, and writes them as a data
+// set into a directory that must not exist; with resume it goes on where an earlier call was killed or cancelled. progress, which may be nil, counts
+// trajectories over all families. backend is the name of what computes, for the description.
+func GenerateData(ctx context.Context, on compute.Backend, backend string, config Config, dir string, resume bool, progress func(done, total int)) (*dataset.Set, error) {
+	if err := config.Data.Validate(); err != nil {
+		return nil, err
+	}
+	writer, err := dataset.Create(dir, config.Data.generated(config.Seed, backend), resume)
+	if err != nil {
+		return nil, cause.In("trainer", err)
+	}
+	return generate(ctx, on, config, writer, progress)
 }
 
-// GenerateData solves for the training trajectories of each family, followed by its probes. progress, which may be
-// nil, counts trajectories over all families.
-func GenerateData(ctx context.Context, backend compute.Backend, config Config, progress func(done, total int)) ([]Trajectories, error) {
-	data := config.Data
-	each := data.Trajectories + data.Probes
-	var all []Trajectories
-	for i, family := range data.Families {
-		report := func(done, _ int) {
-			if progress != nil {
-				progress(i*each+done, len(data.Families)*each)
-			}
+// Plan is what GenerateData would do.
+type Plan struct {
+	Missing, Total int   // trajectories, over all families; fewer are missing where an earlier call was killed
+	Bytes          int64 // of the arrays when all are there
+
+	config  Config
+	missing [][]int
+}
+
+// PlanData returns what GenerateData would do, or the error that it would begin with. It changes nothing.
+func PlanData(backend string, config Config, dir string, resume bool) (plan Plan, err error) {
+	if err := config.Data.Validate(); err != nil {
+		return plan, err
+	}
+	description := config.Data.generated(config.Seed, backend)
+	missing, err := dataset.Plan(dir, description, resume)
+	if err != nil {
+		return plan, cause.In("trainer", err)
+	}
+	plan = Plan{Total: len(missing) * description.Trajectories, Bytes: description.Bytes(), config: config, missing: missing}
+	for _, of := range missing {
+		plan.Missing += len(of)
+	}
+	return plan, nil
+}
+
+// Estimate is how long it would take, judged by a first interval of each family.
+func (p Plan) Estimate(on compute.Backend) (all time.Duration, err error) {
+	for f, missing := range p.missing {
+		if len(missing) == 0 {
+			continue
 		}
-		states, err := euler.Generate(ctx, backend, data.Euler, string(family), each, config.Seed, report)
+		each, err := euler.Estimate(on, p.config.Data.Euler, euler.Family(p.config.Data.Families[f]), len(missing), p.config.Seed)
 		if err != nil {
-			return nil, cause.In("trainer", err)
+			return 0, cause.In("trainer", err)
 		}
-		all = append(all, Trajectories{Family: family, States: states})
+		all += each
 	}
 	return all, nil
 }
 
-// dataInfo describes a data directory; the arrays lie beside it as NumPy files.
-type dataInfo struct {
-	SchemaVersion int            `json:"schema_version"`
-	Families      []euler.Family `json:"families"` // each in <family>.npy, float32 [trajectory, time, y, x, channel]
-	Channels      []string       `json:"channels"`
-	Trajectories  int            `json:"trajectories"` // of each family
-	Seed          int64          `json:"seed"`
-	Backend       string         `json:"backend"` // rounding differs between backends
-	Euler         euler.Config   `json:"euler"`
-}
-
-const (
-	dataInfoName      = "data.json"
-	dataSchemaVersion = 1
-	maxDataInfo       = 1 << 20 // bytes
-)
-
-var channels = []string{"density", "momentum_x", "momentum_y", "energy"}
-
-// CheckDataDirectory reports whether SaveData could write the directory: that it does not exist, and that the nearest
-// folder above it that does can be written to. Nothing stays changed.
-func CheckDataDirectory(dir string) error {
-	return cause.In("trainer", atomicfile.CheckFree(dir))
-}
-
-// SaveData writes a data directory. It appears under its name only when it is complete; an existing one is refused.
-func SaveData(dir string, config Config, backend string, all []Trajectories) error {
-	work, err := atomicfile.Begin(dir)
-	if err != nil {
-		return cause.In("trainer", err)
+// generate solves for what a data set lacks.
+func generate(ctx context.Context, on compute.Backend, config Config, writer *dataset.Writer, progress func(done, total int)) (*dataset.Set, error) {
+	data := config.Data
+	total := len(data.Families) * (data.Trajectories + data.Probes)
+	left := 0
+	for f := range data.Families {
+		left += len(writer.Missing(f))
 	}
-	defer os.RemoveAll(work) // of no effect once it is renamed
-	info := dataInfo{
-		SchemaVersion: dataSchemaVersion, Families: config.Data.Families,
-		Channels:     channels,
-		Trajectories: config.Data.Trajectories + config.Data.Probes, Seed: config.Seed, Backend: backend, Euler: config.Data.Euler,
-	}
-	text, err := json.MarshalIndent(info, "", "  ")
-	if err != nil {
-		return fmt.Errorf("trainer: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(work, dataInfoName), append(text, '\n'), 0o666); err != nil {
-		return fmt.Errorf("trainer: %w", err)
-	}
-	for _, t := range all {
-		if err := numpy.ToNpyFile(t.States, filepath.Join(work, string(t.Family)+".npy")); err != nil {
-			return fmt.Errorf("trainer: %w", err)
+	for f, family := range data.Families {
+		err := euler.Stream(ctx, on, data.Euler, euler.Family(family), writer.Missing(f), config.Seed, func(trajectory int, states []float32) error {
+			if err := writer.Put(f, trajectory, states); err != nil {
+				return err
+			}
+			if left--; progress != nil {
+				progress(total-left, total)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, cause.In("trainer", errors.Join(err, writer.Close()))
 		}
 	}
-	if err := atomicfile.Publish(work, dir); err != nil {
-		return fmt.Errorf("trainer: %w", err)
+	set, err := writer.Finish()
+	return set, cause.In("trainer", err)
+}
+
+// generated describes what the generator makes.
+func (d Data) generated(seed int64, backend string) dataset.Description {
+	of := d.Euler
+	of.Trajectories, of.Workers = 1, 0 // they never change a value
+	settings, err := yaml.Marshal(of)
+	if err == nil {
+		settings, err = yaml.YAMLToJSON(settings)
+	}
+	if err != nil { // a struct of plain values always can be written
+		panic(err)
+	}
+	origin, err := json.Marshal(map[string]any{
+		"generator": "symaudit", "seed": seed, "backend": backend, "euler": json.RawMessage(settings), // rounding differs between backends
+	})
+	if err != nil {
+		panic(err)
+	}
+	description := dataset.Description{
+		Field: orbits.EulerField(), Grid: []int{of.Resolution, of.Resolution}, Snapshots: of.Snapshots, Interval: of.Interval, Origin: origin,
+	}
+	for _, family := range d.Families {
+		description.Families = append(description.Families, dataset.Family{Name: family, Label: euler.Family(family).Label()})
+	}
+	return description.InOrder(d.Trajectories, 0, d.Probes)
+}
+
+// describe says what the data are that a configuration names, which may be those of a directory.
+func (d Data) describe() (dataset.Description, error) {
+	if d.Directory == "" {
+		if err := d.Validate(); err != nil {
+			return dataset.Description{}, err
+		}
+		return d.generated(0, ""), nil
+	}
+	if err := d.validateCounts(); err != nil {
+		return dataset.Description{}, err
+	}
+	description, err := dataset.ReadDescription(d.Directory)
+	var missing *dataset.MissingError
+	if errors.As(err, &missing) {
+		err = keyError("data.directory", "is %q, which %s", d.Directory, missing.Fault())
+	}
+	if err != nil {
+		return description, cause.In("trainer", err)
+	}
+	return description, d.selects(description)
+}
+
+// selects refuses a selection that a data set does not have.
+func (d Data) selects(from dataset.Description) error {
+	for i, family := range d.Families {
+		if from.Family(family) < 0 {
+			var names []string
+			for _, known := range from.Families {
+				names = append(names, known.Name)
+			}
+			return keyError("data.families", "has %q, and the data in %s have no such family; use some of %q", family, d.Directory, names)
+		}
+		if slices.Contains(d.Families[:i], family) {
+			return keyError("data.families", "lists %q twice; leave one out", family)
+		}
+	}
+	for _, want := range []struct {
+		key, split string
+		count      int
+	}{{"data.trajectories", dataset.Train, d.Trajectories}, {"data.probes", dataset.Test, d.Probes}} {
+		if split := from.Split(want.split); split.Count < want.count {
+			return keyError(want.key, "is %d, and the data in %s have %d trajectories of each family in their split %q; use as many, or other data", want.count, d.Directory, split.Count, want.split)
+		}
+	}
+	for _, said := range []struct {
+		key        string
+		value, has float64
+	}{
+		{"resolution", float64(d.Euler.Resolution), float64(from.Grid[len(from.Grid)-1])}, {"snapshots", float64(d.Euler.Snapshots), float64(from.Snapshots)},
+		{"interval", d.Euler.Interval, from.Interval},
+	} {
+		if said.value != 0 && said.value != said.has {
+			return keyError("data.euler."+said.key, "is %g, and that of the data in %s is %g; leave data.euler out, or name other data", said.value, d.Directory, said.has)
+		}
+	}
+	if d.Steps >= from.Snapshots {
+		return keyError("data.steps", "is %d, and the trajectories have %d; use fewer, or 0 for all", d.Steps, from.Snapshots-1)
 	}
 	return nil
 }
 
-// loadData reads the families that a configuration names from its data directory.
-func loadData(config Config) ([]Trajectories, error) {
-	dir := config.Data.Directory
-	info, err := readDataInfo(config)
+// verified is the size of data that take seconds to read: whether they are as they were written is found out before each training. Of larger ones
+// `symaudit data verify` tells, and each snapshot when it is read.
+const verified = 1 << 30 // bytes
+
+// openData opens the data of a configuration that is valid, or generates them.
+func openData(ctx context.Context, config Config, options Options) (*states, error) {
+	var set *dataset.Set
+	var err error
+	if dir := config.Data.Directory; dir != "" {
+		if set, err = dataset.Open(dir); err == nil && set.Bytes() <= verified {
+			err = set.Verify(nil)
+		}
+	} else {
+		var writer *dataset.Writer
+		if writer, err = dataset.InMemory(config.Data.generated(config.Seed, options.backendName())); err == nil {
+			set, err = generate(ctx, options.Backend, config, writer, options.Watcher.Generating)
+		}
+	}
 	if err != nil {
-		return nil, err
+		return nil, cause.In("trainer", err)
 	}
-	var all []Trajectories
-	for _, family := range config.Data.Families {
-		if !slices.Contains(info.Families, family) {
-			return nil, keyError("data.directory", "is %q, which has no family %q; it has %v", dir, family, info.Families)
-		}
-		path := filepath.Join(dir, string(family)+".npy")
-		size := info.Euler.Resolution
-		states, err := loadStatesOf(path, []int{info.Trajectories, info.Euler.Snapshots, size, size, euler.Channels})
-		if err == nil {
-			err = checkFinite(states)
-		}
-		var of *fs.PathError
-		if errors.As(err, &of) {
-			err = fmt.Errorf("it cannot be read: %w", of.Err)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("trainer: %s: %w; generate the data anew", path, err)
-		}
-		all = append(all, Trajectories{Family: family, States: states})
-	}
-	return all, nil
+	return newStates(config, set), nil
 }
 
-// checkFinite refuses trajectories with a value that is not a finite number: normalization would spread it to all.
-func checkFinite(states *tensors.Tensor) (err error) {
-	dimensions := states.Shape().Dimensions
-	snapshot := states.Size() / dimensions[0] / dimensions[1]
-	read := tensors.ConstFlatData(states, func(values []float32) {
-		for i, v := range values {
-			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				err = fmt.Errorf("snapshot %d of trajectory %d holds %g", i/snapshot%dimensions[1], i/snapshot/dimensions[1], v)
-				return
-			}
-		}
-	})
-	return cmp.Or(read, err)
-}
-
-// loadStatesOf loads an array of float32 whose dimensions are known. The file must say the same and have the bytes for it:
-// the loader would allocate whatever its header claims.
-func loadStatesOf(path string, dimensions []int) (*tensors.Tensor, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	status, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	start := make([]byte, 10) // mark, version 1.0, and the length of the header's text
-	if _, err := io.ReadFull(file, start); err != nil || string(start[:8]) != "\x93NUMPY\x01\x00" {
-		return nil, errors.New("it is not a NumPy file of version 1.0")
-	}
-	text := make([]byte, binary.LittleEndian.Uint16(start[8:]))
-	if _, err := io.ReadFull(file, text); err != nil {
-		return nil, errors.New("it ends within its header")
-	}
-	shape := strings.Trim(strings.ReplaceAll(fmt.Sprint(dimensions), " ", ", "), "[]")
-	want := fmt.Sprintf("{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }", shape)
-	if got := strings.TrimSpace(string(text)); got != want {
-		return nil, fmt.Errorf("its header says %q, but %s beside it %q", got, dataInfoName, want)
-	}
-	left := status.Size() - int64(len(start)+len(text))
-	values := left / 4
-	for _, n := range dimensions {
-		if values%int64(n) != 0 {
-			values = 0
-		}
-		values /= int64(n)
-	}
-	if values != 1 || left%4 != 0 {
-		return nil, fmt.Errorf("it has %d bytes of values, which is not what the shape (%s) of float32 takes", left, shape)
-	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	return numpy.FromNpyReader(file)
-}
-
-// readDataInfo reads the description of a configuration's data directory and checks that it suits.
-func readDataInfo(config Config) (info dataInfo, err error) {
-	dir := config.Data.Directory
-	path := filepath.Join(dir, dataInfoName)
-	file, err := os.Open(path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-			return info, keyError("data.directory", "is %q, which holds no data: there is no %s; name a directory of `symaudit data generate`", dir, path)
-		}
-		return info, keyError("data.directory", "is %q, which cannot be read: %v", dir, err)
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxDataInfo+1))
-	if err == nil && len(text) > maxDataInfo {
-		err = fmt.Errorf("it has more than %d bytes", maxDataInfo)
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &info)
-		if _, other := err.(*json.UnmarshalTypeError); other {
-			err = errors.New("it has other fields or values than `symaudit data generate` writes")
-		}
-	}
-	if err != nil {
-		return info, fmt.Errorf("trainer: %s does not describe data: %w; generate them anew", path, err)
-	}
-	want := config.Data.Euler
-	switch need := config.Data.Trajectories + config.Data.Probes; {
-	case info.SchemaVersion > dataSchemaVersion:
-		return info, fmt.Errorf("trainer: %s has schema version %d, newer than this program's %d; use a newer symaudit", dir, info.SchemaVersion, dataSchemaVersion)
-	case info.SchemaVersion < 1 || info.Trajectories < 1 || !slices.Equal(info.Channels, channels):
-		return info, fmt.Errorf("trainer: %s says schema version %d, %d trajectories, channels %q; there must be a version, a trajectory, and %q; generate the data anew",
-			path, info.SchemaVersion, info.Trajectories, info.Channels, channels)
-	case info.Euler.Resolution != want.Resolution || info.Euler.Snapshots != want.Snapshots:
-		return info, fmt.Errorf("trainer: the data in %s are %d snapshots at %dx%d, the configuration says %d at %dx%d; change data.euler or data.directory",
-			dir, info.Euler.Snapshots, info.Euler.Resolution, info.Euler.Resolution, want.Snapshots, want.Resolution, want.Resolution)
-	case info.Trajectories < need:
-		return info, fmt.Errorf("trainer: %s has %d trajectories of each family, data.trajectories and data.probes ask for %d", dir, info.Trajectories, need)
-	}
-	return info, nil
-}
+// steps is how many steps of each trajectory are used.
+func (d Data) steps(of dataset.Description) int { return cmp.Or(d.Steps, of.Snapshots-1) }

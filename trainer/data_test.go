@@ -2,12 +2,10 @@ package trainer
 
 import (
 	"context"
-	"math/rand/v2"
+	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/gomlx/gomlx/core/tensors"
@@ -15,42 +13,48 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/internal/backendtest"
+	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/trainer/dataset"
 	"github.com/symaudit/symaudit/trainer/euler"
 )
 
-// numbered makes trajectories whose every value tells where it belongs: 10000 family + 100 trajectory + time.
-func numbered(config Config, size int) []Trajectories {
-	each, snapshots := config.Data.Trajectories+config.Data.Probes, config.Data.Euler.Snapshots
-	var all []Trajectories
-	for f, family := range config.Data.Families {
-		var values []float32
-		for trajectory := range each {
-			for time := range snapshots {
-				for range size * size * euler.Channels {
-					values = append(values, float32(10000*f+100*trajectory+time))
-				}
+// numbered are data whose every value tells where it belongs: 10000 family + 100 trajectory + time.
+func numbered(t *testing.T, config Config) *states {
+	description := config.Data.generated(config.Seed, "")
+	writer, err := dataset.InMemory(description)
+	require.NoError(t, err)
+	for f := range config.Data.Families {
+		for trajectory := range description.Trajectories {
+			var values []float32
+			for time := range description.Snapshots {
+				values = append(values, slices.Repeat([]float32{float32(10000*f + 100*trajectory + time)}, perState)...)
 			}
+			require.NoError(t, writer.Put(f, trajectory, values))
 		}
-		all = append(all, Trajectories{family, tensors.FromFlatDataAndDimensions(values, each, snapshots, size, size, euler.Channels)})
 	}
-	return all
+	set, err := writer.Finish()
+	require.NoError(t, err)
+	return newStates(config, set)
 }
+
+const perState = 4 * 4 * euler.Channels
 
 func smallConfig() Config {
 	config := Default()
 	config.Data.Trajectories, config.Data.Probes = 3, 2
 	config.Data.Euler.Resolution, config.Data.Euler.Refinement, config.Data.Euler.Snapshots = 4, 1, 5
 	config.Training.BatchSize = 7
+	config.Models = []Model{{Name: "unet", UNet: &models.UNet{Widths: []int{4}, Blocks: 1, Groups: 2}}}
+	config.Audit.Groups = config.Audit.Groups[:1]
 	return config
 }
 
 func TestNoPairCrossesTrajectories(t *testing.T) {
 	config := smallConfig()
-	s, err := newStates(config, numbered(config, 2))
-	require.NoError(t, err)
+	s := numbered(t, config)
 	seen := map[float32]int{}
-	data := s.dataset(config, 0)
+	data := s.batches(config, 0)
 	steps := 0
 	for batch, err := range data.Iter() {
 		require.NoError(t, err)
@@ -60,7 +64,7 @@ func TestNoPairCrossesTrajectories(t *testing.T) {
 		for i := range x {
 			require.Equal(t, x[i]+1, y[i], "the next snapshot of the same trajectory")
 		}
-		for i := 0; i < len(x); i += 2 * 2 * euler.Channels {
+		for i := 0; i < len(x); i += perState {
 			seen[x[i]]++
 			require.Less(t, int(x[i])%10000/100, config.Data.Trajectories, "a probe must not be trained on")
 		}
@@ -74,36 +78,35 @@ func TestNoPairCrossesTrajectories(t *testing.T) {
 
 func TestOrderDependsOnSeedAndEpochOnly(t *testing.T) {
 	config := smallConfig()
-	s, err := newStates(config, numbered(config, 2))
-	require.NoError(t, err)
+	s := numbered(t, config)
 	order := func(ds train.Dataset) []float32 {
 		var first []float32
 		for batch := range ds.Iter() {
 			x := tensors.MustCopyFlatData[float32](batch.Inputs[0])
-			for i := 0; i < len(x); i += 2 * 2 * euler.Channels {
+			for i := 0; i < len(x); i += perState {
 				first = append(first, x[i])
 			}
 		}
 		return first
 	}
-	running := s.dataset(config, 0)
+	running := s.batches(config, 0)
 	epochs := [][]float32{order(running), order(running), order(running)}
 	require.NotEqual(t, epochs[0], epochs[1])
-	require.Equal(t, epochs[2], order(s.dataset(config, 2)), "a resumed run sees the same epoch")
+	require.Equal(t, epochs[2], order(s.batches(config, 2)), "a resumed run sees the same epoch")
 	config.Seed++
-	require.NotEqual(t, epochs[0], order(s.dataset(config, 0)))
+	require.NotEqual(t, epochs[0], order(s.batches(config, 0)))
 }
 
 func TestProbesAreHeldOut(t *testing.T) {
 	config := smallConfig()
-	s, err := newStates(config, numbered(config, 2))
-	require.NoError(t, err)
+	s := numbered(t, config)
 	for name, time := range map[string]float32{orbits.D4Name: 0, orbits.D4GridOnlyName: 0, orbits.TranslationsName: 2} {
-		p := s.probesFor(orbits.Group{Name: name}, nil)
+		p, err := s.probesFor(orbits.Group{Name: name}, nil)
+		require.NoError(t, err)
 		require.Equal(t, 3, p.BatchSize)
 		x := tensors.MustCopyFlatData[float32](p.Inputs)
 		var got []float32
-		for i := 0; i < len(x); i += 2 * 2 * euler.Channels {
+		for i := 0; i < len(x); i += perState {
 			got = append(got, x[i])
 		}
 		// Trajectories 3 and 4; one of each family in a batch.
@@ -113,30 +116,76 @@ func TestProbesAreHeldOut(t *testing.T) {
 		require.EqualValues(t, time, p.Samples[5].TimeIndex)
 	}
 	// The metric of a batch is over all steps of its trajectories.
-	metrics := s.metricStates()
+	metrics, err := s.metricStates()
+	require.NoError(t, err)
 	require.Len(t, metrics, 2)
-	require.Equal(t, []int{3 * (s.snapshots - 1), 2, 2, euler.Channels}, metrics[1].Inputs.Shape().Dimensions)
+	require.Equal(t, []int{3 * (s.Snapshots - 1), 4, 4, euler.Channels}, metrics[1].Inputs.Shape().Dimensions)
 	x, y := tensors.MustCopyFlatData[float32](metrics[1].Inputs), tensors.MustCopyFlatData[float32](metrics[1].Targets)
-	last := len(x) - 2*2*euler.Channels
-	require.Equal(t, []float32{400, 401, 20400 + float32(s.snapshots) - 2, 20400 + float32(s.snapshots) - 1}, []float32{x[0], y[0], x[last], y[last]})
+	last := len(x) - perState
+	require.Equal(t, []float32{400, 401, 20400 + float32(s.Snapshots) - 2, 20400 + float32(s.Snapshots) - 1}, []float32{x[0], y[0], x[last], y[last]})
+}
+
+// Steps says how many steps of each trajectory count, for training, probes and metric alike.
+func TestStepsOfATrajectory(t *testing.T) {
+	config := smallConfig()
+	config.Data.Steps = 2
+	s := numbered(t, config)
+	require.Len(t, s.trainingTransitions(), 3*3*2)
+	for _, at := range s.trainingTransitions() {
+		require.Less(t, at.Time, 2)
+	}
+	p, err := s.probesFor(orbits.Group{Name: orbits.TranslationsName}, nil)
+	require.NoError(t, err)
+	require.Zero(t, p.Samples[0].TimeIndex, "the last that does not touch the end of what is trained on")
+	metrics, err := s.metricStates()
+	require.NoError(t, err)
+	require.Equal(t, 3*2, metrics[0].Inputs.Shape().Dimensions[0])
 }
 
 func TestDataDirectory(t *testing.T) {
 	config := smallConfig()
-	all, err := GenerateData(context.Background(), backendtest.Go(t), config, nil)
-	require.NoError(t, err)
 	dir := filepath.Join(t.TempDir(), "made", "data")
-	require.NoError(t, SaveData(dir, config, "go", all))
-	config.Data.Directory = dir
-	loaded, err := loadData(config)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	b := backendtest.Go(t)
+	_, err := GenerateData(ctx, b, "go", config, dir, false, func(done, _ int) {
+		if done == 7 {
+			cancel(errors.New("interrupted"))
+		}
+	})
+	require.ErrorContains(t, err, "interrupted")
+	_, err = PlanData("go", config, dir, false)
+	require.ErrorContains(t, err, "go on with it by --resume")
+	other := config
+	other.Seed++
+	_, err = PlanData("go", other, dir, true)
+	require.ErrorContains(t, err, `it says "seed": 0, and now it is "seed": 1`)
+	plan, err := PlanData("go", config, dir, true)
 	require.NoError(t, err)
-	require.Len(t, loaded, 3)
-	for i := range all {
-		require.Equal(t, all[i].Family, loaded[i].Family)
-		require.True(t, all[i].States.Equal(loaded[i].States))
-	}
+	require.Equal(t, []int{15, 15 * 5 * perState * 4}, []int{plan.Total, int(plan.Bytes)})
+	require.LessOrEqual(t, plan.Missing, 15-7)
+	need, err := plan.Estimate(b)
+	require.NoError(t, err)
+	require.Positive(t, need)
+	again := config
+	again.Data.Euler.Workers, again.Data.Euler.Trajectories = 1, 2
+	set, err := GenerateData(context.Background(), b, "go", again, dir, true, nil)
+	require.NoError(t, err)
+	require.NoError(t, set.Verify(nil))
 
-	require.ErrorContains(t, SaveData(dir, config, "go", all), "exists already; choose another directory")
+	held, err := openData(context.Background(), config, Options{Backend: b, BackendConfig: "go"})
+	require.NoError(t, err)
+	require.Equal(t, held.Hash(), set.Hash(), "the same as in one go")
+	require.NoError(t, set.Close())
+	config.Data.Directory = dir
+	require.NoError(t, config.Validate(), "what is said twice is the same")
+	require.NotContains(t, parsed(t, "data: {directory: "+dir+"}").String(), "euler", "of which the data tell")
+	opened, err := openData(context.Background(), config, Options{Backend: b})
+	require.NoError(t, err)
+	defer opened.Close()
+	require.Equal(t, held.trainingTransitions(), opened.trainingTransitions())
+
+	_, err = GenerateData(context.Background(), b, "go", config, dir, false, nil)
+	require.ErrorContains(t, err, "exists already; choose another directory")
 	entries, err := os.ReadDir(filepath.Dir(dir))
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "nothing is left beside it")
@@ -144,98 +193,28 @@ func TestDataDirectory(t *testing.T) {
 		edit func(*Config)
 		want string
 	}{
-		"resolution": {func(c *Config) { c.Data.Euler.Resolution = 8 }, "are 5 snapshots at 4x4, the configuration says 5 at 8x8"},
-		"too few":    {func(c *Config) { c.Data.Trajectories = 30 }, "has 5 trajectories of each family"},
-		"missing":    {func(c *Config) { c.Data.Directory += "-none" }, "name a directory of `symaudit data generate`"},
+		"too few":      {func(c *Config) { c.Data.Trajectories = 30 }, "trainer: data.trajectories is 30, and the data in " + dir + ` have 3 trajectories of each family in their split "train"`},
+		"other probes": {func(c *Config) { c.Data.Probes = 3 }, `in their split "test"`},
+		"family":       {func(c *Config) { c.Data.Families[1] = "kelvin-helmholtz" }, `trainer: data.families has "kelvin-helmholtz", and the data in ` + dir},
+		"twice":        {func(c *Config) { c.Data.Families[1] = c.Data.Families[0] }, `lists "riemann" twice`},
+		"resolution":   {func(c *Config) { c.Data.Euler.Resolution = 8 }, "data.euler.resolution is 8, and that of the data in " + dir + " is 4; leave data.euler out"},
+		"steps":        {func(c *Config) { c.Data.Steps = 5 }, "data.steps is 5, and the trajectories have 4"},
+		"missing":      {func(c *Config) { c.Data.Directory += "-none" }, "name a directory of `symaudit data generate`"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			edited := config
 			edited.Data.Families = slices.Clone(config.Data.Families)
 			change.edit(&edited)
-			_, err := loadData(edited)
-			require.ErrorContains(t, err, change.want)
+			require.ErrorContains(t, edited.Validate(), change.want)
 		})
 	}
 }
 
-// Whatever a data directory says of itself, loading it is an error that names the file, or gives arrays of the shape that
-// the configuration asks for.
-func TestDamagedDataAreRefused(t *testing.T) {
-	config := smallConfig()
-	dir := filepath.Join(t.TempDir(), "data")
-	config.Data.Euler.Resolution = 4
-	whole := numbered(config, 4)
-	require.NoError(t, SaveData(dir, config, "go", whole))
-	config.Data.Directory = dir
-	array := filepath.Join(dir, string(config.Data.Families[1])+".npy")
-	for name, damage := range map[string]struct {
-		file, old, new, want string
-	}{
-		"more trajectories":  {array, "(5, 5,", "(9, 5,", "'shape': (9, 5, 4, 4, 4)"},
-		"enormous":           {array, "4, 4, 4), }", "4,4,4444),}", "its header says"},
-		"another type":       {array, "<f4", "<f8", "'descr': '<f8'"},
-		"column by column":   {array, "False", "True ", "'fortran_order': True"},
-		"not NumPy":          {array, "NUMPY", "NUMPI", "not a NumPy file"},
-		"data.json cut":      {filepath.Join(dir, dataInfoName), "\n}", "", "does not describe data"},
-		"no trajectories":    {filepath.Join(dir, dataInfoName), `"trajectories": 5`, `"trajectories": -5`, "-5 trajectories"},
-		"other trajectories": {filepath.Join(dir, dataInfoName), `"trajectories": 5`, `"trajectories": 1000000000000`, "its header says"},
-		"other channels":     {filepath.Join(dir, dataInfoName), `"momentum_y"`, `"momentum_z"`, "momentum_z"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			before, err := os.ReadFile(damage.file)
-			require.NoError(t, err)
-			require.Contains(t, string(before), damage.old)
-			require.NoError(t, os.WriteFile(damage.file, []byte(strings.Replace(string(before), damage.old, damage.new, 1)), 0o666))
-			defer func() { require.NoError(t, os.WriteFile(damage.file, before, 0o666)) }()
-			_, err = loadData(config)
-			require.ErrorContains(t, err, damage.want)
-			require.ErrorContains(t, err, dir)
-		})
-	}
-	t.Run("at random", func(t *testing.T) {
-		random := rand.New(rand.NewPCG(1, 2))
-		for i := range 1000 {
-			path := []string{array, filepath.Join(dir, dataInfoName)}[i%2]
-			before, err := os.ReadFile(path)
-			require.NoError(t, err)
-			changed := slices.Clone(before)
-			for range 1 + random.IntN(4) {
-				changed[random.IntN(min(128, len(changed)))] = byte(random.Uint32())
-			}
-			if i%8 > 5 {
-				changed = changed[:random.IntN(len(changed))]
-			}
-			require.NoError(t, os.WriteFile(path, changed, 0o666))
-			var memory [2]runtime.MemStats
-			runtime.ReadMemStats(&memory[0])
-			loaded, err := loadData(config)
-			runtime.ReadMemStats(&memory[1])
-			require.Less(t, memory[1].TotalAlloc-memory[0].TotalAlloc, uint64(16<<20))
-			if err != nil {
-				require.ErrorContains(t, err, dir)
-			}
-			for j, got := range loaded {
-				require.Equal(t, whole[j].States.Shape(), got.States.Shape())
-			}
-			require.NoError(t, os.WriteFile(path, before, 0o666))
-		}
-	})
-	t.Run("description without end", func(t *testing.T) {
-		require.NoError(t, os.Truncate(filepath.Join(dir, dataInfoName), 1<<40)) // sparse
-		_, err := loadData(config)
-		require.ErrorContains(t, err, "has more than 1048576 bytes")
-	})
-}
-
-func TestCheckDataDirectory(t *testing.T) {
-	dir := t.TempDir()
-	require.NoError(t, CheckDataDirectory(filepath.Join(dir, "new", "data")))
-	require.ErrorContains(t, CheckDataDirectory(dir), dir+" exists already")
-	file := filepath.Join(dir, "file")
-	require.NoError(t, os.WriteFile(file, nil, 0o666))
-	require.ErrorContains(t, CheckDataDirectory(filepath.Join(file, "data")), "cannot be made")
-	require.ErrorContains(t, CheckDataDirectory(filepath.Join(file, "deep", "data")), "cannot be made")
-	entries, err := os.ReadDir(dir)
+func parsed(t *testing.T, source string) Config {
+	config, err := ParseConfig([]byte(source))
 	require.NoError(t, err)
-	require.Len(t, entries, 1, "nothing is left")
+	again, err := ParseConfig([]byte(config.String()))
+	require.NoError(t, err)
+	require.Equal(t, config.Data, again.Data)
+	return config
 }

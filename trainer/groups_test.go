@@ -30,7 +30,7 @@ audit:
 	var names []string
 	var boosted orbits.Element
 	for _, g := range config.Audit.Groups {
-		group, err := g.group(config.Data.Euler)
+		group, err := g.group(config.Data.generated(0, ""))
 		require.NoError(t, err)
 		require.Equal(t, g.Name, group.Name)
 		elements, err := group.Elements(16, 16)

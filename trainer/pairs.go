@@ -1,74 +1,63 @@
 package trainer
 
 import (
-	"fmt"
+	"errors"
 	"iter"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/train"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/trainer/dataset"
 )
 
-// transition is a step from one snapshot to the next, of one trajectory: pairs never cross the end of a trajectory.
-type transition struct{ family, trajectory, time int }
+// transition is the step that begins at a snapshot, to the next of the same trajectory: pairs never cross the end of a trajectory.
+type transition = dataset.Snapshot
 
-// states gives access to the snapshots of all families.
+// states gives access to the snapshots that a configuration has selected. They are read where they are needed, and held nowhere.
 type states struct {
-	all               []Trajectories
-	trajectories      int // for training; those after are probes
-	probes            int
-	snapshots         int
-	height, width     int
-	channels, perGrid int
-	values            [][]float32 // by family
+	*dataset.Set
+	families        []int // indices of those of the configuration
+	training, tests dataset.Split
+	steps           int // of each trajectory
 }
 
-func newStates(config Config, all []Trajectories) (*states, error) {
-	dimensions := all[0].States.Shape().Dimensions
-	s := &states{
-		all: all, trajectories: config.Data.Trajectories, probes: config.Data.Probes,
-		snapshots: dimensions[1], height: dimensions[2], width: dimensions[3], channels: dimensions[4],
-		perGrid: dimensions[2] * dimensions[3] * dimensions[4],
+func newStates(config Config, set *dataset.Set) *states {
+	s := &states{Set: set, training: set.Split(dataset.Train), tests: set.Split(dataset.Test), steps: config.Data.steps(set.Description)}
+	s.training.Count, s.tests.Count = config.Data.Trajectories, config.Data.Probes
+	for _, name := range config.Data.Families {
+		s.families = append(s.families, set.Family(name))
 	}
-	for _, t := range all {
-		values, err := tensors.CopyFlatData[float32](t.States)
-		if err != nil {
-			return nil, fmt.Errorf("trainer: family %s: %w", t.Family, err)
-		}
-		s.values = append(s.values, values)
-	}
-	return s, nil
-}
-
-func (s *states) snapshot(at transition) []float32 {
-	index := at.trajectory*s.snapshots + at.time
-	return s.values[at.family][index*s.perGrid : (index+1)*s.perGrid]
+	return s
 }
 
 // batch returns the states before and after some transitions, [n, y, x, channel].
-func (s *states) batch(transitions []transition) (before, after *tensors.Tensor) {
-	x := make([]float32, 0, len(transitions)*s.perGrid)
-	y := make([]float32, 0, len(transitions)*s.perGrid)
-	for _, at := range transitions {
-		x = append(x, s.snapshot(at)...)
-		at.time++
-		y = append(y, s.snapshot(at)...)
+func (s *states) batch(transitions []transition) (before, after *tensors.Tensor, err error) {
+	if before, err = s.Batch(transitions); err != nil {
+		return nil, nil, err
 	}
-	return tensors.FromFlatDataAndDimensions(x, len(transitions), s.height, s.width, s.channels),
-		tensors.FromFlatDataAndDimensions(y, len(transitions), s.height, s.width, s.channels)
+	next := slices.Clone(transitions)
+	for i := range next {
+		next[i].Time++
+	}
+	if after, err = s.Batch(next); err != nil {
+		return nil, nil, errors.Join(err, before.FinalizeAll())
+	}
+	return before, after, nil
 }
 
 // trainingTransitions lists every step of every training trajectory.
 func (s *states) trainingTransitions() []transition {
 	var all []transition
-	for family := range s.all {
-		for trajectory := range s.trajectories {
-			for time := range s.snapshots - 1 {
-				all = append(all, transition{family, trajectory, time})
+	for _, family := range s.families {
+		for trajectory := range s.training.Count {
+			for time := range s.steps {
+				all = append(all, transition{Family: family, Trajectory: s.training.First + trajectory, Time: time})
 			}
 		}
 	}
@@ -79,54 +68,63 @@ func (s *states) trainingTransitions() []transition {
 // last that does not touch the end of the time domain. A batch has one trajectory of each family.
 //
 // metrics are what the metric of each batch is over, if not the batch: one of metricStates for each.
-func (s *states) probesFor(group orbits.Group, metrics []*audit.MetricStates) audit.Probes {
+func (s *states) probesFor(group orbits.Group, metrics []*audit.MetricStates) (audit.Probes, error) {
 	time := 0
 	if group.Name == orbits.TranslationsName {
-		time = max(0, s.snapshots-3)
+		time = max(0, s.steps-2)
 	}
 	var transitions []transition
 	var samples []audit.Sample
-	for probe := range s.probes {
-		for family := range s.all {
-			at := transition{family, s.trajectories + probe, time}
+	for probe := range s.tests.Count {
+		for _, family := range s.families {
+			at := transition{Family: family, Trajectory: s.tests.First + probe, Time: time}
 			transitions = append(transitions, at)
-			samples = append(samples, audit.Sample{
-				Class: s.all[family].Family.Label(), Trajectory: int64(at.trajectory), TimeIndex: int32(time),
-			})
+			samples = append(samples, audit.Sample{Class: s.Families[family].Label, Trajectory: int64(at.Trajectory), TimeIndex: int32(time)})
 		}
 	}
-	x, y := s.batch(transitions)
-	return audit.Probes{Inputs: x, Targets: y, Samples: samples, BatchSize: len(s.all), Metrics: metrics}
+	x, y, err := s.batch(transitions)
+	return audit.Probes{Inputs: x, Targets: y, Samples: samples, BatchSize: len(s.families), Metrics: metrics}, err
 }
 
 // metricStates are all steps of the probe trajectories, by batch: one trajectory of each family.
-func (s *states) metricStates() (all []*audit.MetricStates) {
-	for probe := range s.probes {
+func (s *states) metricStates() (all []*audit.MetricStates, err error) {
+	for probe := range s.tests.Count {
 		var transitions []transition
-		for family := range s.all {
-			for time := range s.snapshots - 1 {
-				transitions = append(transitions, transition{family, s.trajectories + probe, time})
+		for _, family := range s.families {
+			for time := range s.steps {
+				transitions = append(transitions, transition{Family: family, Trajectory: s.tests.First + probe, Time: time})
 			}
 		}
-		x, y := s.batch(transitions)
+		x, y, err := s.batch(transitions)
+		if err != nil {
+			return nil, err
+		}
 		all = append(all, &audit.MetricStates{Inputs: x, Targets: y})
 	}
-	return all
+	return all, nil
 }
 
-// normalization is fitted to the training states.
+// normalization is fitted to the states that are trained on: to all, or where they are many to some, evenly spread.
 func (s *states) normalization() (models.Normalization, error) {
-	x, _ := s.batch(s.trainingTransitions())
-	n, err := models.FitNormalization(orbits.EulerField(), x)
-	if err != nil {
-		return n, fmt.Errorf("trainer: %w", err)
+	const most = 256 << 20 // bytes
+	all := s.trainingTransitions()
+	each := int(s.Bytes() / int64(len(s.Families)*s.Trajectories*s.Snapshots))
+	fitted := min(len(all), max(1, most/each))
+	for i := range fitted {
+		all[i] = all[i*len(all)/fitted]
 	}
-	return n, nil
+	x, err := s.Batch(all[:fitted])
+	if err != nil {
+		return models.Normalization{}, cause.In("trainer", err)
+	}
+	defer x.MustFinalizeAll()
+	n, err := models.FitNormalization(s.Field, x)
+	return n, cause.In("trainer", err)
 }
 
-// dataset yields all training transitions once in each epoch, in an order that depends on the seed and the epoch only,
+// batches yields all training transitions once in each epoch, in an order that depends on the seed and the epoch only,
 // so that a resumed run sees what it would have seen.
-type dataset struct {
+type batches struct {
 	states      *states
 	transitions []transition
 	batchSize   int
@@ -134,21 +132,21 @@ type dataset struct {
 	epoch       int // of the next Iter
 }
 
-func (s *states) dataset(config Config, epoch int) *dataset {
+func (s *states) batches(config Config, epoch int) *batches {
 	transitions := s.trainingTransitions()
-	return &dataset{
+	return &batches{
 		states: s, transitions: transitions,
 		batchSize: min(config.Training.BatchSize, len(transitions)), seed: config.Seed, epoch: epoch,
 	}
 }
 
-func (d *dataset) Name() string { return "transitions" }
+func (d *batches) Name() string { return "transitions" }
 
-func (d *dataset) stepsPerEpoch() int {
+func (d *batches) stepsPerEpoch() int {
 	return (len(d.transitions) + d.batchSize - 1) / d.batchSize
 }
 
-func (d *dataset) Iter() iter.Seq2[train.Batch, error] {
+func (d *batches) Iter() iter.Seq2[train.Batch, error] {
 	order := rand.New(rand.NewPCG(uint64(d.seed), uint64(d.epoch))).Perm(len(d.transitions))
 	d.epoch++
 	return func(yield func(train.Batch, error) bool) {
@@ -158,7 +156,11 @@ func (d *dataset) Iter() iter.Seq2[train.Batch, error] {
 				chosen = append(chosen, d.transitions[i])
 			}
 			order = order[len(chosen):]
-			x, y := d.states.batch(chosen)
+			x, y, err := d.states.batch(chosen)
+			if err != nil {
+				yield(train.Batch{}, err)
+				return
+			}
 			if !yield(train.Batch{Inputs: []*tensors.Tensor{x}, Labels: []*tensors.Tensor{y}}, nil) {
 				return
 			}

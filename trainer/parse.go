@@ -16,6 +16,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/symaudit/symaudit/trainer/euler"
 )
 
 // ParseConfig reads YAML over the defaults. A list replaces the default's. An unknown key is an error that names its
@@ -41,6 +43,11 @@ func ParseConfig(source []byte) (Config, error) {
 		return Config{}, err
 	}
 	err = yaml.NewDecoder(bytes.NewReader(source), yaml.Strict()).Decode(&config)
+	if err == nil && config.Data.Directory != "" { // these data say themselves what they are
+		config = Default()
+		config.Data.Euler = euler.Config{}
+		err = yaml.NewDecoder(bytes.NewReader(source), yaml.Strict()).Decode(&config)
+	}
 	if err == nil {
 		return config, nil
 	}

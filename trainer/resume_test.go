@@ -164,9 +164,9 @@ func TestCancelledRunIsResumed(t *testing.T) {
 
 func TestResumedTrainingIsBitIdentical(t *testing.T) {
 	config, data := parse(t, tinySource), filepath.Join(t.TempDir(), "data")
-	all, err := trainer.GenerateData(context.Background(), backendtest.Go(t), config, nil)
+	set, err := trainer.GenerateData(context.Background(), backendtest.Go(t), "go", config, data, false, nil)
 	require.NoError(t, err)
-	require.NoError(t, trainer.SaveData(data, config, "go", all))
+	require.NoError(t, set.Close())
 	config.Models, config.Audit.Groups, config.Data.Directory = config.Models[1:], config.Audit.Groups[:1], data
 	config.Audit.EveryEpochs = tinyEpochs // XLA takes its time to compile
 	backendtest.Each(t, func(t *testing.T, b compute.Backend) {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/shapes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -18,7 +20,6 @@ import (
 	"github.com/symaudit/symaudit/hooks"
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/models"
-	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/writers"
 )
 
@@ -71,19 +72,19 @@ func (s *session) open() (found bool, err error) {
 // variables is a store with the model's variables, which have shapes and no values.
 func (s *session) variables() (*model.Store, error) {
 	store := model.NewStore()
-	x, _ := s.data.batch([]transition{{}})
+	shape := shapes.Make(dtypes.Float32, append([]int{1}, append(slices.Clone(s.data.Grid), len(s.data.Field.Channels))...)...)
 	err := exceptions.TryCatch[error](func() {
 		g := graph.NewGraph(s.options.Backend, "variables")
 		defer g.Finalize()
 		model.SetStore(g, store)
-		s.modelFn(store.RootScope(), graph.Parameter(g, "x", x.Shape()))
+		s.modelFn(store.RootScope(), graph.Parameter(g, "x", shape))
 	})
 	return store, err
 }
 
 func (s *session) newAuditor() (*audit.Auditor, error) {
 	settings := s.config.Audit
-	builder := settings.configure(audit.New(s.trainer, s.modelFn, audit.Loss).WithField(orbits.EulerField())).
+	builder := settings.configure(audit.New(s.trainer, s.modelFn, audit.Loss).WithField(s.data.Field), s.data.Field.Channels).
 		WithLogger(s.options.Log).
 		WithProgress(func(done, total int) {
 			if report := s.options.Watcher.AuditPart; report != nil {
@@ -94,15 +95,22 @@ func (s *session) newAuditor() (*audit.Auditor, error) {
 		builder.WithOptimizer(s.optimizer)
 	}
 	var metrics []*audit.MetricStates
+	var err error
 	if settings.MetricOver == overTrajectories {
-		metrics = s.data.metricStates()
+		if metrics, err = s.data.metricStates(); err != nil {
+			return nil, cause.In("trainer", err)
+		}
 	}
 	for _, g := range settings.Groups {
-		group, err := g.group(s.config.Data.Euler)
+		group, err := g.group(s.data.Description)
 		if err != nil {
 			return nil, cause.In("trainer", err)
 		}
-		builder.WithGroup(group, s.data.probesFor(group, metrics))
+		probes, err := s.data.probesFor(group, metrics)
+		if err != nil {
+			return nil, cause.In("trainer", err)
+		}
+		builder.WithGroup(group, probes)
 	}
 	return builder.Done()
 }
@@ -148,15 +156,15 @@ func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Re
 	}
 	defer func() { err = errors.Join(err, hook.Close()) }()
 
-	dataset := s.data.dataset(s.config, 0)
-	if asked := s.config.Training.BatchSize; asked > dataset.batchSize {
-		s.options.Log.Warn().Str("model", s.model.Name).Int("batch_size", asked).Int("transitions", dataset.batchSize).
+	batches := s.data.batches(s.config, 0)
+	if asked := s.config.Training.BatchSize; asked > batches.batchSize {
+		s.options.Log.Warn().Str("model", s.model.Name).Int("batch_size", asked).Int("transitions", batches.batchSize).
 			Msg("training.batch_size is larger than the training data: every batch holds all of them")
 	}
-	epochs, perEpoch := s.config.Training.Epochs, dataset.stepsPerEpoch()
-	dataset.epoch = loop.LoopStep / perEpoch // checkpoints are of whole epochs
+	epochs, perEpoch := s.config.Training.Epochs, batches.stepsPerEpoch()
+	batches.epoch = loop.LoopStep / perEpoch // checkpoints are of whole epochs
 	if resumed {
-		s.options.Log.Info().Str("model", s.model.Name).Int("epoch", dataset.epoch).Msg("resuming from a checkpoint")
+		s.options.Log.Info().Str("model", s.model.Name).Int("epoch", batches.epoch).Msg("resuming from a checkpoint")
 	}
 	s.keepCheckpoints(ctx, loop, perEpoch*epochs)
 	_, stopped := hook.Stopped() // in an earlier attempt that was killed before it could finish
@@ -168,8 +176,8 @@ func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Re
 			return "", s.explain(err)
 		}
 	}
-	if !stopped && dataset.epoch < epochs {
-		_, err := loop.RunEpochs(hook.Dataset(dataset), epochs-dataset.epoch)
+	if !stopped && batches.epoch < epochs {
+		_, err := loop.RunEpochs(hook.Dataset(batches), epochs-batches.epoch)
 		if err = cause.Of(err); err == nil {
 			err = context.Cause(ctx)
 		}
@@ -208,7 +216,7 @@ func (s *session) attach(ctx context.Context, loop *train.Loop, auditor *audit.A
 	builder := hooks.New(auditor).
 		WithSink(append([]audit.Sink{run}, s.sinks...)...).
 		WithModel(s.model.Name, s.config.Seed).
-		WithStepsPerEpoch(s.data.dataset(s.config, 0).stepsPerEpoch()).
+		WithStepsPerEpoch(s.data.batches(s.config, 0).stepsPerEpoch()).
 		WithSchedule(hooks.EveryEpochs(s.config.Audit.EveryEpochs)).
 		WithStopRules(rules...).
 		WithHistory(history).
@@ -277,7 +285,7 @@ func (s *session) auditCheckpoint(same func(*audit.Auditor) bool, by func(*audit
 		return nil, nil, fmt.Errorf("trainer: the probes are not those that %s was audited on: has its configuration or data been changed, or are the data generated on another backend (--backend; this is %s)? Put them back", s.options.Dir, s.options.backendName())
 	}
 	step := s.trainer.GlobalStep()
-	perEpoch := s.data.dataset(s.config, 0).stepsPerEpoch()
+	perEpoch := s.data.batches(s.config, 0).stepsPerEpoch()
 	records, err = by(auditor, audit.Moment{
 		Model: s.model.Name, Seed: s.config.Seed, Step: step, Epoch: float64(step) / float64(perEpoch),
 	})

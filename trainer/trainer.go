@@ -71,20 +71,30 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 		return result, err
 	}
 	// Opened before anything slow: a directory that cannot be used is found out at once.
-	builder := writers.Parquet(options.Dir).WithInfo(options.info(config, writers.KindTraining))
+	info := options.info(config, writers.KindTraining)
+	builder := writers.Parquet(options.Dir)
 	if options.Resume {
 		builder.WithResume()
 	}
-	if err := builder.Check(); err != nil {
+	if err := builder.WithInfo(info).Check(); err != nil {
 		return result, err
 	}
 	var data *states
+	defer func() {
+		if data != nil {
+			err = errors.Join(err, data.Close())
+		}
+	}()
 	if config.Data.Directory != "" { // before a run is begun that could not be started
-		if data, err = loadStates(ctx, config, options); err != nil {
+		if data, err = openData(ctx, config, options); err != nil {
+			return result, err
+		}
+		info.DataHash = data.Hash()
+		if err := checkSameData(config, options, info.DataHash); err != nil {
 			return result, err
 		}
 	}
-	run, err := builder.Done()
+	run, err := builder.WithInfo(info).Done()
 	if err != nil {
 		return result, err
 	}
@@ -107,7 +117,7 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 		}
 		if !finished {
 			if data == nil {
-				if data, err = loadStates(ctx, config, options); err != nil {
+				if data, err = openData(ctx, config, options); err != nil {
 					return result, err
 				}
 			}
@@ -122,6 +132,18 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 		result.StoppedEarly = result.StoppedEarly || reason != ""
 	}
 	return result, nil
+}
+
+// checkSameData refuses to go on with a run on other data.
+func checkSameData(config Config, options Options, hash string) error {
+	if !options.Resume {
+		return nil
+	}
+	began, err := writers.Read(options.Dir, "decisions")
+	if err != nil || began.Info.DataHash == "" || began.Info.DataHash == hash {
+		return nil // what is wrong with the run is said where it is opened
+	}
+	return keyError("data.directory", "is %q, whose data are not those that %s has been trained on: they were made or imported anew; put the former ones back, or begin another run", config.Data.Directory, options.Dir)
 }
 
 // RunConfig returns the configuration of the run in dir, and the backend that began it: data that are generated anew
@@ -148,6 +170,7 @@ func AuditCheckpoint(ctx context.Context, config Config, options Options, name, 
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, session.data.Close()) }()
 	records, settings, err := session.auditCheckpoint(same, func(auditor *audit.Auditor, at audit.Moment) (*audit.Records, error) {
 		return auditor.Audit(ctx, at)
 	})
@@ -188,6 +211,7 @@ func ExportCheckpoint(ctx context.Context, config Config, options Options, name,
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, session.data.Close()) }()
 	records, _, err = session.auditCheckpoint(same, func(auditor *audit.Auditor, at audit.Moment) (*audit.Records, error) {
 		return auditor.Export(ctx, at, out, jacobianLimit)
 	})
@@ -226,7 +250,7 @@ func openCheckpoint(ctx context.Context, config Config, options Options, name st
 	} else if !found {
 		return nil, nil, opened.noCheckpoint()
 	}
-	if opened.data, err = loadStates(ctx, config, options); err != nil {
+	if opened.data, err = openData(ctx, config, options); err != nil {
 		return nil, nil, err
 	}
 	known := contents.Training(name, config.Seed)
@@ -253,18 +277,4 @@ func (o Options) info(config Config, kind string) writers.Info {
 		Kind: kind, Command: o.Command, Config: config.String(), Seeds: []int64{config.Seed},
 		Backend: o.backendName(), BackendReason: o.BackendReason,
 	}
-}
-
-func loadStates(ctx context.Context, config Config, options Options) (*states, error) {
-	var all []Trajectories
-	var err error
-	if config.Data.Directory != "" {
-		all, err = loadData(config)
-	} else {
-		all, err = GenerateData(ctx, options.Backend, config, options.Watcher.Generating)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return newStates(config, all)
 }

@@ -34,6 +34,7 @@ type Info struct {
 	Backend       string   `json:"backend,omitempty"` // "go", "xla:cpu", ...
 	BackendReason string   `json:"backend_reason,omitempty"`
 	Seeds         []int64  `json:"seeds,omitempty"`
+	DataHash      string   `json:"data_hash,omitempty"` // tells the data of a training from others, where the program knows it
 
 	SchemaVersion int        `json:"schema_version"`
 	Trainings     []Training `json:"trainings,omitempty"` // that have written in this attempt, or are about to

@@ -32,7 +32,7 @@ func Of(err error) error {
 }
 
 // packages matches their names where a message or a part of it begins.
-var packages = regexp.MustCompile(`(^|[:,;] |\n)(?:(?:audit|backend|euler|forward|hooks|models|network|orbits|report|solver|trainer|writers): )+`)
+var packages = regexp.MustCompile(`(^|[:,;] |\n)(?:(?:audit|backend|dataset|euler|forward|hooks|models|network|orbits|pdegym|report|solver|trainer|writers): )+`)
 
 // Plain is an error in words without the names of packages.
 func Plain(err error) string { return packages.ReplaceAllString(err.Error(), "$1") }

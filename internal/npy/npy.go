@@ -1,4 +1,4 @@
-// Package npy writes NumPy arrays piece by piece, so that one may be longer than memory.
+// Package npy writes and reads NumPy arrays piece by piece, so that one may be longer than memory.
 package npy
 
 import (
@@ -39,31 +39,81 @@ func CreateByColumns(path string, dtype dtypes.DType, shape []int) (*Array, erro
 }
 
 func create(path string, dtype dtypes.DType, shape []int, fortran string) (*Array, error) {
-	kind, known := types[dtype]
-	if !known {
-		return nil, fmt.Errorf("npy: NumPy has no type for %s", strings.ToLower(dtype.String()))
+	start, err := header(dtype, shape, fortran)
+	if err != nil {
+		return nil, err
 	}
-	a := &Array{left: int64(dtype.Size())}
-	var dimensions strings.Builder
-	for _, n := range shape {
-		a.left *= int64(n)
-		fmt.Fprintf(&dimensions, "%d, ", n)
-	}
-	// A tuple of one has a comma after it, and one of several may.
-	header := fmt.Sprintf("{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }", kind, fortran, strings.TrimSuffix(dimensions.String(), " "))
-	const before, alignment = 10, 64
-	padding := alignment - (before+len(header)+1)%alignment
-	header += strings.Repeat(" ", padding) + "\n"
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("npy: %w", err)
 	}
-	a.file, a.buffer = file, bufio.NewWriterSize(file, 1<<20)
-	start := binary.LittleEndian.AppendUint16([]byte("\x93NUMPY\x01\x00"), uint16(len(header)))
-	if _, err := a.buffer.Write(append(start, header...)); err != nil {
+	a := &Array{file: file, buffer: bufio.NewWriterSize(file, 1<<20), left: size(dtype, shape)}
+	if _, err := a.buffer.Write(start); err != nil {
 		return nil, errors.Join(fmt.Errorf("npy: %w", err), file.Close())
 	}
 	return a, nil
+}
+
+// Header is what stands before the elements of an array that are stored as its last index runs, of a type that NumPy has.
+func Header(dtype dtypes.DType, shape []int) ([]byte, error) { return header(dtype, shape, "False") }
+
+func header(dtype dtypes.DType, shape []int, fortran string) ([]byte, error) {
+	kind, known := types[dtype]
+	if !known {
+		return nil, fmt.Errorf("npy: NumPy has no type for %s", strings.ToLower(dtype.String()))
+	}
+	const alignment = 64
+	text := describe(kind, shape, fortran)
+	text += strings.Repeat(" ", alignment-(len(mark)+2+len(text)+1)%alignment) + "\n"
+	return append(binary.LittleEndian.AppendUint16([]byte(mark), uint16(len(text))), text...), nil
+}
+
+const mark = "\x93NUMPY\x01\x00" // and version 1.0; the length of the text follows, as two bytes
+
+func describe(kind string, shape []int, fortran string) string {
+	var dimensions strings.Builder
+	for _, n := range shape {
+		fmt.Fprintf(&dimensions, "%d, ", n)
+	}
+	of := strings.TrimSuffix(dimensions.String(), " ")
+	if len(shape) > 1 {
+		of = strings.TrimSuffix(of, ",") // as NumPy writes it: a tuple of one alone has a comma after it
+	}
+	return fmt.Sprintf("{'descr': '%s', 'fortran_order': %s, 'shape': (%s), }", kind, fortran, of)
+}
+
+func size(dtype dtypes.DType, shape []int) int64 {
+	bytes := int64(dtype.Size())
+	for _, n := range shape {
+		bytes *= int64(n)
+	}
+	return bytes
+}
+
+// Check makes sure that a file holds an array of this type and shape, stored as its last index runs, and returns where its elements begin. The
+// error is the rest of a sentence about the file.
+func Check(file *os.File, dtype dtypes.DType, shape []int) (offset int64, err error) {
+	status, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	start := make([]byte, len(mark)+2)
+	if _, err := file.ReadAt(start, 0); err != nil || string(start[:len(mark)]) != mark {
+		return 0, errors.New("it is not a NumPy file of version 1.0")
+	}
+	text := make([]byte, binary.LittleEndian.Uint16(start[len(mark):]))
+	if _, err := file.ReadAt(text, int64(len(start))); err != nil {
+		return 0, errors.New("it ends within its header")
+	}
+	want := describe(types[dtype], shape, "False")
+	if got := strings.TrimSpace(string(text)); got != want {
+		return 0, fmt.Errorf("its header says %q, and it must say %q", got, want)
+	}
+	offset = int64(len(start) + len(text))
+	if left := status.Size() - offset; left != size(dtype, shape) {
+		return 0, fmt.Errorf("it has %d bytes of values, and its shape takes %d", left, size(dtype, shape))
+	}
+	return offset, nil
 }
 
 // Write adds elements as bytes in little-endian order.

@@ -85,6 +85,9 @@ type Config struct {
 	PerturbedRiemann InitialState `yaml:"perturbed_riemann"`
 }
 
+// IsZero reports whether nothing is set: YAML then leaves a configuration out.
+func (c Config) IsZero() bool { return c == Config{} }
+
 // Default is 64x64 from 128x128, 17 snapshots 0.05 apart, in float64.
 //
 // Ranges of the first two families follow the statistics of the released PDEGym data; those of the third are not known

@@ -1,12 +1,14 @@
 package euler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -15,28 +17,101 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 )
 
-// Generate returns count trajectories of a family: float32 [count, snapshots, y, x, 4], conserved variables averaged over
-// blocks of Refinement x Refinement cells.
-//
-// Trajectory i depends on the configuration, the seed, the family and i alone, neither on count nor on how many are
-// computed together. progress, unless nil, hears how many trajectories of the total are done, one call at a time.
-//
-// The error names the setting, or the trajectory and snapshot where density or pressure stopped being positive, and
-// what to change; nothing is repaired in silence. When ctx ends, Generate stops within one snapshot and returns its error.
+// Generate returns the first count trajectories of a family: float32 [count, snapshots, y, x, 4]; see Stream. progress, unless nil, hears how many of the
+// total are done, one call at a time.
 func Generate(ctx context.Context, b compute.Backend, c Config, family string, count int, seed int64, progress func(done, total int)) (*tensors.Tensor, error) {
 	if err := c.Validate(); err != nil {
-		return nil, err
-	}
-	initial, err := c.initialState(Family(family))
-	if err != nil {
 		return nil, err
 	}
 	if count < 1 {
 		return nil, fmt.Errorf("euler: %d trajectories of family %s were asked for; ask for at least 1", count, family)
 	}
+	var all []int
+	for i := range count {
+		all = append(all, i)
+	}
+	result, done := tensors.FromShape(shapes.Make(dtypes.Float32, count, c.Snapshots, c.Resolution, c.Resolution, Channels)), 0
+	var err error
+	tensors.MustMutableFlatData(result, func(flat []float32) {
+		err = Stream(ctx, b, c, Family(family), all, seed, func(trajectory int, states []float32) error {
+			copy(flat[trajectory*len(states):], states)
+			if done++; progress != nil {
+				progress(done, count)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, errors.Join(err, result.FinalizeAll())
+	}
+	return result, nil
+}
+
+// Stream computes trajectories of a family, given by their numbers, and hands each to keep: float32 [snapshots, y, x, 4], conserved variables averaged
+// over blocks of Refinement x Refinement cells. keep is called for one at a time, in any order, and must not hold on to the states. Memory is needed for
+// those alone that are being computed, Trajectories for each worker.
+//
+// A trajectory depends on the configuration, the seed, the family and its number alone, neither on which others are asked for nor on how many are
+// computed together.
+//
+// The error names the setting, or the trajectory and snapshot where density or pressure stopped being positive, and what to change; nothing is repaired
+// in silence. An error of keep ends the work, too. When ctx ends, Stream stops within one snapshot and returns its error.
+func Stream(ctx context.Context, b compute.Backend, c Config, family Family, trajectories []int, seed int64, keep func(trajectory int, states []float32) error) error {
+	r, err := newRun(b, c, family, trajectories, seed)
+	if err != nil || len(trajectories) == 0 {
+		return err
+	}
+	defer r.finalize()
+	r.keep = keep
+	return r.all(ctx)
+}
+
+// Estimate is how long Stream would take for count trajectories of a family, judged by the first interval of as many as are computed at once.
+func Estimate(b compute.Backend, c Config, family Family, count int, seed int64) (time.Duration, error) {
+	batches := (count + c.Trajectories - 1) / max(1, c.Trajectories)
+	var trajectories []int
+	for i := range min(count, c.Trajectories) {
+		trajectories = append(trajectories, i)
+	}
+	r, err := newRun(b, c, family, trajectories, seed)
+	if err != nil || count < 1 {
+		return 0, err
+	}
+	defer r.finalize()
+	var interval time.Duration
+	for range 2 { // the first time it is compiled, too
+		begun := time.Now()
+		failed := make([]error, min(r.workers(), batches))
+		var group sync.WaitGroup
+		for i := range failed {
+			group.Go(func() {
+				outputs, err := r.advance.Call(r.initialStates(trajectories))
+				if err == nil {
+					err = r.check(trajectories, 1, outputs[2])
+				}
+				failed[i] = err
+			})
+		}
+		group.Wait()
+		if err := errors.Join(failed...); err != nil {
+			return 0, err
+		}
+		interval = time.Since(begun)
+	}
+	rounds := (batches + r.workers() - 1) / r.workers()
+	return time.Duration(rounds) * time.Duration(c.Snapshots-1) * interval, nil
+}
+
+func newRun(b compute.Backend, c Config, family Family, trajectories []int, seed int64) (*run, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	initial, err := c.initialState(family)
+	if err != nil {
+		return nil, err
+	}
 	r := &run{
-		Config: c, family: Family(family), initial: initial, seed: seed, count: count,
-		together: min(c.Trajectories, count), progress: progress,
+		Config: c, family: family, initial: initial, seed: seed, trajectories: trajectories, together: min(c.Trajectories, len(trajectories)),
 	}
 	if r.dtype, err = c.dtype(); err != nil {
 		return nil, err
@@ -44,33 +119,34 @@ func Generate(ctx context.Context, b compute.Backend, c Config, family string, c
 	if r.start, err = graph.NewExec(b, r.average); err != nil {
 		return nil, fmt.Errorf("euler: %w", err)
 	}
-	defer r.start.Finalize()
 	if r.advance, err = graph.NewExec(b, func(u *graph.Node) (next, average, left *graph.Node) {
 		next, left = c.advance(u)
 		return next, r.average(next), graph.ConvertDType(left, dtypes.Float64)
 	}); err != nil {
+		r.start.Finalize()
 		return nil, fmt.Errorf("euler: %w", err)
 	}
-	defer r.advance.Finalize()
-
-	result := tensors.FromShape(shapes.Make(dtypes.Float32, count, c.Snapshots, c.Resolution, c.Resolution, Channels))
-	tensors.MustMutableFlatData(result, func(flat []float32) { err = r.all(ctx, flat) })
-	if err != nil {
-		return nil, errors.Join(err, result.FinalizeAll())
-	}
-	return result, nil
+	return r, nil
 }
 
-// run is one call of Generate.
+func (r *run) finalize() {
+	r.start.Finalize()
+	r.advance.Finalize()
+}
+
+// workers is how many batches are computed at once.
+func (r *run) workers() int { return cmp.Or(r.Workers, runtime.GOMAXPROCS(0)) }
+
+// run is one call of Stream.
 type run struct {
 	Config
-	family   Family
-	initial  InitialState
-	seed     int64
-	count    int
-	together int // trajectories in a batch
-	dtype    dtypes.DType
-	progress func(done, total int)
+	family       Family
+	initial      InitialState
+	seed         int64
+	trajectories []int
+	together     int // trajectories in a batch
+	dtype        dtypes.DType
+	keep         func(trajectory int, states []float32) error
 
 	start   *graph.Exec // fine state -> stored state
 	advance *graph.Exec // fine state -> fine state, stored state, time left; one interval later
@@ -88,24 +164,24 @@ func (r *run) average(u *graph.Node) *graph.Node {
 	return graph.ConvertDType(u, dtypes.Float32)
 }
 
-// all fills flat [count, snapshots, y, x, 4]. The first error stops the other workers.
-func (r *run) all(parent context.Context, flat []float32) error {
+// all computes the trajectories, batch by batch. The first error stops the other workers.
+//
+// The last batch goes back to earlier trajectories rather than being shorter, so that one compiled program serves all; these are not kept again.
+func (r *run) all(parent context.Context) error {
 	ctx, stop := context.WithCancelCause(parent)
 	defer stop(nil)
-	firsts := make(chan int, r.count)
-	for first := 0; first < r.count; first += r.together {
+	count := len(r.trajectories)
+	firsts := make(chan int, count)
+	for first := 0; first < count; first += r.together {
 		firsts <- first
 	}
 	close(firsts)
-	workers := r.Workers
-	if workers == 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
 	var group sync.WaitGroup
-	for range min(workers, len(firsts)) {
+	for range min(r.workers(), len(firsts)) {
 		group.Go(func() {
 			for first := range firsts {
-				if err := r.batch(ctx, first, flat); err != nil {
+				from := min(first, count-r.together)
+				if err := r.batch(ctx, r.trajectories[from:from+r.together], first-from); err != nil {
 					stop(err)
 					return
 				}
@@ -114,37 +190,36 @@ func (r *run) all(parent context.Context, flat []float32) error {
 	}
 	group.Wait()
 	switch cause := context.Cause(ctx); {
-	case r.done == r.count:
+	case r.done == count:
 		return nil
 	case parent.Err() != nil:
-		return fmt.Errorf("euler: stopped after %d of %d trajectories of family %s: %w", r.done, r.count, r.family, cause)
+		return fmt.Errorf("euler: stopped after %d of %d trajectories of family %s: %w", r.done, count, r.family, cause)
 	default:
 		return cause
 	}
 }
 
-// batch computes the trajectories from first on. The last batch starts earlier rather than being shorter, so that one
-// compiled program serves all.
-func (r *run) batch(ctx context.Context, first int, flat []float32) error {
-	fresh := min(r.together, r.count-first)
-	from := min(first, r.count-r.together)
+// batch computes some trajectories together and keeps all but the first few.
+func (r *run) batch(ctx context.Context, trajectories []int, few int) error {
 	snapshot := r.Resolution * r.Resolution * Channels
+	each := r.Snapshots * snapshot
+	all := make([]float32, len(trajectories)*each)
 	store := func(index int, average *tensors.Tensor) error {
 		defer average.MustFinalizeAll()
 		return tensors.ConstFlatData(average, func(values []float32) {
-			for i := r.together - fresh; i < r.together; i++ {
-				copy(flat[((from+i)*r.Snapshots+index)*snapshot:], values[i*snapshot:(i+1)*snapshot])
+			for i := range trajectories {
+				copy(all[i*each+index*snapshot:], values[i*snapshot:(i+1)*snapshot])
 			}
 		})
 	}
 
-	state := r.initialStates(from)
+	state := r.initialStates(trajectories)
 	average, err := r.start.Call1(state)
 	if err == nil {
 		err = store(0, average)
 	}
 	if err != nil {
-		return fmt.Errorf("euler: family %s, trajectory %d: %w", r.family, first, err)
+		return fmt.Errorf("euler: family %s, trajectory %d: %w", r.family, trajectories[few], err)
 	}
 	for index := 1; index < r.Snapshots; index++ {
 		if ctx.Err() != nil {
@@ -152,14 +227,14 @@ func (r *run) batch(ctx context.Context, first int, flat []float32) error {
 		}
 		outputs, err := r.advance.Call(state)
 		if err != nil {
-			return fmt.Errorf("euler: family %s, trajectory %d, snapshot %d: %w", r.family, first, index, err)
+			return fmt.Errorf("euler: family %s, trajectory %d, snapshot %d: %w", r.family, trajectories[few], index, err)
 		}
 		state.MustFinalizeAll()
 		state = outputs[0]
 		if err := store(index, outputs[1]); err != nil {
 			return err
 		}
-		if err := r.check(from, index, outputs[2]); err != nil {
+		if err := r.check(trajectories, index, outputs[2]); err != nil {
 			return err
 		}
 	}
@@ -167,18 +242,20 @@ func (r *run) batch(ctx context.Context, first int, flat []float32) error {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.done += fresh
-	if r.progress != nil {
-		r.progress(r.done, r.count)
+	for i := few; i < len(trajectories); i++ {
+		if err := r.keep(trajectories[i], all[i*each:(i+1)*each]); err != nil {
+			return err
+		}
+		r.done++
 	}
 	return nil
 }
 
 // check reads the times left over after the interval that ends at a snapshot; see Config.advance.
-func (r *run) check(from, index int, left *tensors.Tensor) error {
+func (r *run) check(trajectories []int, index int, left *tensors.Tensor) error {
 	defer left.MustFinalizeAll()
 	for i, left := range tensors.MustCopyFlatData[float64](left) {
-		where := fmt.Sprintf("euler: family %s, trajectory %d, snapshot %d (seed %d)", r.family, from+i, index, r.seed)
+		where := fmt.Sprintf("euler: family %s, trajectory %d, snapshot %d (seed %d)", r.family, trajectories[i], index, r.seed)
 		switch {
 		case math.IsNaN(left):
 			return fmt.Errorf("%s: density or pressure stopped being positive; lower cfl (%g) or narrow the ranges of the initial state (%s)",
@@ -191,12 +268,12 @@ func (r *run) check(from, index int, left *tensors.Tensor) error {
 	return nil
 }
 
-// initialStates draws the trajectories from, from+1, ... of a batch on the fine grid.
-func (r *run) initialStates(from int) *tensors.Tensor {
+// initialStates draws trajectories on the fine grid.
+func (r *run) initialStates(trajectories []int) *tensors.Tensor {
 	n := r.Resolution * r.Refinement
 	values := make([]float64, r.together*n*n*Channels)
-	for i := range r.together {
-		drawn := r.initial.draw(generator(r.seed, r.family, from+i))
+	for i, trajectory := range trajectories {
+		drawn := r.initial.draw(generator(r.seed, r.family, trajectory))
 		drawn.fill(values[i*n*n*Channels:], n, r.Gamma)
 	}
 	if r.dtype == dtypes.Float64 {
