@@ -185,6 +185,28 @@ func (d Data) selects(from dataset.Description) error {
 	return nil
 }
 
+// openDirectory opens data that are as they were written and behave as their field says.
+func openDirectory(dir string, options Options) (*dataset.Set, error) {
+	set, err := dataset.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if set.Bytes() <= verified {
+		err = set.Verify(nil)
+	}
+	doubt := ""
+	if err == nil {
+		doubt, err = set.CheckField()
+	}
+	if err != nil {
+		return nil, errors.Join(err, set.Close())
+	}
+	if doubt != "" {
+		options.Log.Warn().Str("directory", dir).Msg("whether the field is declared as the states behave cannot be told: " + doubt)
+	}
+	return set, nil
+}
+
 // verified is the size of data that take seconds to read: whether they are as they were written is found out before each training. Of larger ones
 // `symaudit data verify` tells, and each snapshot when it is read.
 const verified = 1 << 30 // bytes
@@ -194,9 +216,7 @@ func openData(ctx context.Context, config Config, options Options) (*states, err
 	var set *dataset.Set
 	var err error
 	if dir := config.Data.Directory; dir != "" {
-		if set, err = dataset.Open(dir); err == nil && set.Bytes() <= verified {
-			err = set.Verify(nil)
-		}
+		set, err = openDirectory(dir, options)
 	} else {
 		var writer *dataset.Writer
 		if writer, err = dataset.InMemory(config.Data.generated(config.Seed, options.backendName())); err == nil {

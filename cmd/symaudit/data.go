@@ -3,11 +3,17 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/symaudit/symaudit/trainer"
+	"github.com/symaudit/symaudit/trainer/dataset"
 )
 
 func newData(s *settings) *cobra.Command {
@@ -18,7 +24,7 @@ func newData(s *settings) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	data.SuggestionsMinimumDistance = 2
-	data.AddCommand(newDataGenerate(s))
+	data.AddCommand(newDataGenerate(s), newDataInspect(), newDataVerify())
 	return data
 }
 
@@ -91,6 +97,114 @@ alone. What is done is written as it is done: a killed or interrupted generation
 	cmd.Flags().BoolVar(&resume, "resume", false, "go on with what an earlier call has left in <out>.partial")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say how long it would take and how large the data would be, and write nothing")
 	return cmd
+}
+
+func newDataInspect() *cobra.Command {
+	var pictures string
+	var count int
+	cmd := &cobra.Command{
+		Use:   "inspect <data directory>",
+		Short: "say what a data set holds, with statistics and pictures",
+		Long: `inspect prints what the data in a directory are: field, grid, times, families, splits, and of each family and channel
+the mean, standard deviation, least and greatest value over all its states. With --pictures it draws trajectories, too.`,
+		Args: oneArgument("a data directory"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := dataset.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer set.Close()
+			inspect(cmd.OutOrStdout(), set)
+			if pictures == "" {
+				return nil
+			}
+			if err := os.MkdirAll(pictures, 0o777); err != nil {
+				return fmt.Errorf("--pictures is %s, where no folder can be made: %w", pictures, err)
+			}
+			for f, family := range set.Families {
+				for trajectory := range min(count, set.Trajectories) {
+					png, err := set.Picture(f, trajectory)
+					if err != nil {
+						return err
+					}
+					path := filepath.Join(pictures, fmt.Sprintf("%s-%d.png", family.Name, trajectory))
+					if err := os.WriteFile(path, png, 0o666); err != nil {
+						return err
+					}
+					fmt.Fprintf(cmd.OutOrStdout(), "picture: %s\n", path)
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&pictures, "pictures", "", "`folder` for PNG pictures: of each trajectory a row for each channel and a column for each of six times")
+	cmd.Flags().IntVar(&count, "trajectories", 2, "`number` of trajectories to draw, of each family, the first ones")
+	return cmd
+}
+
+// inspect prints what a data set holds.
+func inspect(out io.Writer, set *dataset.Set) {
+	rows := "up, with +y"
+	if set.Field.RowDown {
+		rows = "down, as in an image"
+	}
+	fmt.Fprintf(out, "%d families of %d trajectories, %s\n", len(set.Families), set.Trajectories, rounded(set.Bytes()))
+	fmt.Fprintf(out, "snapshots  %d, every %g in time\n", set.Snapshots, set.Interval)
+	fmt.Fprintf(out, "grid       %s; rows run %s\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(set.Grid), " ", "x"), "[]"), rows)
+	for i, split := range set.Splits {
+		head := "splits"
+		if i > 0 {
+			head = ""
+		}
+		fmt.Fprintf(out, "%-10s %-10s %d trajectories of each family, from number %d on\n", head, split.Name, split.Count, split.First)
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "\nfamily\tchannel\tmean\tdeviation\tleast\tgreatest\t")
+	for f, family := range set.Families {
+		statistics := set.Statistics([]int{f}, "", set.Trajectories)
+		for c, channel := range set.Field.Channels {
+			fmt.Fprintf(table, "%s\t%s\t%.4g\t%.4g\t%.4g\t%.4g\t\n", family.Label, channel,
+				statistics.Mean[c], statistics.Deviation(c), statistics.Least[c], statistics.Greatest[c])
+		}
+	}
+	table.Flush()
+}
+
+func newDataVerify() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify <data directory>",
+		Short: "compare data with the hashes of when they were written, and their field with how they behave",
+		Long: `verify reads all the data in a directory. Each trajectory must have the hash that it had when it was written. Then a law is
+fitted to steps of a few trajectories, which tells whether the field is declared as they behave: a wrong orientation of rows, swapped
+components of a vector or channels wrongly declared as a vector are named, with what is right.`,
+		Args: oneArgument("a data directory"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, err := dataset.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer set.Close()
+			progress := newProgress(trainer.Config{}, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			err = set.Verify(func(done, total int) {
+				progress.show(fmt.Sprintf("reading trajectory %d of %d", done, total), float64(done)/float64(total), 0)
+			})
+			progress.end()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d trajectories are as they were written\n", len(set.Families)*set.Trajectories)
+			doubt, err := set.CheckField()
+			switch {
+			case err != nil:
+				return err
+			case doubt != "":
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: whether the field is declared as the states behave cannot be told: %s\n", doubt)
+			default:
+				fmt.Fprintln(cmd.OutOrStdout(), "the field is declared as the states behave")
+			}
+			return nil
+		},
+	}
 }
 
 // about is a time that is judged by a part of the work.

@@ -8,8 +8,8 @@ import (
 	"github.com/symaudit/symaudit/orbits"
 )
 
-// text is a field in JSON, where channels are named.
-type text struct {
+// fieldText is a field in JSON, where channels are named.
+type fieldText struct {
 	Channels      []string   `json:"channels"`
 	Vectors       [][]string `json:"vectors,omitempty"`
 	Pseudoscalars []string   `json:"pseudoscalars,omitempty"`
@@ -37,7 +37,7 @@ func (d Description) MarshalJSON() ([]byte, error) {
 		}
 		return all
 	}
-	of := text{Channels: f.Channels, Pseudoscalars: names(f.Pseudoscalars), Rows: "up"}
+	of := fieldText{Channels: f.Channels, Pseudoscalars: names(f.Pseudoscalars), Rows: "up"}
 	for _, vector := range f.Vectors {
 		of.Vectors = append(of.Vectors, names(vector))
 	}
@@ -52,7 +52,7 @@ func (d Description) MarshalJSON() ([]byte, error) {
 	}
 	return json.Marshal(struct {
 		plain
-		Field text `json:"field"`
+		Field fieldText `json:"field"`
 	}{plain(d), of})
 }
 
@@ -60,7 +60,7 @@ func (d Description) MarshalJSON() ([]byte, error) {
 func (d *Description) UnmarshalJSON(source []byte) error {
 	var read struct {
 		plain
-		Field text `json:"field"`
+		Field fieldText `json:"field"`
 	}
 	if err := json.Unmarshal(source, &read); err != nil {
 		return err

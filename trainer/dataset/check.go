@@ -1,0 +1,53 @@
+package dataset
+
+import (
+	"fmt"
+
+	"github.com/gomlx/gomlx/core/tensors"
+
+	"github.com/symaudit/symaudit/internal/fieldcheck"
+)
+
+// CheckField asks the data whether the field is declared as they behave: which channels are the components of a vector, in which order, and which way
+// rows run. Of a flow, conservation of mass tells; of others a law that is fitted (docs/design/0006-vector-pairing.md). It reads a step of up to 12
+// trajectories. The error says what is wrong and what is right; doubt, where it is not empty, why that cannot be told.
+func (s *Set) CheckField() (doubt string, err error) {
+	const most = 12
+	var before, after []Snapshot
+	each := min(s.Trajectories, max(1, most/len(s.Families)))
+	for family := range s.Families {
+		for i := range each {
+			at := Snapshot{family, i * s.Trajectories / each, i * (s.Snapshots - 1) / each}
+			before, after = append(before, at), append(after, Snapshot{family, at.Trajectory, at.Time + 1})
+		}
+	}
+	var values [2][]float64
+	var shape []int
+	for i, snapshots := range [][]Snapshot{before, after} {
+		batch, err := s.Batch(snapshots)
+		if err != nil {
+			return "", err
+		}
+		shape = batch.Shape().Dimensions
+		for _, v := range tensors.MustCopyFlatData[float32](batch) {
+			values[i] = append(values[i], float64(v))
+		}
+		batch.MustFinalizeAll()
+	}
+	if s.Field.Conserved != nil { // a law that is known tells more than one that is fitted
+		return s.judgeMass(values[0], values[1], len(before))
+	}
+	group := fieldcheck.GroupOf(len(s.Grid))
+	elements, err := group.Elements(s.Grid...)
+	if err != nil {
+		return "", fmt.Errorf("dataset: %w", err)
+	}
+	verdict := fieldcheck.Judge(s.Field, group.Name, fieldcheck.TurnsOf(elements...), values[0], values[1], shape)
+	switch verdict.Answer {
+	case fieldcheck.Wrong:
+		return "", fmt.Errorf("dataset: the states do not behave as their field says: %s", verdict.Words)
+	case fieldcheck.Undecided:
+		return verdict.Words, nil
+	}
+	return "", nil
+}
