@@ -64,12 +64,12 @@ func Parts(dir string, order Order) ([]string, error) {
 		if found == nil {
 			continue
 		}
-		if these := [2]string{found[1], found[3]}; len(parts) > 0 && these != alike {
+		these := [2]string{found[1], found[3]}
+		if len(parts) > 0 && these != alike {
 			return nil, fmt.Errorf("pdegym: %s holds %s and %s, which are not parts of one family; name the files instead of the folder",
 				dir, parts[0].name, name)
-		} else {
-			alike = these
 		}
+		alike = these
 		number, _ := new(big.Int).SetString(found[2], 10)
 		parts = append(parts, part{name, number})
 	}

@@ -14,7 +14,8 @@
 //		...
 //	}
 //
-// One trajectory is in memory at a time. Every error names the file, what is wrong with it, and what to do.
+// One trajectory is in memory at a time. Every error names the file, what is wrong with it, and what to do. Of HDF5 as much is read
+// as NetCDF-4, xarray and h5py write by default; a file of another kind is refused with a command that rewrites it.
 package pdegym
 
 import (
@@ -210,13 +211,13 @@ const (
 // of Size values.
 //
 // A momentum is density times velocity, the exact product rounded once to float32: what NumPy computes as
-// data[:, 0] * data[:, 1] and data[:, 0] * data[:, 2], bit for bit. Density and energy are the stored values; energy is the stored
-// channel and not computed from pressure, whose average over the finer cells that the data were solved on says less of it.
+// data[:, 0] * data[:, 1] and data[:, 0] * data[:, 2], bit for bit. Density and energy are as stored; energy is not computed
+// from pressure.
 //
 // The trajectory is checked. It is an error if a value is not finite, if a density or pressure is not positive, or if in more than
 // half of the cells the stored energy is farther than 1 % from pressure / (Gamma - 1) + density |velocity|² / 2: then the channels
-// are in another order, or the gas is another. differing is the share of such cells, 0 in data whose channels
-// agree everywhere. An exchange of the two velocities leaves no trace in it.
+// are in another order, or the gas is another. differing is the share of such cells, for a record of the data: it is 0 where all
+// channels agree. An exchange of the two velocities leaves no trace in it.
 func (f *Files) Conserved(i int, into []float32) (differing float64, err error) {
 	if len(into) != f.Size() {
 		return 0, fmt.Errorf("pdegym: a slice of %d values cannot take a trajectory in conserved variables; make it of %d, Size", len(into), f.Size())
@@ -298,7 +299,7 @@ func explain(path string, err error) error {
 		return fmt.Errorf("pdegym: %s is not a file of PDEGym's Euler data: %w; use the files of CE-RP, CE-CRP or CE-RPUI", path, err)
 	case errors.Is(err, hdf5.ErrUnsupported):
 		into := filepath.Join(filepath.Dir(path), "plain", filepath.Base(path))
-		return fmt.Errorf("pdegym: %s is HDF5 of a kind that is not read here: %w; rewrite it as %s with\n\n%s", path, err, into, rewrite(path, into))
+		return fmt.Errorf("pdegym: %s is HDF5 of a kind that is not read here: %w; rewrite it as %s: %s", path, err, into, rewrite(path, into))
 	}
 	return fmt.Errorf("pdegym: %s cannot be read: %w; copy it to another disk, or download it again", path, err)
 }
@@ -309,6 +310,6 @@ func rewrite(path, into string) string {
 		"a = h5py.File(sys.argv[1])['" + Variable + "']; " +
 		"b = h5py.File(sys.argv[2], 'w', libver='earliest').create_dataset('" + Variable + "', a.shape, '<f4'); " +
 		"[b.__setitem__(i, a[i]) for i in range(len(a))]"
-	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\\''`) + "'" }
-	return fmt.Sprintf("pip install h5py\npython3 -c \"%s\" %s %s", program, quote(path), quote(into))
+	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+	return fmt.Sprintf("pip install h5py && python3 -c \"%s\" %s %s", program, quote(path), quote(into))
 }

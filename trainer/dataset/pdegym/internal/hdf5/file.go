@@ -150,6 +150,9 @@ type message struct {
 	data   []byte
 }
 
+// maxBlocks bounds the continuations of a header, which may lead in a circle.
+const maxBlocks = 1000
+
 // header reads the messages of an object's header with all its continuations.
 func (f *file) header(address uint64) ([]message, error) {
 	// The longest prefix that says how long the header is; it may be close to the end of the file.
@@ -222,7 +225,9 @@ func (f *file) header(address uint64) ([]message, error) {
 				if next.size == 0 || c.short {
 					return nil, damaged("it goes on nowhere")
 				}
-				blocks = append(blocks, next)
+				if blocks = append(blocks, next); len(blocks) > maxBlocks {
+					return nil, damaged("it goes on in more than %d places", maxBlocks)
+				}
 			}
 		}
 		messages = append(messages, found...)

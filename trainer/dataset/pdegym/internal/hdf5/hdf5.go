@@ -11,7 +11,6 @@ package hdf5
 import (
 	"bytes"
 	"cmp"
-	"compress/zlib"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,6 +18,8 @@ import (
 	"math"
 	"os"
 	"slices"
+
+	"github.com/klauspost/compress/zlib"
 )
 
 // Kinds of faults, for errors.Is.
@@ -133,7 +134,7 @@ func (a *Array) describe(header []message) error {
 	}
 	switch {
 	case space == nil && kind == nil:
-		return unsupported("it is no array but a group or a type")
+		return fault{ErrMissing, "it is no array but a group or a type"}
 	case space == nil || kind == nil || layout == nil:
 		return damaged("its header does not say type, shape and place")
 	case space.shared || kind.shared || layout.shared || filters != nil && filters.shared:
