@@ -77,7 +77,7 @@ func readAll(paths ...string) ([][]float32, error) {
 func TestReadsEveryKindOfFile(t *testing.T) {
 	for _, name := range []string{
 		"netcdf4.nc", "netcdf4-contiguous.nc", "netcdf4-deflate.nc", "contiguous.h5", "chunked.h5", "small-chunks.h5", "odd-chunks.h5",
-		"odd-chunks-deflate.h5", "deflate.h5", "latest-contiguous.h5", "scales.h5",
+		"odd-chunks-deflate.h5", "deflate.h5", "some-filters.h5", "latest-contiguous.h5", "scales.h5",
 	} {
 		t.Run(name, func(t *testing.T) {
 			all, err := readAll(fixture(name))
@@ -339,6 +339,43 @@ func TestRefusesTruncatedFiles(t *testing.T) {
 			require.NoError(t, os.Truncate(path, int64(n)))
 			_, err := readAll(path)
 			require.ErrorContains(t, err, "; download it again", "%s of %d bytes", name, n)
+		}
+	}
+}
+
+// One byte is missing; what is cut off is not read, so only the length that the file claims tells.
+func TestRefusesOneMissingByte(t *testing.T) {
+	file, err := os.ReadFile(fixture("scales.h5"))
+	require.NoError(t, err)
+	_, err = pdegym.Open(write(t, "data_0.nc", file[:len(file)-1]))
+	require.ErrorContains(t, err, "it has 35367 bytes, and its header says 35368; download it again")
+}
+
+// What newer files say of themselves has checksums, so that no byte of it can change unnoticed.
+func TestChecksums(t *testing.T) {
+	file, err := os.ReadFile(fixture("latest-contiguous.h5"))
+	require.NoError(t, err)
+	const superblock = 48
+	var checked []int
+	for at := range superblock {
+		checked = append(checked, at)
+	}
+	for at := range len(file) - 64 {
+		if string(file[at:at+4]) == "OHDR" {
+			for k := range 64 {
+				checked = append(checked, at+k)
+			}
+		}
+	}
+	require.Len(t, checked, superblock+2*64)
+	path := write(t, "data_0.nc", file)
+	for _, at := range checked {
+		for _, bit := range []byte{1, 0x80} {
+			damaged := bytes.Clone(file)
+			damaged[at] ^= bit
+			require.NoError(t, os.WriteFile(path, damaged, 0o600))
+			_, err := pdegym.Open(path)
+			require.Error(t, err, at)
 		}
 	}
 }

@@ -7,6 +7,7 @@ Values follow from their place (values() below, and value() in pdegym_test.go): 
 other channels, so that the tests compare every value bit for bit without Python.
 """
 import os
+import zlib
 
 import h5py
 import netCDF4
@@ -57,7 +58,13 @@ h5("chunked.h5", three, chunks=CHUNKS)
 h5("small-chunks.h5", three, chunks=(1, 1, 1, 4, 4))  # 180 of them: two levels of index
 h5("odd-chunks.h5", three, chunks=(2, 2, 3, 5, 3))
 h5("odd-chunks-deflate.h5", three, chunks=(2, 2, 3, 5, 3), compression="gzip", shuffle=True)
-h5("deflate.h5", three, chunks=CHUNKS, compression="gzip")  # as they do not shrink, some chunks are stored plain
+h5("deflate.h5", three, chunks=CHUNKS, compression="gzip")
+with h5py.File("some-filters.h5", "w", libver="earliest") as f:  # as where deflate would have made a chunk longer: each says what was left out
+    d = f.create_dataset("data", data=three, chunks=CHUNKS, compression="gzip", shuffle=True)
+    plain = lambda t: three[1, t].tobytes()
+    d.id.write_direct_chunk((1, 0, 0, 0, 0), plain(0), filter_mask=3)
+    d.id.write_direct_chunk((1, 1, 0, 0, 0), np.frombuffer(plain(1), np.uint8).reshape(-1, 4).T.tobytes(), filter_mask=2)
+    d.id.write_direct_chunk((1, 2, 0, 0, 0), zlib.compress(plain(2)), filter_mask=1)
 h5("latest-contiguous.h5", three, libver="latest")
 with h5py.File("scales.h5", "w", libver="earliest") as f:  # the same with names in old style
     d = f.create_dataset("data", data=three, chunks=CHUNKS)
@@ -78,7 +85,7 @@ h5("float64.h5", one, dtype="<f8")
 h5("integers.h5", one, dtype="<i4")
 h5("lzf.h5", one, chunks=CHUNKS, compression="lzf")
 h5("fletcher32.h5", one, chunks=CHUNKS, fletcher32=True)
-h5("no-variable.h5", one, variable="velocity")
+h5("no-variable.h5", one, variable="data_2")
 h5("four-axes.h5", one[0])
 h5("four-channels.h5", one[:, :, :4])
 h5("other-grid.h5", values(1, height=4))
