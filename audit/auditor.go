@@ -20,6 +20,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -79,11 +80,32 @@ func (a *Auditor) Audit(ctx context.Context, at Moment) (*Records, error) {
 	if err := a.load(); err != nil {
 		return nil, err
 	}
-	return a.audit(ctx, at, a.newProgress(0))
+	return a.audit(ctx, at, a.newProgress(0), nil)
 }
 
-// audit is Audit, of the weights that are loaded.
-func (a *Auditor) audit(ctx context.Context, at Moment, progress func()) (*Records, error) {
+// Parts is how many parts an audit has that are solved by themselves: a batch of probes of a group in all directions, or where several have one metric
+// (MetricStates) all of these.
+func (a *Auditor) Parts() int { return len(a.shares()) }
+
+// AuditParts is an audit of some of its parts, by their numbers from 0 on: the rows about influence that Audit would return of these. Rows about outputs come
+// with the first part of each group, and rows of coherence are left out; Records.Summarise makes them when all parts are together.
+func (a *Auditor) AuditParts(ctx context.Context, at Moment, parts ...int) (*Records, error) {
+	if err := a.load(); err != nil {
+		return nil, err
+	}
+	shares := a.shares()
+	for _, part := range parts {
+		if part < 0 || part >= len(shares) {
+			return nil, fmt.Errorf("audit: there is no part %d of this audit; it has %d, from 0 on", part, len(shares))
+		}
+	}
+	return a.audit(ctx, at, a.newProgress(0), func(o *orbit, batch int) bool {
+		return slices.ContainsFunc(parts, func(part int) bool { return shares[part].has(o, batch) })
+	})
+}
+
+// audit is Audit, of the weights that are loaded; with takes, of some batches alone.
+func (a *Auditor) audit(ctx context.Context, at Moment, progress func(), takes func(o *orbit, batch int) bool) (*Records, error) {
 	start := time.Now()
 	if err := a.checkGradient(); err != nil {
 		return nil, err
@@ -98,6 +120,9 @@ func (a *Auditor) audit(ctx context.Context, at Moment, progress func()) (*Recor
 		if err := context.Cause(ctx); err != nil {
 			return nil, cause.In("audit", err)
 		}
+		if takes != nil && !o.some(takes) {
+			continue
+		}
 		rows, pictures, outputs, err := a.forwardErrors(o, at)
 		if err != nil {
 			return nil, err
@@ -107,16 +132,23 @@ func (a *Auditor) audit(ctx context.Context, at Moment, progress func()) (*Recor
 			return nil, err
 		}
 		progress()
-		records.Errors = append(records.Errors, rows...)
-		records.LocalErrors = append(records.LocalErrors, local...)
-		records.Pictures = append(records.Pictures, pictures...)
+		if takes == nil || takes(o, 0) {
+			records.Errors = append(records.Errors, rows...)
+			records.LocalErrors = append(records.LocalErrors, local...)
+			records.Pictures = append(records.Pictures, pictures...)
+		}
 		if a.config.forward {
-			records.Coherence = append(records.Coherence, summarise(o, CoherenceRow{Moment: at}, rows, nil)...)
+			if takes == nil {
+				records.Coherence = append(records.Coherence, summarise(o.group.Name, o.summarised(), CoherenceRow{Moment: at}, rows, nil)...)
+			}
 			continue
 		}
 		for _, q := range questions(a.config.directions) {
 			influence := make([][]InfluenceRow, len(a.config.damping.values))
 			for batch := range o.batches() {
+				if takes != nil && !takes(o, batch) {
+					continue
+				}
 				asked := question{o, batch, q}
 				if solved[asked] == nil {
 					found, err := a.influence(ctx, a.shareOf(o, batch), root, outputs, at)
@@ -136,11 +168,14 @@ func (a *Auditor) audit(ctx context.Context, at Moment, progress func()) (*Recor
 				}
 			}
 			for l, pairs := range influence {
+				if takes != nil {
+					break
+				}
 				base := CoherenceRow{
 					Moment: at, Direction: q.name(), Metric: string(a.config.metric), Estimator: string(a.config.estimator),
 					RelativeLambda: a.config.damping.multiple(l), Lambda: a.config.damping.absolute(l),
 				}
-				records.Coherence = append(records.Coherence, summarise(o, base, rows, pairs)...)
+				records.Coherence = append(records.Coherence, summarise(o.group.Name, o.summarised(), base, rows, pairs)...)
 			}
 		}
 	}

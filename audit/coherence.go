@@ -22,13 +22,89 @@ type samples struct {
 	broken               bool // of a group: its errors have no median, whatever these are
 }
 
+// summarised is an element of a group.
+type summarised struct {
+	name  string
+	shift orbits.Vector
+}
+
+// summarised are the elements of an orbit, the identity first.
+func (o *orbit) summarised() (all []summarised) {
+	for _, e := range o.elements {
+		all = append(all, summarised{e.Name(), e.Shift()})
+	}
+	return all
+}
+
+// Summarise replaces the rows of coherence by those that the rows of errors and influence make: of audits whose parts were made one by one
+// (Auditor.AuditParts), they are those of Auditor.Audit. The rows of one moment, group, direction and lambda must all be there, in the order in which audits return
+// them.
+func (r *Records) Summarise() {
+	type group struct {
+		Moment
+		name string
+	}
+	type series struct { // of influence
+		group
+		direction string
+		relative  bool
+		lambda    float64 // or its multiple of lambda_max
+	}
+	seriesOf := func(of group, direction string, relative *float64, lambda float64) series {
+		if relative != nil {
+			lambda = *relative
+		}
+		return series{of, direction, relative != nil, lambda}
+	}
+	var groups []group
+	errors, elements := map[group][]ErrorRow{}, map[group][]summarised{}
+	for _, row := range r.Errors {
+		of := group{row.Moment, row.GroupName}
+		if errors[of] == nil {
+			groups = append(groups, of)
+		}
+		errors[of] = append(errors[of], row)
+		element := summarised{row.Element, orbits.Vector{X: row.ShiftX, Y: row.ShiftY, Z: row.ShiftZ}}
+		if !slices.Contains(elements[of], element) {
+			elements[of] = append(elements[of], element)
+		}
+	}
+	pairs, solved := map[series][]InfluenceRow{}, map[group][]series{}
+	for _, row := range r.Influence {
+		of := seriesOf(group{row.Moment, row.GroupName}, row.Direction, row.RelativeLambda, row.Lambda)
+		if pairs[of] == nil {
+			solved[of.group] = append(solved[of.group], of)
+		}
+		pairs[of] = append(pairs[of], row)
+	}
+	metrics := map[group]SolveRow{} // by which they were solved
+	for _, row := range r.Solves {
+		metrics[group{row.Moment, row.GroupName}] = row
+	}
+	r.Coherence = nil
+	for _, of := range groups {
+		if solved[of] == nil { // outputs alone were audited
+			r.Coherence = append(r.Coherence, summarise(of.name, elements[of], CoherenceRow{Moment: of.Moment}, errors[of], nil)...)
+		}
+		for _, s := range solved[of] {
+			base := CoherenceRow{Moment: of.Moment, Direction: s.direction, Metric: metrics[of].Metric, Estimator: metrics[of].Estimator}
+			if lambda := s.lambda; s.relative {
+				base.RelativeLambda = &lambda
+			} else {
+				base.Lambda = &lambda
+			}
+			r.Coherence = append(r.Coherence, summarise(of.name, elements[of], base, errors[of], pairs[s])...)
+		}
+	}
+}
+
 // summarise describes the cosines between x and g.x, if there are any, and the errors of a group, element by element and all
 // together. pairs are those of the group at one damping, which base names.
-func summarise(o *orbit, base CoherenceRow, errors []ErrorRow, pairs []InfluenceRow) []CoherenceRow {
-	identity := o.elements[0].Name()
+func summarise(group string, elements []summarised, base CoherenceRow, errors []ErrorRow, pairs []InfluenceRow) []CoherenceRow {
+	identity := elements[0].name
 	of := map[string]*samples{AllElements: {}}
-	for _, element := range o.elements {
-		of[element.Name()] = &samples{}
+	for _, element := range elements {
+		of[element.name] = &samples{}
 	}
 	for _, row := range pairs {
 		if row.RowSample != row.ColSample {
@@ -49,16 +125,16 @@ func summarise(o *orbit, base CoherenceRow, errors []ErrorRow, pairs []Influence
 	}
 	describe := func(name string, shift orbits.Vector) CoherenceRow {
 		row := base
-		row.GroupName, row.Element = o.group.Name, name
+		row.GroupName, row.Element = group, name
 		row.ShiftZ, row.ShiftY, row.ShiftX = shift.Z, shift.Y, shift.X
 		of[name].describe(&row)
 		return row
 	}
-	rows := make([]CoherenceRow, 0, len(o.elements)+1)
-	for _, element := range o.elements {
-		rows = append(rows, describe(element.Name(), element.Shift()))
+	rows := make([]CoherenceRow, 0, len(elements)+1)
+	for _, element := range elements {
+		rows = append(rows, describe(element.name, element.shift))
 	}
-	if slices.ContainsFunc(o.elements, func(e orbits.Element) bool { return !e.IsIdentity() }) {
+	if len(elements) > 1 {
 		all := describe(AllElements, orbits.Vector{})
 		all.AsymmetryShare = asymmetryShare(errors)
 		rows = append(rows, all)

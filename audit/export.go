@@ -39,7 +39,7 @@ func (a *Auditor) Export(ctx context.Context, at Moment, dir string, jacobianLim
 		return nil, err
 	}
 	progress := a.newProgress(len(a.orbits)*len(a.config.directions) + len(shares))
-	if records, err = a.audit(ctx, at, progress); err != nil {
+	if records, err = a.audit(ctx, at, progress, nil); err != nil {
 		return nil, err
 	}
 	work, err := atomicfile.Begin(dir)

@@ -458,6 +458,16 @@ func (o *orbit) close() {
 
 func (o *orbit) batches() int { return len(o.samples) / o.batchSize }
 
+// some reports whether any batch is taken.
+func (o *orbit) some(takes func(o *orbit, batch int) bool) bool {
+	for batch := range o.batches() {
+		if takes(o, batch) {
+			return true
+		}
+	}
+	return false
+}
+
 // states are samples of an orbit as the model and the loss take them.
 type states struct {
 	x       *tensors.Tensor

@@ -301,6 +301,32 @@ func (r *Records) Add(other *Records) {
 	r.Coherence = append(r.Coherence, other.Coherence...)
 }
 
+// At returns the rows of one model, seed and step.
+func (r *Records) At(model string, seed, step int64) *Records {
+	at := &Records{}
+	is := func(m Moment) bool { return m.Model == model && m.Seed == seed && m.Step == step }
+	at.Training = rowsWhere(r.Training, func(row TrainingRow) bool { return is(row.Moment) })
+	at.Decisions = rowsWhere(r.Decisions, func(row DecisionRow) bool { return is(row.Moment) })
+	at.Errors = rowsWhere(r.Errors, func(row ErrorRow) bool { return is(row.Moment) })
+	at.LocalErrors = rowsWhere(r.LocalErrors, func(row LocalErrorRow) bool { return is(row.Moment) })
+	at.Influence = rowsWhere(r.Influence, func(row InfluenceRow) bool { return is(row.Moment) })
+	at.Solves = rowsWhere(r.Solves, func(row SolveRow) bool { return is(row.Moment) })
+	at.Layers = rowsWhere(r.Layers, func(row LayerRow) bool { return is(row.Moment) })
+	at.Spectrum = rowsWhere(r.Spectrum, func(row SpectrumRow) bool { return is(row.Moment) })
+	at.Pictures = rowsWhere(r.Pictures, func(row PictureRow) bool { return is(row.Moment) })
+	at.Coherence = rowsWhere(r.Coherence, func(row CoherenceRow) bool { return is(row.Moment) })
+	return at
+}
+
+func rowsWhere[Row any](rows []Row, is func(Row) bool) (all []Row) {
+	for _, row := range rows {
+		if is(row) {
+			all = append(all, row)
+		}
+	}
+	return all
+}
+
 // DropAfter deletes the rows of later steps, which a training has taken back.
 func (r *Records) DropAfter(step int64) {
 	r.Training = slices.DeleteFunc(r.Training, func(row TrainingRow) bool { return row.Step > step })

@@ -56,9 +56,11 @@ func (a *Auditor) shares() (all []share) {
 // shareOf is that of a batch.
 func (a *Auditor) shareOf(o *orbit, batch int) share {
 	all := a.shares()
-	return all[slices.IndexFunc(all, func(s share) bool {
-		return slices.ContainsFunc(s, func(m member) bool { return m.orbit == o && m.batch == batch })
-	})]
+	return all[slices.IndexFunc(all, func(s share) bool { return s.has(o, batch) })]
+}
+
+func (s share) has(o *orbit, batch int) bool {
+	return slices.ContainsFunc(s, func(m member) bool { return m.orbit == o && m.batch == batch })
 }
 
 // atX is the number of gradients at x, and gradients that of all.

@@ -22,6 +22,9 @@ type FNO struct {
 	Layers int `yaml:"layers"` // Fourier layers
 	// Direct predicts the next state itself. By default the increment is predicted: x + f(x).
 	Direct bool `yaml:"direct"`
+	// Recompute computes each layer once more in the backward pass of a training, whose values then need not be kept until then: less memory for
+	// about a third more time. Outputs and gradients are the same up to rounding.
+	Recompute bool `yaml:"-"`
 	// Normalization of the states; by default none. It is fitted to data, not configured.
 	Normalization Normalization `yaml:"-"`
 }
@@ -66,10 +69,13 @@ func (c FNO) network(scope *model.Scope, x *graph.Node) *graph.Node {
 	x = dense(scope.In("input"), x, c.Width, 1)
 	for i := range c.Layers {
 		layer := scope.In("layer_%d", i)
-		x = graph.Add(dense(layer.In("cell"), x, c.Width, 1), spectral(layer.In("spectral"), x, c.Modes))
-		if i < c.Layers-1 {
-			x = gelu(x)
-		}
+		x = recomputed(c.Recompute, x, func(x *graph.Node) *graph.Node {
+			x = graph.Add(dense(layer.In("cell"), x, c.Width, 1), spectral(layer.In("spectral"), x, c.Modes))
+			if i < c.Layers-1 {
+				x = gelu(x)
+			}
+			return x
+		})
 	}
 	hidden := gelu(dense(scope.In("expand"), x, 2*c.Width, 1))
 	return dense(scope.In("output"), hidden, channels, outputInitialScale)

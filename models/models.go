@@ -40,6 +40,14 @@ func advance(x *graph.Node, n Normalization, direct bool, network func(x *graph.
 	return graph.Add(x, n.rescale(y))
 }
 
+// recomputed is block(x), of which nothing but x is kept for the backward pass of a training, if so asked: it is computed there once more.
+func recomputed(asked bool, x *graph.Node, block func(x *graph.Node) *graph.Node) *graph.Node {
+	if !asked {
+		return block(x)
+	}
+	return block(x.Checkpoint()).StopCheckpoint()
+}
+
 // requireState panics unless x is a state or feature map.
 func requireState(user string, x *graph.Node) {
 	if x.Rank() < 3 || x.Rank() > 5 || (x.DType() != dtypes.Float32 && x.DType() != dtypes.Float64) {

@@ -25,7 +25,8 @@ import (
 // Config is a whole run: data, models trained on them one after the other, and their audits. Start from Default or
 // ParseConfig; Validate says what cannot work.
 type Config struct {
-	Seed     int64    `yaml:"seed"` // of the data, the initial weights and the order of the samples
+	Seed     int64    `yaml:"seed"`            // of the data, the initial weights and the order of the samples
+	Seeds    []int64  `yaml:"seeds,omitempty"` // of several trainings of each model, which differ in initial weights and order; []: one, with seed
 	Data     Data     `yaml:"data"`
 	Models   []Model  `yaml:"models"`
 	Training Training `yaml:"training"`
@@ -59,8 +60,8 @@ type architecture interface {
 	Fn() models.Fn
 }
 
-// resolve returns the one architecture that is meant, with the data's normalization.
-func (m Model) resolve(n models.Normalization) (architecture, error) {
+// resolve returns the one architecture that is meant, with the data's normalization; recompute is of its gradient.
+func (m Model) resolve(n models.Normalization, recompute bool) (architecture, error) {
 	given := 0
 	for _, set := range []bool{m.Preset != "", m.UNet != nil, m.ViT != nil, m.FNO != nil} {
 		if set {
@@ -73,15 +74,15 @@ func (m Model) resolve(n models.Normalization) (architecture, error) {
 	switch {
 	case m.UNet != nil:
 		unet := *m.UNet
-		unet.Normalization = n
+		unet.Normalization, unet.Recompute = n, recompute
 		return unet, nil
 	case m.ViT != nil:
 		vit := *m.ViT
-		vit.Normalization = n
+		vit.Normalization, vit.Recompute = n, recompute
 		return vit, nil
 	case m.FNO != nil:
 		fno := *m.FNO
-		fno.Normalization = n
+		fno.Normalization, fno.Recompute = n, recompute
 		return fno, nil
 	}
 	var spelledOut Model
@@ -103,11 +104,11 @@ func (m Model) resolve(n models.Normalization) (architecture, error) {
 	default:
 		return nil, fmt.Errorf("unknown preset %q; use tiny-unet, tiny-vit, tiny-fno, paper-unet, paper-vit-4, paper-vit-8 or paper-fno", m.Preset)
 	}
-	return spelledOut.resolve(n)
+	return spelledOut.resolve(n, recompute)
 }
 
 func (m Model) validate(grid []int) error {
-	network, err := m.resolve(models.Normalization{})
+	network, err := m.resolve(models.Normalization{}, false)
 	if err != nil {
 		return err
 	}
@@ -115,23 +116,30 @@ func (m Model) validate(grid []int) error {
 }
 
 // fn is the model's graph function with the data's normalization, for a configuration that is valid.
-func (m Model) fn(n models.Normalization) models.Fn {
-	network, _ := m.resolve(n)
+func (m Model) fn(n models.Normalization, recompute bool) models.Fn {
+	network, _ := m.resolve(n, recompute)
 	return network.Fn()
 }
 
-// Training is next-step prediction by Adam on SMSE.
+// Training is the prediction of the next states by Adam on SMSE.
 type Training struct {
-	Epochs          int     `yaml:"epochs"`           // passes over the training data
-	BatchSize       int     `yaml:"batch_size"`       // of a step; a smaller last batch is trained on too
-	LearningRate    float64 `yaml:"learning_rate"`    // of Adam
-	WeightDecay     float64 `yaml:"weight_decay"`     // of Adam
-	KeepCheckpoints int     `yaml:"keep_checkpoints"` // latest to keep of each model, one an epoch; at least 1
+	Epochs          int     `yaml:"epochs"`               // passes over the training data; a finished run is extended by more, see `symaudit train --epochs`
+	BatchSize       int     `yaml:"batch_size"`           // of a step; a smaller last batch is trained on too
+	Unroll          int     `yaml:"unroll,omitempty"`     // steps that a prediction is carried on for, and compared with the data after each; 0: one
+	LearningRate    float64 `yaml:"learning_rate"`        // of Adam
+	Rate            string  `yaml:"rate,omitempty"`       // how the learning rate goes on: "constant", or "cosine", to zero at the last step along half a cosine; "": constant
+	WeightDecay     float64 `yaml:"weight_decay"`         // of Adam
+	Augment         *Group  `yaml:"augment,omitempty"`    // the group of which an element, drawn anew each time, moves each sample; left out: none
+	Recompute       bool    `yaml:"recompute,omitempty"`  // compute each step of a prediction again in the backward pass, and each block of its model: less memory for more time
+	SaveEvery       int     `yaml:"save_every,omitempty"` // steps between checkpoints besides that after each epoch; a killed run repeats what came after the latest; 0: none
+	KeepCheckpoints int     `yaml:"keep_checkpoints"`     // latest to keep of each model, one an epoch; at least 1
 }
 
 // Audit says what is audited and how precisely.
 type Audit struct {
-	EveryEpochs     int        `yaml:"every_epochs"` // between audits; the last step is audited in any case
+	EveryEpochs     int        `yaml:"every_epochs"`       // between audits; the last step is audited in any case
+	Schedule        string     `yaml:"schedule,omitempty"` // when to audit, in words, in place of every_epochs: "every 500 steps or every 10m", "at doubling steps from 100", "20 times"
+	Budget          float64    `yaml:"budget,omitempty"`   // largest share of the time that audits may take, 0.05 for 5 %: those beyond it are left out, but the last; 0: no limit
 	Groups          []Group    `yaml:"groups"`
 	Directions      []string   `yaml:"directions,omitempty"`   // what influence is of: "loss", "kernel", or "total_" and a channel; []: the loss
 	KernelDraws     int        `yaml:"kernel_draws,omitempty"` // changes of the data that stand for the kernel, in the direction kernel; 0: the default
@@ -192,6 +200,44 @@ func Default() Config {
 	}
 }
 
+// seeds are those of the trainings of each model.
+func (c Config) seeds() []int64 {
+	if len(c.Seeds) == 0 {
+		return []int64{c.Seed}
+	}
+	return c.Seeds
+}
+
+// Trainings names the trainings of a run in the order in which they are made, as a Watcher hears of them: by the model, and where there are several seeds
+// with the seed, "unet, seed 1".
+func (c Config) Trainings() (names []string) {
+	for _, seed := range c.seeds() {
+		for _, m := range c.Models {
+			names = append(names, c.training(m.Name, seed))
+		}
+	}
+	return names
+}
+
+// Extended is the configuration of a run that is trained for more epochs than it was begun with.
+func (c Config) Extended(epochs int) (Config, error) {
+	switch t := c.Training; {
+	case epochs < t.Epochs:
+		return c, keyError("training.epochs", "is %d, and the run was begun for %d; it can be given more, not fewer", epochs, t.Epochs)
+	case epochs > t.Epochs && t.Rate == cosineRate:
+		return c, keyError("training.epochs", "is %d, and the learning rate of the run has been going to zero at epoch %d (training.rate: %s); begin a run of as many epochs", epochs, t.Epochs, cosineRate)
+	}
+	c.Training.Epochs = epochs
+	return c, nil
+}
+
+func (c Config) training(model string, seed int64) string {
+	if len(c.Seeds) == 0 {
+		return model
+	}
+	return fmt.Sprintf("%s, seed %d", model, seed)
+}
+
 // KeyError names a key of a configuration that cannot work.
 type KeyError struct {
 	Key   string // with those that it belongs to: "training.epochs"
@@ -226,7 +272,12 @@ func (c Config) Validate() error {
 			return cause.Say(fmt.Sprintf("trainer: model %q on the grid %s: %s", m.Name, c.Data.grid(data), cause.Plain(err)), err)
 		}
 	}
-	if err := c.Training.validate(); err != nil {
+	for i, seed := range c.Seeds {
+		if slices.Contains(c.Seeds[:i], seed) {
+			return keyError("seeds", "lists %d twice; leave one out", seed)
+		}
+	}
+	if err := c.Training.validate(data, c.Data.steps(data)); err != nil {
 		return err
 	}
 	return c.Audit.validate(data)
@@ -305,21 +356,45 @@ func (d Data) gib() float64 {
 	return float64(len(d.Families)) * float64(d.Trajectories+d.Probes) * float64(d.Euler.Snapshots) * state / (1 << 30)
 }
 
-func (t Training) validate() error {
+func (t Training) validate(data dataset.Description, steps int) error {
 	switch {
 	case t.Epochs < 1 || t.Epochs > mostEpochs:
 		return keyError("training.epochs", "is %d; it must be between 1 and %d", t.Epochs, mostEpochs)
 	case t.BatchSize < 1:
 		return keyError("training.batch_size", "is %d; it must be at least 1", t.BatchSize)
+	case t.Unroll < 0 || t.Unroll > steps:
+		return keyError("training.unroll", "is %d; it must be between 1 and the %d steps of a trajectory, or 0 for 1", t.Unroll, steps)
 	case !(t.LearningRate > 0 && t.LearningRate <= 1):
 		return keyError("training.learning_rate", "is %g; it must be above 0 and at most 1, for a step of Adam moves each weight by about as much", t.LearningRate)
+	case t.Rate != "" && t.Rate != constantRate && t.Rate != cosineRate:
+		return keyError("training.rate", "is %q; use %s or %s", t.Rate, constantRate, cosineRate)
 	case !(t.WeightDecay >= 0 && t.WeightDecay <= 1):
 		return keyError("training.weight_decay", "is %g; it must be between 0 and 1", t.WeightDecay)
+	case t.SaveEvery < 0:
+		return keyError("training.save_every", "is %d; it must be positive, or 0 for no checkpoint within an epoch", t.SaveEvery)
 	case t.KeepCheckpoints < 1:
 		return keyError("training.keep_checkpoints", "is %d; it must be at least 1, for a killed run resumes from the latest", t.KeepCheckpoints)
+	case t.Augment == nil:
+		return nil
+	}
+	group, err := t.Augment.group(data)
+	if err == nil {
+		err = group.Check(data.Field, data.Grid...)
+	}
+	switch {
+	case err != nil:
+		return cause.Say("trainer: training.augment: "+cause.Plain(err), err)
+	case t.Unroll > 1 && strings.Contains(t.Augment.Name, orbits.BoostsName):
+		return keyError("training.augment", "is %q, and training.unroll %d: a boost carries each further state further along, which it is not told; use another group, or leave one of them out", t.Augment.Name, t.Unroll)
 	}
 	return nil
 }
+
+// Values of Training.Rate.
+const (
+	constantRate = "constant"
+	cosineRate   = "cosine"
+)
 
 // longestName leaves room for what is put before and after a name in a file system that takes 255 bytes.
 const longestName = 100
@@ -382,6 +457,10 @@ func (a Audit) validate(data dataset.Description) error {
 		return keyError("audit.recycle", "is true, and audits start from what earlier ones have shown no longer: leave the key out (docs/design/0004-recycling.md says why)")
 	case a.EveryEpochs < 1:
 		return keyError("audit.every_epochs", "is %d; it must be at least 1", a.EveryEpochs)
+	case a.Schedule != "" && a.EveryEpochs != 1:
+		return keyError("audit.schedule", "is %q, and audit.every_epochs is %d: both say when to audit; leave one out", a.Schedule, a.EveryEpochs)
+	case !(a.Budget >= 0 && a.Budget <= 1):
+		return keyError("audit.budget", "is %g; it must be a share of the time, such as 0.05, or 0 for no limit", a.Budget)
 	case len(a.Groups) == 0:
 		return keyError("audit.groups", "is empty; name at least one")
 	case a.MaxSeconds != 0 && !(a.MaxSeconds >= leastSeconds && a.MaxSeconds <= mostSeconds):
@@ -417,6 +496,9 @@ func (a Audit) validate(data dataset.Description) error {
 	}
 	if a.LocalErrors && len(generators) == 0 {
 		return keyError("audit.local_errors", "is set, and no group in audit.groups has elements near the identity; add %s, %s or %s, or leave the key out", orbits.TranslationsName, orbits.BoostsName, orbits.ScalingsName)
+	}
+	if _, err := a.schedules(); err != nil {
+		return err
 	}
 	if err := a.validateSinks(); err != nil {
 		return err
@@ -520,10 +602,12 @@ func (a Audit) directions(channels []string) (all []audit.Direction, err error) 
 
 // DirectionNames are the names of the directions in the tables, of a configuration that is valid.
 func (a Audit) DirectionNames() []string {
-	if len(a.Directions) == 0 {
-		return []string{audit.LossName}
+	var totals []string
+	for _, name := range a.Directions {
+		totals = append(totals, strings.TrimPrefix(name, "total_"))
 	}
-	return a.Directions
+	directions, _ := a.directions(totals)
+	return audit.DirectionNames(directions...)
 }
 
 // monitored are the names that monitors begin with: of each group, and of each direction in it.
@@ -535,6 +619,18 @@ func (a Audit) monitored() (names []string) {
 		}
 	}
 	return names
+}
+
+// schedules say when to audit.
+func (a Audit) schedules() ([]hooks.Schedule, error) {
+	if a.Schedule == "" {
+		return []hooks.Schedule{hooks.EveryEpochs(a.EveryEpochs)}, nil
+	}
+	all, err := hooks.ParseSchedule(a.Schedule)
+	if err != nil {
+		return nil, cause.Say("trainer: audit.schedule: "+cause.Plain(err), err)
+	}
+	return all, nil
 }
 
 func (a Audit) stopRules() ([]hooks.StopRule, error) {

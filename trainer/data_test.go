@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/ml/train"
 	"github.com/stretchr/testify/require"
 
 	"github.com/symaudit/symaudit/internal/backendtest"
@@ -54,9 +53,12 @@ func TestNoPairCrossesTrajectories(t *testing.T) {
 	config := smallConfig()
 	s := numbered(t, config)
 	seen := map[float32]int{}
-	data := s.batches(config, 0)
+	data := s.batches(config, 0, 0)
 	steps := 0
 	for batch, err := range data.Iter() {
+		if steps == data.stepsPerEpoch() {
+			break
+		}
 		require.NoError(t, err)
 		steps++
 		x, y := tensors.MustCopyFlatData[float32](batch.Inputs[0]), tensors.MustCopyFlatData[float32](batch.Labels[0])
@@ -79,9 +81,12 @@ func TestNoPairCrossesTrajectories(t *testing.T) {
 func TestOrderDependsOnSeedAndEpochOnly(t *testing.T) {
 	config := smallConfig()
 	s := numbered(t, config)
-	order := func(ds train.Dataset) []float32 {
+	order := func(seed int64, from, steps int) []float32 {
 		var first []float32
-		for batch := range ds.Iter() {
+		for batch := range s.batches(config, seed, from).Iter() {
+			if steps--; steps < 0 {
+				break
+			}
 			x := tensors.MustCopyFlatData[float32](batch.Inputs[0])
 			for i := 0; i < len(x); i += perState {
 				first = append(first, x[i])
@@ -89,12 +94,16 @@ func TestOrderDependsOnSeedAndEpochOnly(t *testing.T) {
 		}
 		return first
 	}
-	running := s.batches(config, 0)
-	epochs := [][]float32{order(running), order(running), order(running)}
-	require.NotEqual(t, epochs[0], epochs[1])
-	require.Equal(t, epochs[2], order(s.batches(config, 2)), "a resumed run sees the same epoch")
-	config.Seed++
-	require.NotEqual(t, epochs[0], order(s.batches(config, 0)))
+	const perEpoch, samples = 6, 36
+	require.Equal(t, perEpoch, s.batches(config, 0, 0).stepsPerEpoch())
+	all := order(0, 0, 3*perEpoch)
+	for epoch := range 3 {
+		require.ElementsMatch(t, all[:samples], all[epoch*samples:(epoch+1)*samples], "each sample once")
+	}
+	require.NotEqual(t, all[:samples], all[samples:2*samples])
+	require.Equal(t, all[2*samples:], order(0, 2*perEpoch, perEpoch), "a resumed run sees the same epoch")
+	require.Equal(t, all[samples+2*config.Training.BatchSize:], order(0, perEpoch+2, 2*perEpoch-2), "and goes on within one")
+	require.NotEqual(t, all[:samples], order(1, 0, perEpoch))
 }
 
 func TestProbesAreHeldOut(t *testing.T) {

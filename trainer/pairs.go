@@ -122,48 +122,74 @@ func (s *states) normalization() (models.Normalization, error) {
 	return n, cause.In("trainer", err)
 }
 
-// batches yields all training transitions once in each epoch, in an order that depends on the seed and the epoch only,
-// so that a resumed run sees what it would have seen.
+// batches yields all training transitions once in each epoch, without end. Their order depends on the seed and the epoch alone, so that a resumed run sees
+// what it would have seen.
 type batches struct {
 	states      *states
 	transitions []transition
 	batchSize   int
 	seed        int64
-	epoch       int // of the next Iter
+	from        int // steps of the training that are behind
+	unroll      int
+	augment     *augmentation // nil: none
 }
 
-func (s *states) batches(config Config, epoch int) *batches {
-	transitions := s.trainingTransitions()
+func (s *states) batches(config Config, seed int64, from int) *batches {
+	unroll := max(1, config.Training.Unroll)
+	transitions := slices.DeleteFunc(s.trainingTransitions(), func(at transition) bool { return at.Time+unroll > s.steps })
 	return &batches{
-		states: s, transitions: transitions,
-		batchSize: min(config.Training.BatchSize, len(transitions)), seed: config.Seed, epoch: epoch,
+		states: s, transitions: transitions, batchSize: min(config.Training.BatchSize, len(transitions)), seed: seed, from: from, unroll: unroll,
 	}
 }
 
-func (d *batches) Name() string { return "transitions" }
+func (b *batches) Name() string { return "transitions" }
 
-func (d *batches) stepsPerEpoch() int {
-	return (len(d.transitions) + d.batchSize - 1) / d.batchSize
+func (b *batches) stepsPerEpoch() int {
+	return (len(b.transitions) + b.batchSize - 1) / b.batchSize
 }
 
-func (d *batches) Iter() iter.Seq2[train.Batch, error] {
-	order := rand.New(rand.NewPCG(uint64(d.seed), uint64(d.epoch))).Perm(len(d.transitions))
-	d.epoch++
+// stepsOf is the number of optimizer steps of a whole training on data that are so described.
+func (c Config) stepsOf(data dataset.Description) int {
+	transitions := len(c.Data.Families) * c.Data.Trajectories * (c.Data.steps(data) - max(1, c.Training.Unroll) + 1)
+	batch := min(c.Training.BatchSize, transitions)
+	return c.Training.Epochs * ((transitions + batch - 1) / batch)
+}
+
+func (b *batches) Iter() iter.Seq2[train.Batch, error] {
 	return func(yield func(train.Batch, error) bool) {
-		for len(order) > 0 {
-			chosen := make([]transition, 0, d.batchSize)
-			for _, i := range order[:min(d.batchSize, len(order))] {
-				chosen = append(chosen, d.transitions[i])
-			}
-			order = order[len(chosen):]
-			x, y, err := d.states.batch(chosen)
-			if err != nil {
-				yield(train.Batch{}, err)
-				return
-			}
-			if !yield(train.Batch{Inputs: []*tensors.Tensor{x}, Labels: []*tensors.Tensor{y}}, nil) {
-				return
+		for step := b.from; ; {
+			epoch := step / b.stepsPerEpoch()
+			order := rand.New(rand.NewPCG(uint64(b.seed), uint64(epoch))).Perm(len(b.transitions))
+			for ; step/b.stepsPerEpoch() == epoch; step++ {
+				first := step % b.stepsPerEpoch() * b.batchSize
+				batch, err := b.batch(order[first:min(first+b.batchSize, len(order))], step)
+				if !yield(batch, err) || err != nil {
+					return
+				}
 			}
 		}
 	}
+}
+
+// batch has the states that some transitions begin with, and as labels those after each step that a prediction is carried on for.
+func (b *batches) batch(chosen []int, step int) (train.Batch, error) {
+	at := make([]dataset.Snapshot, len(chosen))
+	for i, c := range chosen {
+		at[i] = b.transitions[c]
+	}
+	var all []*tensors.Tensor
+	for range b.unroll + 1 {
+		next, err := b.states.Batch(at)
+		if err != nil {
+			return train.Batch{}, err
+		}
+		all = append(all, next)
+		for i := range at {
+			at[i].Time++
+		}
+	}
+	if err := b.augment.apply(all, b.seed, step); err != nil {
+		return train.Batch{}, err
+	}
+	return train.Batch{Inputs: all[:1], Labels: all[1:]}, nil
 }

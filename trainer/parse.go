@@ -56,12 +56,34 @@ func ParseConfig(source []byte) (Config, error) {
 		key := unknown.GetToken().Value
 		line, nearest := unknown.GetToken().Position.Line, nearestKey(key)
 		groups := groupsOf(reflect.TypeFor[Config](), "", key)
-		if mistyped := 5*levenshtein.ComputeDistance(key, nearest) <= 2*len(key); groups != nil && !mistyped {
+		mistyped := 5*levenshtein.ComputeDistance(key, nearest) <= 2*len(key)
+		switch {
+		case groups != nil && mistyped:
+			return Config{}, fmt.Errorf("trainer: line %d: the key %q does not stand here; it belongs into %s. Or did you mean %q?", line, key, strings.Join(groups, " or "), nearest)
+		case groups != nil:
 			return Config{}, fmt.Errorf("trainer: line %d: the key %q does not stand here; it belongs into %s", line, key, strings.Join(groups, " or "))
 		}
 		return Config{}, fmt.Errorf("trainer: line %d: unknown key %q; did you mean %q?", line, key, nearest)
 	}
 	return Config{}, located(err)
+}
+
+// ParseGroups reads groups to audit: a list in YAML as audit.groups has it, "[{name: translations, stride: 4}]", or names with commas between them, "d4,
+// reflections", where those of known have the settings that they have there.
+func ParseGroups(text string, known []Group) (groups []Group, err error) {
+	if strings.HasPrefix(strings.TrimSpace(text), "[") {
+		config, err := ParseConfig([]byte("audit: {groups: " + text + "}"))
+		return config.Audit.Groups, err
+	}
+	for _, name := range strings.Split(text, ",") {
+		name = strings.TrimSpace(name)
+		group := Group{Name: name}
+		if i := slices.IndexFunc(known, func(g Group) bool { return g.Name == name }); i >= 0 {
+			group = known[i]
+		}
+		groups = append(groups, group)
+	}
+	return groups, nil
 }
 
 // located is an error of the YAML library in one sentence, with the line where it knows it.

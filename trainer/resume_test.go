@@ -221,7 +221,7 @@ func TestCheckpointsOfAnotherModelAreRefused(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, err, vit)
 		out := filepath.Join(t.TempDir(), "audit")
-		_, err = trainer.AuditCheckpoint(context.Background(), config, options, "vit", out)
+		_, err = auditLatest(config, options, "vit", out)
 		require.ErrorContains(t, err, want)
 		require.NoDirExists(t, out)
 	}
@@ -306,7 +306,7 @@ func TestTheLatestCheckpointOfAStoppedModelIsItsBest(t *testing.T) {
 		require.Len(t, errors, 2)
 		require.Less(t, errors[6], errors[3])
 		out := filepath.Join(t.TempDir(), "audit")
-		records, err := trainer.AuditCheckpoint(context.Background(), config, options, "unet", out)
+		records, err := auditLatest(config, options, "unet", out)
 		require.NoError(t, err)
 		require.EqualValues(t, 3, records.Coherence[0].Step)
 		for _, row := range records.Coherence {

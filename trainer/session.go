@@ -14,6 +14,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
+	"github.com/gomlx/gomlx/ml/train/optimizer/cosineschedule"
 	"github.com/gomlx/gomlx/support/exceptions"
 
 	"github.com/symaudit/symaudit/audit"
@@ -23,33 +24,38 @@ import (
 	"github.com/symaudit/symaudit/writers"
 )
 
-// session is the training of one model.
+// session is the training of one model with one seed.
 type session struct {
 	config      Config
 	options     Options
 	data        *states
 	model       Model
+	seed        int64
 	checkpoints checkpoints
 	sinks       []audit.Sink // beside the run
 
 	store     *model.Store
-	modelFn   models.Fn
+	modelFn   models.Fn // one step
 	optimizer optimizer.Interface
 	trainer   *train.Trainer
 }
 
-// open builds the model and its trainer, from the latest checkpoint where there is one.
-func (s *session) open() (found bool, err error) {
+// open builds the model and its trainer, from the checkpoint of a step, or from the latest where there is one.
+func (s *session) open(step *int64) (found bool, err error) {
 	s.store = model.NewStore()
-	s.store.SetParam(model.ParamInitialSeed, s.config.Seed+1) // zero would be a seed that differs each time
+	s.store.SetParam(model.ParamInitialSeed, s.seed+1) // zero would be a seed that differs each time
 	normalization, err := s.data.normalization()
 	if err != nil {
 		return false, err
 	}
-	s.modelFn = s.model.fn(normalization)
+	s.modelFn = s.model.fn(normalization, false)
 	variables, err := s.variables()
-	if err == nil {
+	switch {
+	case err != nil:
+	case step == nil:
 		found, err = s.checkpoints.LoadLatest(s.store, variables)
+	default:
+		found, err = true, s.checkpoints.Load(*step, s.store, variables)
 	}
 	if err != nil {
 		return false, fmt.Errorf("trainer: %w", err)
@@ -61,12 +67,42 @@ func (s *session) open() (found bool, err error) {
 	}
 	err = exceptions.TryCatch[error](func() {
 		s.optimizer = optimizer.Adam().LearningRate(s.config.Training.LearningRate).WeightDecay(s.config.Training.WeightDecay).Done()
-		s.trainer = train.NewTrainer(s.options.Backend, s.store, s.modelFn, audit.Loss, s.optimizer, nil, nil)
+		s.trainer = train.NewTrainer(s.options.Backend, s.store, s.predict(s.model.fn(normalization, s.config.Training.Recompute)), meanLoss, s.optimizer, nil, nil)
 	})
 	if err != nil {
 		return false, fmt.Errorf("trainer: %w", err)
 	}
 	return found, nil
+}
+
+// predict is what is trained: the states after each of the steps that a prediction is carried on for.
+func (s *session) predict(step models.Fn) func(scope *model.Scope, x *graph.Node) []*graph.Node {
+	training := s.config.Training
+	unroll := max(1, training.Unroll)
+	period := s.config.stepsOf(s.data.Description)
+	return func(scope *model.Scope, x *graph.Node) (all []*graph.Node) {
+		if training.Rate == cosineRate {
+			cosineschedule.New(scope, x.Graph(), x.DType()).LearningRate(training.LearningRate).PeriodSteps(period).Done()
+		}
+		for range unroll {
+			if training.Recompute && unroll > 1 {
+				x = step(scope, x.Checkpoint()).StopCheckpoint()
+			} else {
+				x = step(scope, x)
+			}
+			all = append(all, x)
+		}
+		return all
+	}
+}
+
+// meanLoss is the SMSE of predictions, averaged over those of several steps.
+func meanLoss(labels, predictions []*graph.Node) *graph.Node {
+	loss := audit.Loss(labels[:1], predictions[:1])
+	for i := 1; i < len(labels); i++ {
+		loss = graph.Add(loss, audit.Loss(labels[i:i+1], predictions[i:i+1]))
+	}
+	return graph.DivScalar(loss, float64(len(labels)))
 }
 
 // variables is a store with the model's variables, which have shapes and no values.
@@ -88,7 +124,7 @@ func (s *session) newAuditor() (*audit.Auditor, error) {
 		WithLogger(s.options.Log).
 		WithProgress(func(done, total int) {
 			if report := s.options.Watcher.AuditPart; report != nil {
-				report(s.model.Name, done, total)
+				report(s.name(), done, total)
 			}
 		})
 	if settings.Metric == string(audit.MetricOptimizer) {
@@ -139,7 +175,7 @@ func (s *session) explain(err error) error {
 // train runs the epochs that are left. The reason is a stop rule's, if one ended them early. history are the audits of
 // earlier attempts.
 func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Records) (reason string, err error) {
-	resumed, err := s.open()
+	resumed, err := s.open(nil)
 	if err != nil {
 		return "", err
 	}
@@ -156,34 +192,39 @@ func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Re
 	}
 	defer func() { err = errors.Join(err, hook.Close()) }()
 
-	batches := s.data.batches(s.config, 0)
+	batches := s.data.batches(s.config, s.seed, loop.LoopStep)
 	if asked := s.config.Training.BatchSize; asked > batches.batchSize {
 		s.options.Log.Warn().Str("model", s.model.Name).Int("batch_size", asked).Int("transitions", batches.batchSize).
 			Msg("training.batch_size is larger than the training data: every batch holds all of them")
 	}
-	epochs, perEpoch := s.config.Training.Epochs, batches.stepsPerEpoch()
-	batches.epoch = loop.LoopStep / perEpoch // checkpoints are of whole epochs
-	if resumed {
-		s.options.Log.Info().Str("model", s.model.Name).Int("epoch", batches.epoch).Msg("resuming from a checkpoint")
+	if group := s.config.Training.Augment; group != nil {
+		if batches.augment, err = s.augmentation(*group); err != nil {
+			return "", err
+		}
+		defer batches.augment.close()
 	}
-	s.keepCheckpoints(ctx, loop, perEpoch*epochs)
+	total := s.config.stepsOf(s.data.Description)
+	if resumed {
+		s.options.Log.Info().Str("model", s.model.Name).Int64("seed", s.seed).Int("step", loop.LoopStep).Msg("resuming from a checkpoint")
+	}
+	s.keepCheckpoints(ctx, loop, batches.stepsPerEpoch(), total)
 	_, stopped := hook.Stopped() // in an earlier attempt that was killed before it could finish
 	decided := slices.ContainsFunc(history.Decisions, func(row audit.DecisionRow) bool {
-		return row.Model == s.model.Name && row.Seed == s.config.Seed && row.Decision == audit.Stopped
+		return row.Model == s.model.Name && row.Seed == s.seed && row.Decision == audit.Stopped
 	})
 	if stopped && !decided {
 		if err := hook.Conclude(); err != nil {
 			return "", s.explain(err)
 		}
 	}
-	if !stopped && batches.epoch < epochs {
-		_, err := loop.RunEpochs(hook.Dataset(batches), epochs-batches.epoch)
+	if !stopped && loop.LoopStep < total {
+		_, err := loop.RunSteps(batches, total-loop.LoopStep)
 		if err = cause.Of(err); err == nil {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
 			err = s.explain(err)
-			return "", cause.Say(fmt.Sprintf("trainer: stopped at step %d of %d: %s", s.trainer.GlobalStep(), perEpoch*epochs, cause.Plain(err)), err)
+			return "", cause.Say(fmt.Sprintf("trainer: stopped at step %d of %d: %s", s.trainer.GlobalStep(), total, cause.Plain(err)), err)
 		}
 	}
 	reason, stopped = hook.Stopped()
@@ -199,11 +240,11 @@ func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Re
 			s.options.Log.Warn().Str("model", s.model.Name).Int64("step", best).Msg("the checkpoint of the best audit is not there: the latest stays")
 		}
 	}
-	if loop.LoopStep == perEpoch*epochs {
+	if loop.LoopStep == total {
 		return "", nil // the rule was met by the audit of the last step: nothing was left to stop
 	}
 	if report := s.options.Watcher.Stopped; report != nil {
-		report(s.model.Name, reason)
+		report(s.name(), reason)
 	}
 	return reason, nil
 }
@@ -213,31 +254,46 @@ func (s *session) attach(ctx context.Context, loop *train.Loop, auditor *audit.A
 	if err != nil {
 		return nil, err
 	}
+	schedules, err := s.config.Audit.schedules()
+	if err != nil {
+		return nil, err
+	}
 	builder := hooks.New(auditor).
 		WithSink(append([]audit.Sink{run}, s.sinks...)...).
-		WithModel(s.model.Name, s.config.Seed).
-		WithStepsPerEpoch(s.data.batches(s.config, 0).stepsPerEpoch()).
-		WithSchedule(hooks.EveryEpochs(s.config.Audit.EveryEpochs)).
+		WithModel(s.model.Name, s.seed).
+		WithStepsPerEpoch(s.data.batches(s.config, s.seed, 0).stepsPerEpoch()).
+		WithSchedule(schedules...).
 		WithStopRules(rules...).
 		WithHistory(history).
 		WithLogger(s.options.Log).
 		WithContext(ctx).
 		WithOnAudit(func(records *audit.Records) {
 			if report := s.options.Watcher.Audited; report != nil {
-				report(s.model.Name, records)
+				report(s.name(), records)
 			}
 		})
+	if budget := s.config.Audit.Budget; budget > 0 {
+		builder.WithBudget(budget)
+	}
 	if s.config.Audit.RestoreBest {
 		builder.WithBestCheckpoint(s.checkpoints.best().Dir)
 	}
 	return builder.Attach(loop)
 }
 
-// keepCheckpoints saves one after each epoch, and after its audit: an epoch whose audit was given up, or is still to
-// come as the last one's may be, is trained again on resuming.
-func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, total int) {
+// augmentation is that of the training, by a group of a configuration that is valid.
+func (s *session) augmentation(of Group) (*augmentation, error) {
+	group, err := of.group(s.data.Description)
+	if err != nil {
+		return nil, cause.In("trainer", err)
+	}
+	return newAugmentation(group, s.data.Description, s.options.Backend)
+}
+
+// keepCheckpoints saves one after each epoch and as often within it as the configuration says, and after the audit of the step: one that was given up, or
+// is still to come as the last step's may be, is made when the steps before it are trained again on resuming.
+func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, perEpoch, total int) {
 	const afterAudit = 100
-	perEpoch := total / s.config.Training.Epochs
 	save := func() error {
 		if ctx.Err() != nil {
 			return nil
@@ -247,12 +303,13 @@ func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, total i
 		}
 		return nil
 	}
+	every := s.config.Training.SaveEvery
 	loop.OnStep("symaudit checkpoint", afterAudit, func(*train.Loop, []*tensors.Tensor) error {
 		step := int(s.trainer.GlobalStep())
 		if report := s.options.Watcher.Step; report != nil {
-			report(s.model.Name, step, total)
+			report(s.name(), step, total)
 		}
-		if step%perEpoch != 0 || step == total {
+		if step == total || step%perEpoch != 0 && (every == 0 || step%every != 0) {
 			return nil
 		}
 		return save()
@@ -265,33 +322,5 @@ func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, total i
 	})
 }
 
-// auditCheckpoint audits the weights of the latest checkpoint on the probes that the training was audited on, which same tells, by a method
-// of the auditor. It returns the settings too.
-func (s *session) auditCheckpoint(same func(*audit.Auditor) bool, by func(*audit.Auditor, audit.Moment) (*audit.Records, error)) (records *audit.Records, settings map[string]string, err error) {
-	found, err := s.open()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer s.store.Finalize()
-	if !found {
-		return nil, nil, s.noCheckpoint()
-	}
-	auditor, err := s.newAuditor()
-	if err != nil {
-		return nil, nil, s.explain(err)
-	}
-	defer auditor.Close()
-	if !same(auditor) {
-		return nil, nil, fmt.Errorf("trainer: the probes are not those that %s was audited on: has its configuration or data been changed, or are the data generated on another backend (--backend; this is %s)? Put them back", s.options.Dir, s.options.backendName())
-	}
-	step := s.trainer.GlobalStep()
-	perEpoch := s.data.batches(s.config, 0).stepsPerEpoch()
-	records, err = by(auditor, audit.Moment{
-		Model: s.model.Name, Seed: s.config.Seed, Step: step, Epoch: float64(step) / float64(perEpoch),
-	})
-	return records, auditor.Settings(), s.explain(err)
-}
-
-func (s *session) noCheckpoint() error {
-	return fmt.Errorf("trainer: %s has no checkpoint of model %q; train it for at least one epoch", s.options.Dir, s.model.Name)
-}
+// name is what a Watcher hears.
+func (s *session) name() string { return s.config.training(s.model.Name, s.seed) }

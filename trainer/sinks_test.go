@@ -1,7 +1,6 @@
 package trainer_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -37,7 +36,7 @@ func TestSinksOfAConfiguration(t *testing.T) {
 	}
 
 	out := filepath.Join(t.TempDir(), "audit")
-	records, err := trainer.AuditCheckpoint(context.Background(), config, options, "vit", out)
+	records, err := auditLatest(config, options, "vit", out)
 	require.NoError(t, err)
 	lines, err := writers.JSONLines(filepath.Join(out, "rows.jsonl"))
 	require.NoError(t, err, "it is closed")

@@ -159,7 +159,7 @@ func TestTrain(t *testing.T) {
 
 	// The latest checkpoint, audited once more, shows what the last audit showed.
 	options.Watcher = trainer.Watcher{}
-	records, err := trainer.AuditCheckpoint(context.Background(), config, options, "vit", filepath.Join(t.TempDir(), "again"))
+	records, err := auditLatest(config, options, "vit", filepath.Join(t.TempDir(), "again"))
 	require.NoError(t, err)
 	last := func(rows []audit.CoherenceRow) audit.CoherenceRow {
 		row := rows[len(rows)-1]
@@ -214,7 +214,7 @@ func TestLayersAndSpectrumAfterwards(t *testing.T) {
 	options := optionsFor(backendtest.Go(t), filepath.Join(dir, "run"))
 	require.Empty(t, trainTiny(t, config, options).Records.Layers)
 	config.Audit.Layers, config.Audit.Spectrum = true, true
-	_, err := trainer.AuditCheckpoint(context.Background(), config, options, config.Models[0].Name, filepath.Join(dir, "again"))
+	_, err := auditLatest(config, options, config.Models[0].Name, filepath.Join(dir, "again"))
 	require.NoError(t, err)
 	again, err := writers.Read(filepath.Join(dir, "again"))
 	require.NoError(t, err)
@@ -233,7 +233,7 @@ func TestTheOptimizersMetricAfterwards(t *testing.T) {
 	dir := t.TempDir()
 	options := optionsFor(backendtest.Go(t), filepath.Join(dir, "run"))
 	contents := trainTiny(t, config, options)
-	records, err := trainer.AuditCheckpoint(context.Background(), config, options, config.Models[0].Name, filepath.Join(dir, "again"))
+	records, err := auditLatest(config, options, config.Models[0].Name, filepath.Join(dir, "again"))
 	require.NoError(t, err)
 	values := func(rows []audit.InfluenceRow) (all []float64) {
 		for _, row := range rows {
@@ -250,7 +250,18 @@ func TestTheOptimizersMetricAfterwards(t *testing.T) {
 		require.InEpsilon(t, before[i], after[i], 1e-7, "the learning rate, which is in float32 in a training")
 	}
 	config.Audit.Metric = string(audit.MetricIdentity)
-	plain, err := trainer.AuditCheckpoint(context.Background(), config, options, config.Models[0].Name, filepath.Join(dir, "plain"))
+	plain, err := auditLatest(config, options, config.Models[0].Name, filepath.Join(dir, "plain"))
 	require.NoError(t, err)
 	require.NotEqual(t, *records.Coherence[8].Median, *plain.Coherence[8].Median)
+}
+
+// auditLatest audits the latest checkpoint of a model into a new directory.
+func auditLatest(config trainer.Config, options trainer.Options, model, out string) (found *audit.Records, err error) {
+	checkpoints, err := trainer.Select(config, options.Dir, trainer.Selection{Models: []string{model}})
+	if err != nil {
+		return nil, err
+	}
+	options.Watcher.Audited = func(_ string, records *audit.Records) { found = records }
+	err = trainer.AuditCheckpoints(context.Background(), config, options, checkpoints, trainer.Target{Dir: out})
+	return found, err
 }

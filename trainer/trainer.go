@@ -15,15 +15,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/gomlx/ml/model"
 	"github.com/rs/zerolog"
 
 	"github.com/symaudit/symaudit/audit"
-	"github.com/symaudit/symaudit/internal/atomicfile"
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/writers"
 )
@@ -109,27 +105,36 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 		return result, err
 	}
 
-	for _, m := range config.Models {
-		checkpoints := newCheckpoints(config, options.Dir, m.Name)
-		reason, finished, err := checkpoints.finished()
-		if err != nil {
-			return result, err
-		}
-		if !finished {
-			if data == nil {
-				if data, err = openData(ctx, config, options); err != nil {
+	described, err := config.Data.describe()
+	if err != nil {
+		return result, err
+	}
+	steps := config.stepsOf(described)
+	for _, seed := range config.seeds() {
+		for _, m := range config.Models {
+			session := &session{
+				config: config, options: options, model: m, seed: seed, checkpoints: newCheckpoints(config, options.Dir, m.Name, seed), sinks: sinks,
+			}
+			reason, finished, err := session.checkpoints.finished(steps)
+			if err != nil {
+				return result, err
+			}
+			if !finished {
+				if data == nil {
+					if data, err = openData(ctx, config, options); err != nil {
+						return result, err
+					}
+				}
+				session.data = data
+				if reason, err = session.train(ctx, run, &earlier.Records); err != nil {
+					return result, cause.Say(fmt.Sprintf("trainer: model %q: %s", session.name(), cause.Plain(err)), err)
+				}
+				if err := session.checkpoints.finish(reason, steps); err != nil {
 					return result, err
 				}
 			}
-			session := &session{config: config, options: options, data: data, model: m, checkpoints: checkpoints, sinks: sinks}
-			if reason, err = session.train(ctx, run, &earlier.Records); err != nil {
-				return result, cause.Say(fmt.Sprintf("trainer: model %q: %s", m.Name, cause.Plain(err)), err)
-			}
-			if err := checkpoints.finish(reason); err != nil {
-				return result, err
-			}
+			result.StoppedEarly = result.StoppedEarly || reason != ""
 		}
-		result.StoppedEarly = result.StoppedEarly || reason != ""
 	}
 	return result, nil
 }
@@ -153,128 +158,23 @@ func RunConfig(dir string) (config Config, backend string, err error) {
 	if err != nil {
 		return Config{}, "", err
 	}
-	if contents.Info.Config == "" {
+	info := contents.Info
+	if n := len(contents.Resumes); n > 0 {
+		info = contents.Resumes[n-1] // which may have extended it
+	}
+	if info.Config == "" {
 		return Config{}, "", fmt.Errorf("trainer: %s was not written by symaudit train: it has no configuration", dir)
 	}
-	if config, err = ParseConfig([]byte(contents.Info.Config)); err != nil {
+	if config, err = ParseConfig([]byte(info.Config)); err != nil {
 		return Config{}, "", cause.Say(fmt.Sprintf("trainer: the configuration in %s: %s; restore the file from a copy", filepath.Join(dir, "run.json"), cause.Plain(err)), err)
 	}
 	return config, contents.Info.Backend, nil
 }
 
-// AuditCheckpoint audits the latest checkpoint of a model of the run in options.Dir, on the run's own probes, and writes
-// the records into a run directory of their own, out.
-func AuditCheckpoint(ctx context.Context, config Config, options Options, name, out string) (records *audit.Records, err error) {
-	builder := writers.Parquet(out).WithInfo(options.info(config, writers.KindAudit))
-	session, same, err := openCheckpoint(ctx, config, options, name, builder.Check)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, session.data.Close()) }()
-	records, settings, err := session.auditCheckpoint(same, func(auditor *audit.Auditor, at audit.Moment) (*audit.Records, error) {
-		return auditor.Audit(ctx, at)
-	})
-	if err != nil {
-		return nil, err
-	}
-	run, err := builder.Done()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, run.Close()) }()
-	if err := run.Enter(session, name, config.Seed, records.Coherence[0].Step, settings); err != nil {
-		return nil, err
-	}
-	if err := run.Write(records); err != nil {
-		return nil, err
-	}
-	sinks, closeSinks, err := config.Audit.openSinks(out)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, closeSinks()) }()
-	for _, at := range records.Moments() {
-		at.RunID, at.Attempt = run.ID(), run.Attempt()
-	}
-	for _, sink := range sinks {
-		if err := sink.Write(records); err != nil {
-			return nil, err
-		}
-	}
-	return records, nil
-}
-
-// ExportCheckpoint audits as AuditCheckpoint does, and writes what influence was computed from into the new folder out: audit.Auditor.Export,
-// with its limit of a Jacobian's bytes.
-func ExportCheckpoint(ctx context.Context, config Config, options Options, name, out string, jacobianLimit int64) (records *audit.Records, err error) {
-	session, same, err := openCheckpoint(ctx, config, options, name, func() error { return cause.In("trainer", atomicfile.CheckFree(out)) })
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, session.data.Close()) }()
-	records, _, err = session.auditCheckpoint(same, func(auditor *audit.Auditor, at audit.Moment) (*audit.Records, error) {
-		return auditor.Export(ctx, at, out, jacobianLimit)
-	})
-	return records, err
-}
-
-// openCheckpoint finds the latest checkpoint of a model and the data of its run; whatever fails does so before anything is made. same tells whether an
-// auditor's probes are those that the training was audited on. checkOut says, before anything slow, whether the output can be made.
-func openCheckpoint(ctx context.Context, config Config, options Options, name string, checkOut func() error) (opened *session, same func(*audit.Auditor) bool, err error) {
-	if err := config.Validate(); err != nil {
-		return nil, nil, err
-	}
-	index := slices.IndexFunc(config.Models, func(m Model) bool { return m.Name == name })
-	if index < 0 {
-		var names []string
-		for _, m := range config.Models {
-			names = append(names, m.Name)
-		}
-		return nil, nil, fmt.Errorf("trainer: %s has no model %q; it has %s", options.Dir, name, strings.Join(names, ", "))
-	}
-	contents, err := writers.Read(options.Dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	if kind := contents.Info.Kind; kind == writers.KindAudit {
-		return nil, nil, fmt.Errorf("trainer: %s holds the audit of a checkpoint, and no checkpoint itself; name the directory of the training", options.Dir)
-	}
-	if err := checkOut(); err != nil {
-		return nil, nil, err
-	}
-	opened = &session{
-		config: config, options: options, model: config.Models[index], checkpoints: newCheckpoints(config, options.Dir, name),
-	}
-	if found, err := opened.checkpoints.LoadLatest(model.NewStore(), nil); err != nil {
-		return nil, nil, fmt.Errorf("trainer: %w", err)
-	} else if !found {
-		return nil, nil, opened.noCheckpoint()
-	}
-	if opened.data, err = openData(ctx, config, options); err != nil {
-		return nil, nil, err
-	}
-	known := contents.Training(name, config.Seed)
-	if known == nil && contents.Info.SchemaVersion > 1 {
-		return nil, nil, fmt.Errorf("trainer: %s has not trained model %q with seed %d, as its configuration says: has run.json been changed? Put it back", options.Dir, name, config.Seed)
-	}
-	return opened, func(auditor *audit.Auditor) bool {
-		if known == nil { // of version 1
-			return contents.Info.ProbeHash == "" || contents.Info.ProbeHash == auditor.ProbeHash()
-		}
-		now := auditor.Settings()
-		for setting, hash := range known.Settings {
-			if strings.HasPrefix(setting, audit.SettingProbes) && now[setting] != hash {
-				return false
-			}
-		}
-		return true
-	}, nil
-}
-
 // info describes a run.
 func (o Options) info(config Config, kind string) writers.Info {
 	return writers.Info{
-		Kind: kind, Command: o.Command, Config: config.String(), Seeds: []int64{config.Seed},
+		Kind: kind, Command: o.Command, Config: config.String(), Seeds: config.seeds(),
 		Backend: o.backendName(), BackendReason: o.BackendReason,
 	}
 }

@@ -211,6 +211,9 @@ func writtenIn(records *audit.Records) (all []written) {
 	for _, row := range records.Decisions {
 		all = append(all, written{row.Moment, false})
 	}
+	for _, row := range records.Solves { // of a part of an audit, which has no coherence yet
+		all = append(all, written{row.Moment, true})
+	}
 	for _, row := range records.Coherence {
 		all = append(all, written{row.Moment, true})
 	}

@@ -23,7 +23,8 @@ const firstInfoName = "run.json"
 // Kinds of run that symaudit's own commands make. A run of one kind is not resumed as another.
 const (
 	KindTraining = "training"
-	KindAudit    = "audit" // of a checkpoint
+	KindAudit    = "audit" // of checkpoints
+	KindShard    = "shard" // of such an audit: a part of its rows
 )
 
 // Info says what wrote a run. The caller fills in the first part, Done and Enter the second.
@@ -34,6 +35,7 @@ type Info struct {
 	Backend       string   `json:"backend,omitempty"` // "go", "xla:cpu", ...
 	BackendReason string   `json:"backend_reason,omitempty"`
 	Seeds         []int64  `json:"seeds,omitempty"`
+	Shard         string   `json:"shard,omitempty"`     // which of how many, from 0 on: "0/4"
 	DataHash      string   `json:"data_hash,omitempty"` // tells the data of a training from others, where the program knows it
 
 	SchemaVersion int        `json:"schema_version"`

@@ -14,31 +14,37 @@ import (
 )
 
 func newExport(s *settings) *cobra.Command {
-	var name, out string
+	var out string
 	limit := byteSize(audit.DefaultJacobianLimit)
 	cmd := &cobra.Command{
 		Use:   "export <run directory>",
 		Short: "write all that influence is computed from as NumPy arrays",
-		Long: `export audits the latest checkpoint of one model of a run, as symaudit audit does, and writes what every value was computed
+		Long: `export audits a checkpoint of a run, as symaudit audit does, and writes what every value was computed
 from into a new folder: weights, moved probes, predictions, gradients and Jacobians as NumPy arrays, with the intervals
 that the audit found, an index.json that says what each array is, and a README.md with the formulas. Whoever has the folder
 can recompute every influence value with NumPy alone; scripts/check-export does.`,
 		Args: oneArgument("a run directory"),
 	}
-	change := auditFlags(cmd)
+	which, change := selectionFlags(cmd), auditFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return s.auditCheckpoint(cmd, args[0], name, out, func(config *trainer.Config) {
+		if out == "" {
+			return usageError{errors.New("--out is missing; name the folder to write, such as exports/unet")}
+		}
+		return s.auditCheckpoints(cmd, args[0], which, func(config *trainer.Config) error {
 			config.Audit.Layers, config.Audit.Spectrum, config.Audit.LocalErrors, config.Audit.Pictures = false, false, false, false // tables that are no part of it
 			change(config)
-		}, func(config trainer.Config, options trainer.Options) (*audit.Records, error) {
-			records, err := trainer.ExportCheckpoint(cmd.Context(), config, options, name, out, int64(limit))
-			if err != nil {
-				return nil, byLimit(err)
+			return nil
+		}, func(config trainer.Config, options trainer.Options, checkpoints []trainer.Checkpoint) error {
+			if len(checkpoints) > 1 {
+				return usageError{fmt.Errorf("%d checkpoints are meant; select one by --model, --seed and --steps", len(checkpoints))}
 			}
-			return records, nil
+			err := trainer.ExportCheckpoint(cmd.Context(), config, options, checkpoints[0], out, int64(limit))
+			if err == nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "export: %s\n", out)
+			}
+			return byLimit(err)
 		})
 	}
-	cmd.Flags().StringVar(&name, "model", "", "`name` of the model in the run's configuration")
 	cmd.Flags().StringVar(&out, "out", "", "`folder` to write; it must not exist")
 	cmd.Flags().Var(&limit, "jacobian-limit", "most `bytes` of one batch's Jacobian, such as 512MiB; 0 leaves Jacobians out")
 	return cmd

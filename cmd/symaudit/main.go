@@ -113,7 +113,7 @@ from a state also teach it the rotated, reflected or shifted state? Start with: 
 	})
 	root.PersistentFlags().StringVar(&s.backend, "backend", backend.Auto, "`name` of what computes: auto, go, xla, xla:cpu or xla:cuda; auto takes XLA where a plugin is found")
 	root.PersistentFlags().StringVar(&s.logLevel, "log-level", "warn", "`level` of the logs on standard error: debug, info, warn or error")
-	root.AddCommand(newDemo(s), newTrain(s), newAudit(s), newExport(s), newReport(), newShow(), newRuns(), newCheck(), newCompact(), newData(s), newDoctor(s))
+	root.AddCommand(newDemo(s), newTrain(s), newAudit(s), newMerge(), newExport(s), newReport(), newShow(), newRuns(), newCheck(), newCompact(), newData(s), newDoctor(s))
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
 	return root

@@ -26,6 +26,8 @@ type progress struct {
 	steps, parts work // training steps and parts of audits
 	epochSteps   int  // training steps of an epoch
 	modelSteps   int  // done of the model going on
+	checkpoints  int  // to audit after a training; 0 in one
+	audits       int  // of checkpoints that are done
 }
 
 // work is one of the kinds of work a run is made of; its time per unit says how long the rest will take.
@@ -75,7 +77,7 @@ func (p *progress) generating(done, total int) {
 
 func (p *progress) step(model string, done, total int) {
 	p.modelSteps, p.epochSteps = done, total/p.config.Training.Epochs
-	p.steps.done, p.steps.total = p.index(model)*total+done, len(p.config.Models)*total
+	p.steps.done, p.steps.total = p.index(model)*total+done, len(p.config.Trainings())*total
 	p.timed(&p.steps)
 	p.showRun(fmt.Sprintf("%s, step %d of %d", model, done, total))
 }
@@ -87,14 +89,20 @@ func (p *progress) auditPart(model string, done, total int) {
 	if p.epochSteps > 0 {
 		finished = p.modelSteps / p.epochSteps / every
 	}
-	p.parts.done = (p.index(model)*audits+finished)*total + done
-	p.parts.total = len(p.config.Models) * audits * total
+	before, all := p.index(model)*audits+finished, len(p.config.Trainings())*audits
+	switch {
+	case p.checkpoints > 0:
+		before, all = p.audits, p.checkpoints
+	case p.config.Audit.Schedule != "": // nobody knows how many there will be
+		before, all = 0, 1
+	}
+	p.parts.done, p.parts.total = before*total+done, all*total
 	p.timed(&p.parts)
 	p.showRun(fmt.Sprintf("%s, audit: part %d of %d", model, done, total))
 }
 
 func (p *progress) index(model string) int {
-	return slices.IndexFunc(p.config.Models, func(m trainer.Model) bool { return m.Name == model })
+	return slices.Index(p.config.Trainings(), model)
 }
 
 // timed charges the time since the event before to this kind of work.
@@ -141,6 +149,7 @@ func (p *progress) end() { p.clear() }
 // errors, of its non-identity elements, and how long the solves took. Lines below it say what is amiss.
 func (p *progress) audited(model string, records *audit.Records) {
 	p.clear()
+	p.audits++
 	if !p.header {
 		p.header = true
 		fmt.Fprintln(p.out, p.heading())

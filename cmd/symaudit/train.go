@@ -48,11 +48,13 @@ It needs nothing installed and takes a few minutes on two cores. Its configurati
 func newTrain(s *settings) *cobra.Command {
 	var file, dir string
 	var resume, failOnStop bool
+	var epochs int
 	cmd := &cobra.Command{
 		Use:   "train",
 		Short: "train models from a configuration, with audits, and draw the report",
 		Long: `train runs a YAML configuration; without one, the defaults (configs/demo.yaml is a commented example). A killed or
-interrupted run goes on with --resume, from the last finished epoch and with the configuration it was started with.`,
+interrupted run goes on with --resume, from its latest checkpoint and with the configuration it was started with. A
+finished one is trained for more epochs by --resume --epochs.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
@@ -63,8 +65,15 @@ interrupted run goes on with --resume, from the last finished epoch and with the
 			switch {
 			case resume && file != "":
 				return usageError{errors.New("--config and --resume exclude each other; a run is resumed with its own configuration")}
+			case cmd.Flags().Changed("epochs") && !resume:
+				return usageError{errors.New("--epochs extends a run and needs --resume; a new run has training.epochs in its configuration")}
 			case resume:
 				config, err = s.openedBy(cmd, dir)
+				if err == nil && cmd.Flags().Changed("epochs") {
+					if config, err = config.Extended(epochs); err != nil {
+						err = byFlag(cmd, err)
+					}
+				}
 			case file != "":
 				config, err = readConfig(file)
 			default:
@@ -79,6 +88,7 @@ interrupted run goes on with --resume, from the last finished epoch and with the
 	cmd.Flags().StringVar(&file, "config", "", "YAML configuration `file`")
 	cmd.Flags().StringVar(&dir, "dir", "", "run `directory`; it must not hold a run unless --resume is given")
 	cmd.Flags().BoolVar(&resume, "resume", false, "go on with the run in --dir")
+	cmd.Flags().IntVar(&epochs, "epochs", 0, "`number` of epochs in all that the run is to have, more than it was begun with; with --resume")
 	cmd.Flags().BoolVar(&failOnStop, "fail-on-stop", false, "exit with code 3 when a stop rule ended the training")
 	return cmd
 }

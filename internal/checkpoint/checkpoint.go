@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gomlx/gomlx/ml/model"
@@ -149,29 +150,46 @@ func (f Folder) paths() ([]string, error) {
 	return paths, nil
 }
 
-// LoadLatest makes the newest checkpoint, if there is one, the source of the store's variables: each is read when the
+// Steps lists those of the complete checkpoints, oldest first.
+func (f Folder) Steps() (steps []int64, err error) {
+	paths, err := f.paths()
+	for _, path := range paths {
+		step, failed := strconv.ParseInt(strings.TrimPrefix(filepath.Base(path), prefix), 10, 64)
+		if failed == nil {
+			steps = append(steps, step)
+		}
+	}
+	return steps, err
+}
+
+// LoadLatest is Load of the newest checkpoint, if there is one.
+func (f Folder) LoadLatest(store, of *model.Store) (found bool, err error) {
+	steps, err := f.Steps()
+	if err != nil || len(steps) == 0 {
+		return false, err
+	}
+	return true, f.Load(steps[len(steps)-1], store, of)
+}
+
+// Load makes the checkpoint of a step, which must be there, the source of the store's variables: each is read when the
 // model or the optimizer first asks for it, and so is marked trainable or not by whom it belongs to.
 //
 // A store with the variables that the model will ask for, built without a checkpoint, makes sure that they are these: GoMLX
 // initialises at random, without a word, what a checkpoint lacks. It may be nil.
-func (f Folder) LoadLatest(store, of *model.Store) (found bool, err error) {
-	paths, err := f.paths()
-	if err != nil || len(paths) == 0 {
-		return false, err
-	}
-	latest := paths[len(paths)-1]
-	handler, err := load(latest)
+func (f Folder) Load(step int64, store, of *model.Store) error {
+	path := f.path(step)
+	handler, err := load(path)
 	if err == nil && of != nil {
-		err = compare(latest, handler, of, true)
+		err = compare(path, handler, of, true)
 	}
 	if err == nil {
-		err = set(store, latest, handler)
+		err = set(store, path, handler)
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	store.SetLoader(handler)
-	return true, nil
+	return nil
 }
 
 // Restore sets the variables that the store has to what they were at a step, if there is a checkpoint of it. One that
