@@ -8,6 +8,8 @@
 # make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of
 # make queries  the documented queries, every reader, and exports recomputed in NumPy, on a small run that was resumed; needs Python and
 #             the network
+# make verify-import  files in the form of PDEGym's imported, and compared with NumPy's reading of them; needs Python and the network, and 6 GB
+#             of disk for a while
 # make build  bin/symaudit
 
 # The Go backend's matrix products are five times faster with it.
@@ -26,7 +28,7 @@ endif
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ARGS ?=
 
-.PHONY: demo test lint bench bench-solver bench-paper bench-peers-step soak queries build
+.PHONY: demo test lint bench bench-solver bench-paper bench-peers-step soak queries verify-import build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -57,6 +59,9 @@ queries:
 	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-tensorboard "$$run" && scripts/check-queries "$$run" && \
 	go run ./cmd/symaudit export "$$run" --model unet --out "$$folder/unet" && scripts/check-export "$$folder/unet" && \
 	go run ./cmd/symaudit export "$$run" --model vit --relative-lambdas 1e-8,1e-6 --out "$$folder/vit" && scripts/check-export "$$folder/vit"
+
+verify-import:
+	scripts/check-import
 
 bench-solver:
 	SYMAUDIT_ENTRIES=80000 go test ./solver -count 1 -run Interval -v -rapid.checks=1000 -timeout 30m

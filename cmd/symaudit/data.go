@@ -14,6 +14,7 @@ import (
 
 	"github.com/symaudit/symaudit/trainer"
 	"github.com/symaudit/symaudit/trainer/dataset"
+	"github.com/symaudit/symaudit/trainer/dataset/pdegym"
 )
 
 func newData(s *settings) *cobra.Command {
@@ -24,7 +25,7 @@ func newData(s *settings) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	data.SuggestionsMinimumDistance = 2
-	data.AddCommand(newDataGenerate(s), newDataInspect(), newDataVerify())
+	data.AddCommand(newDataGenerate(s), newDataImport(), newDataInspect(), newDataVerify())
 	return data
 }
 
@@ -96,6 +97,84 @@ alone. What is done is written as it is done: a killed or interrupted generation
 	cmd.Flags().StringVar(&out, "out", "", "`directory` to write; it must not exist")
 	cmd.Flags().BoolVar(&resume, "resume", false, "go on with what an earlier call has left in <out>.partial")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say how long it would take and how large the data would be, and write nothing")
+	return cmd
+}
+
+func newDataImport() *cobra.Command {
+	var out string
+	var text, resume, dry bool
+	var interval float64
+	counts := pdegym.All
+	cmd := &cobra.Command{
+		Use:   "import <folder of a family>...",
+		Short: "make a data set of PDEGym's files of the Euler equations",
+		Long: `import reads PDEGym's files of CE-RP, CE-CRP and CE-RPUI, as they are downloaded: a folder for each family, named as it is, with
+data_0.nc, data_1.nc and so on, or single files as CE-RP=some/data_0.nc. Velocities become momenta; density and energy are
+taken as they are. Splits are those of the collection: of N trajectories the last 2.4 % for test, the 1.2 % before them for
+validation. --train, --validation and --test take the first of each. What is imported is written as it is read: a killed or
+interrupted import goes on with --resume.
+
+    symaudit data import CE-RP CE-CRP CE-RPUI --train 5000 --out data/pdegym`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return usageError{errors.New("there is nothing to import; name the folder of a family, such as CE-RP")}
+			case out == "":
+				return usageError{errors.New("--out is missing; name the directory to write, such as data/pdegym")}
+			}
+			order := pdegym.Numeric
+			if text {
+				order = pdegym.Text
+			}
+			sources, err := pdegym.Sources(args, order)
+			if err != nil {
+				return err
+			}
+			m, err := pdegym.NewImport(sources, counts, order, interval)
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			missing, err := m.Plan(out, resume)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d of %d trajectories to import; %s in %s when all are there\n", missing, len(m.Families)*m.Trajectories, rounded(m.Bytes()), out)
+			if dry {
+				return nil
+			}
+			progress := newProgress(trainer.Config{}, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			begun, before := time.Now(), len(m.Families)*m.Trajectories-missing
+			set, differing, err := m.Run(cmd.Context(), out, resume, func(done, total int) {
+				left := time.Duration(float64(time.Since(begun)) / float64(done-before) * float64(total-done))
+				progress.show(fmt.Sprintf("importing trajectory %d of %d", done, total), float64(done)/float64(total), left)
+			})
+			progress.end()
+			if err != nil && cmd.Context().Err() != nil {
+				return fmt.Errorf("%w; what is done is kept, go on with --resume", err)
+			}
+			if err != nil {
+				return err
+			}
+			defer set.Close()
+			if differing > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: in up to %.2g %% of a trajectory's cells the energy is not that of pressure, density and velocity to 1 %%; it is taken as stored\n", 100*differing)
+			}
+			inspect(cmd.OutOrStdout(), set)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "`directory` to write; it must not exist")
+	cmd.Flags().IntVar(&counts.Train, "train", -1, "`number` of trajectories of each family to train on (default all)")
+	cmd.Flags().IntVar(&counts.Validation, "validation", -1, "`number` of trajectories of each family for validation (default all)")
+	cmd.Flags().IntVar(&counts.Test, "test", -1, "`number` of trajectories of each family for test, from which audits take their probes (default all)")
+	cmd.Flags().Float64Var(&interval, "interval", 0.05, "`time` between snapshots")
+	cmd.Flags().BoolVar(&text, "text-order", false, "put the files of a folder in the order of their names as text, data_0, data_1, data_10, ..., as PDEGym's own program does")
+	cmd.Flags().BoolVar(&resume, "resume", false, "go on with what an earlier call has left in <out>.partial")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say how much it would be, and write nothing")
+	for _, name := range []string{"train", "validation", "test"} {
+		cmd.Flags().Lookup(name).DefValue = ""
+	}
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -22,7 +23,9 @@ func TestScripts(t *testing.T) {
 			// Scripts run on the Go backend unless they ask for another.
 			env.Setenv("PJRT_PLUGIN_LIBRARY_PATH", env.WorkDir+"/no-plugin")
 			env.Setenv("GOMLX_NO_AUTO_INSTALL", "1")
-			return nil
+			files, err := filepath.Abs("../../trainer/dataset/pdegym/testdata")
+			env.Setenv("PDEGYM", files) // files in the form of PDEGym's
+			return err
 		},
 	})
 }
