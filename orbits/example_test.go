@@ -192,6 +192,15 @@ func ExampleProduct() {
 }
 
 // The shifts of a scalar field are none of its turns, and C4 is part of D4.
+func ExampleGroup_Some() {
+	fmt.Println(orbits.D4().Some("r", "s").Elements(16, 16))
+	_, err := orbits.C4().Some("s").Elements(16, 16)
+	fmt.Println(err)
+	// Output:
+	// [e r s] <nil>
+	// orbits: group c4 has no element "s"; it has e, r, r2, r3
+}
+
 func ExampleGroup_Check() {
 	heat := orbits.Field{Channels: []string{"temperature"}}
 	fmt.Println(orbits.Product(orbits.D4(), orbits.Translations(8)).Check(heat, 16, 16))

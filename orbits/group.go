@@ -96,6 +96,33 @@ func gridName(grid []int) string {
 	return strings.Join(sizes, "x")
 }
 
+// Some is the group with the identity and the elements of these names alone, for orbits that are too long to audit: D4().Some("r", "s"). It keeps its
+// name. An average over the group is then one over these.
+func (g Group) Some(names ...string) Group {
+	all := g
+	g.elements = func(grid []int) (elements []Element, err error) {
+		of, err := all.Elements(grid...)
+		if err != nil {
+			return nil, err
+		}
+		var known []string
+		for _, e := range of {
+			known = append(known, e.Name())
+			if e.IsIdentity() || slices.Contains(names, e.Name()) {
+				elements = append(elements, e)
+			}
+		}
+		for _, name := range names {
+			if !slices.Contains(known, name) {
+				return nil, fmt.Errorf("orbits: group %s has no element %q; it has %s", g.Name, name, strings.Join(known, ", "))
+			}
+		}
+		return elements, nil
+	}
+	g.factors, g.generators = nil, func(grid []int) []Generator { return all.Generators(grid...) }
+	return g
+}
+
 // GridOnly is a negative control, named as the group and "-grid-only": the grid moves as in the group, and vectors, pseudovectors and pseudoscalars
 // stay as they are. It obeys the group axioms and is a symmetry of no equation with a vector in it: even an exact solver fails an audit
 // under it. The group is one with rotations or reflections, D4, C4, Octahedral, Reflections or a product with one of these.

@@ -170,6 +170,7 @@ type Group struct {
 	Stride     float64         `yaml:"stride,omitempty"`     // between translations, and for these alone; a fraction is interpolated
 	Velocities []orbits.Vector `yaml:"velocities,omitempty"` // of boosts alone, each {x: ..., y: ...}
 	Factors    []float64       `yaml:"factors,omitempty"`    // of scalings alone
+	Elements   []string        `yaml:"elements,omitempty"`   // of the group that are audited, by name, such as r or t(0,4), beside the identity; []: all
 }
 
 // StopRule ends a model's training when a monitored value is good enough, has stopped getting better, or has become bad. At least one of
@@ -557,7 +558,11 @@ func (g Group) group(data dataset.Description) (orbits.Group, error) {
 			return orbits.Group{}, fmt.Errorf("%q has %s, which is for %s alone; leave it out", g.Name, setting.key, setting.of)
 		}
 	}
-	return orbits.Product(factors...), nil
+	group := orbits.Product(factors...)
+	if len(g.Elements) > 0 {
+		group = group.Some(g.Elements...)
+	}
+	return group, nil
 }
 
 func (a Audit) dtype() (dtypes.DType, error) {

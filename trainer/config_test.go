@@ -1,6 +1,9 @@
 package trainer_test
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -9,7 +12,9 @@ import (
 
 	"github.com/symaudit/symaudit/configs"
 	"github.com/symaudit/symaudit/models"
+	"github.com/symaudit/symaudit/orbits"
 	"github.com/symaudit/symaudit/trainer"
+	"github.com/symaudit/symaudit/trainer/dataset"
 )
 
 func TestDemoConfigIsValid(t *testing.T) {
@@ -193,4 +198,35 @@ func TestAnEmptyConfigurationIsTheDefault(t *testing.T) {
 	}
 	require.Equal(t, int64(1000), parse(t, "seed: 1e3\n").Seed, "a whole number, however it is written")
 	require.Empty(t, parse(t, "audit: {stop: }\n").Audit.Stop)
+}
+
+// The configurations of the paper's experiments are of the collection's data, and of the generator's.
+func TestPaperConfigurations(t *testing.T) {
+	read := func(name string) trainer.Config {
+		source, err := os.ReadFile(filepath.Join("..", "configs", name))
+		require.NoError(t, err)
+		config, err := trainer.ParseConfig(source)
+		require.NoError(t, err)
+		return config
+	}
+	generated := read("paper-data.yaml")
+	require.NoError(t, generated.Data.Validate())
+	require.Equal(t, []int{128, 4, 21}, []int{generated.Data.Euler.Resolution, generated.Data.Euler.Refinement, generated.Data.Euler.Snapshots})
+
+	dir := t.TempDir()
+	description := dataset.Description{SchemaVersion: 2, Field: orbits.EulerField(), Grid: []int{128, 128}, Snapshots: 21, Interval: 0.05}
+	for _, family := range generated.Data.Families {
+		description.Families = append(description.Families, dataset.Family{Name: family, Label: family})
+	}
+	text, err := json.Marshal(description.InOrder(5000, 120, 240))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "data.json"), text, 0o666))
+	for _, name := range []string{"paper-d4.yaml", "paper-translations.yaml"} {
+		config := read(name)
+		require.Equal(t, "data/pdegym", config.Data.Directory)
+		config.Data.Directory = dir
+		require.NoError(t, config.Validate(), name)
+		require.Len(t, config.Trainings(), 6)
+		require.Equal(t, []int{90, 64, 5000, 16, 3}, []int{config.Training.Epochs, config.Training.BatchSize, config.Data.Trajectories, config.Data.Steps, config.Data.Probes})
+	}
 }

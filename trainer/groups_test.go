@@ -52,3 +52,17 @@ audit:
 	require.NoError(t, err)
 	require.Equal(t, want[1], boosted, "a velocity of 1.25 crosses a pixel of the unit square's 16 in 0.05")
 }
+
+func TestElementsOfAGroup(t *testing.T) {
+	config := parsed(t, "audit: {groups: [{name: d4, elements: [r, s]}, {name: translations, stride: 16, elements: ['t(0,16)']}]}")
+	require.NoError(t, config.Validate())
+	for i, want := range []string{"[e r s]", "[e t(0,16)]"} {
+		group, err := config.Audit.Groups[i].group(config.Data.generated(0, ""))
+		require.NoError(t, err)
+		elements, err := group.Elements(32, 32)
+		require.NoError(t, err)
+		require.Equal(t, want, fmt.Sprint(elements))
+	}
+	config.Audit.Groups[0].Elements = []string{"r5"}
+	require.ErrorContains(t, config.Validate(), `trainer: audit.groups: group d4 has no element "r5"; it has e, r, r2, r3, s, sr, sr2, sr3`)
+}

@@ -293,8 +293,10 @@ func about(d time.Duration) string {
 		return fmt.Sprintf("about %.0f s", max(1, d.Seconds()))
 	case d < time.Hour:
 		return fmt.Sprintf("about %.0f min", d.Minutes())
+	case d < 3*24*time.Hour:
+		return fmt.Sprintf("about %.1f h", d.Hours())
 	}
-	return fmt.Sprintf("about %.1f h", d.Hours())
+	return fmt.Sprintf("about %.0f days", d.Hours()/24)
 }
 
 // rounded is a number of bytes in words.

@@ -47,7 +47,7 @@ It needs nothing installed and takes a few minutes on two cores. Its configurati
 
 func newTrain(s *settings) *cobra.Command {
 	var file, dir string
-	var resume, failOnStop bool
+	var resume, failOnStop, dry bool
 	var epochs int
 	cmd := &cobra.Command{
 		Use:   "train",
@@ -57,7 +57,7 @@ interrupted run goes on with --resume, from its latest checkpoint and with the c
 finished one is trained for more epochs by --resume --epochs.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
+			if dir == "" && !dry {
 				return usageError{errors.New("--dir is missing; name the run directory, such as runs/first")}
 			}
 			var config trainer.Config
@@ -82,9 +82,13 @@ finished one is trained for more epochs by --resume --epochs.`,
 			if err != nil {
 				return err
 			}
+			if dry {
+				return dryRun(cmd, s, config)
+			}
 			return train(cmd, s, config, dir, resume, failOnStop)
 		},
 	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "try three steps and the preflight of each model, say what all would cost on this machine, and write nothing")
 	cmd.Flags().StringVar(&file, "config", "", "YAML configuration `file`")
 	cmd.Flags().StringVar(&dir, "dir", "", "run `directory`; it must not hold a run unless --resume is given")
 	cmd.Flags().BoolVar(&resume, "resume", false, "go on with the run in --dir")
@@ -92,6 +96,48 @@ finished one is trained for more epochs by --resume --epochs.`,
 	cmd.Flags().BoolVar(&failOnStop, "fail-on-stop", false, "exit with code 3 when a stop rule ended the training")
 	return cmd
 }
+
+// dryRun prints what a configuration will cost.
+func dryRun(cmd *cobra.Command, s *settings, config trainer.Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	choice, log, err := s.open(cmd)
+	if err != nil {
+		return err
+	}
+	progress := newProgress(config, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	cost, err := trainer.DryRun(cmd.Context(), config, trainer.Options{Backend: choice.Backend, BackendConfig: choice.Config, Log: log, Watcher: progress.watcher()})
+	progress.end()
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	where := config.Data.Directory
+	if where == "" {
+		where = "memory, generated anew"
+	}
+	data := cost.Data
+	fmt.Fprintf(out, "data: %d families of %d trajectories of %d snapshots, %s in %s\n", len(data.Families), data.Trajectories, data.Snapshots, rounded(data.Bytes()), where)
+	seeds := len(config.Trainings()) / len(config.Models)
+	var all time.Duration
+	for _, m := range cost.Models {
+		fmt.Fprintf(out, "%s: %d parameters\n", m.Name, m.Parameters)
+		fmt.Fprintf(out, "  training: %d epochs of %d steps of %s, %s\n", config.Training.Epochs, m.StepsAnEpoch, seconds(m.Step), about(m.Training()))
+		audits := fmt.Sprintf("audits %s", config.Audit.Schedule)
+		if m.Audits >= 0 {
+			audits = fmt.Sprintf("%d audits", m.Audits)
+		}
+		fmt.Fprintf(out, "  %s: each %d gradients and at least %d products of %s, at least %s, and as many times more as small damping and narrow intervals take; %s of vectors and primal values\n",
+			audits, m.Audit.Gradients, m.Audit.Products, seconds(m.Audit.ProductTime), about(m.AuditAtLeast()), rounded(m.Audit.Bytes))
+		all += time.Duration(seeds) * (m.Training() + time.Duration(max(1, m.Audits))*m.AuditAtLeast())
+	}
+	fmt.Fprintf(out, "all %d trainings: at least %s on this machine\n", len(config.Trainings()), about(all))
+	return nil
+}
+
+// seconds is a short time.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2g s", d.Seconds()) }
 
 func readConfig(file string) (trainer.Config, error) {
 	text, err := readText(file)
