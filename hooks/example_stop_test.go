@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model/checkpoint"
 	"github.com/gomlx/gomlx/ml/train"
 
 	"github.com/symaudit/symaudit/audit"
@@ -183,4 +184,32 @@ func stops(auditor hooks.Auditor, rule hooks.StopRule) {
 	reason, stopped := hook.Stopped()
 	fmt.Println("stopped:", stopped, "at step", loop.Trainer.GlobalStep())
 	fmt.Println(reason)
+}
+
+// The checkpoints that a training has left are audited after its end. They are those of GoMLX's handler, which keeps as many as Keep says.
+func ExampleBuilder_AuditCheckpoints() {
+	dir, err := os.MkdirTemp("", "checkpoints")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	loop := exampleLoop()
+	handler, err := checkpoint.Build(loop.Trainer.Store()).Dir(dir).Keep(-1).Done()
+	if err != nil {
+		panic(err)
+	}
+	train.EveryNSteps(loop, 2, "save", 100, handler.SaveOnStepFn)
+	if _, err := loop.RunSteps(endless(8), 6); err != nil {
+		panic(err)
+	}
+
+	auditor := measured{2: 0.25, 4: 0.5, 6: 0.75} // stands for an *audit.Auditor
+	err = hooks.New(auditor).WithStepsPerEpoch(2).WithOnAudit(printAudit).AuditCheckpoints(loop.Trainer.Store(), dir)
+	if err != nil {
+		panic(err)
+	}
+	// Output:
+	// audited at step 2
+	// audited at step 4
+	// audited at step 6
 }
