@@ -131,6 +131,7 @@ type Training struct {
 	WeightDecay     float64 `yaml:"weight_decay"`         // of Adam
 	Augment         *Group  `yaml:"augment,omitempty"`    // the group of which an element, drawn anew each time, moves each sample; left out: none
 	Recompute       bool    `yaml:"recompute,omitempty"`  // compute each step of a prediction again in the backward pass, and each block of its model: less memory for more time
+	Devices         int     `yaml:"devices,omitempty"`    // of the backend, among which each batch is dealt out evenly; 0: one
 	SaveEvery       int     `yaml:"save_every,omitempty"` // steps between checkpoints besides that after each epoch; a killed run repeats what came after the latest; 0: none
 	KeepCheckpoints int     `yaml:"keep_checkpoints"`     // latest to keep of each model, one an epoch; at least 1
 }
@@ -278,6 +279,9 @@ func (c Config) Validate() error {
 			return keyError("seeds", "lists %d twice; leave one out", seed)
 		}
 	}
+	if err := c.validateDevices(data); err != nil {
+		return err
+	}
 	if err := c.Training.validate(data, c.Data.steps(data)); err != nil {
 		return err
 	}
@@ -371,6 +375,8 @@ func (t Training) validate(data dataset.Description, steps int) error {
 		return keyError("training.rate", "is %q; use %s or %s", t.Rate, constantRate, cosineRate)
 	case !(t.WeightDecay >= 0 && t.WeightDecay <= 1):
 		return keyError("training.weight_decay", "is %g; it must be between 0 and 1", t.WeightDecay)
+	case t.Devices < 0 || t.Devices > t.BatchSize:
+		return keyError("training.devices", "is %d; it must be between 1 and training.batch_size, %d, or 0 for 1", t.Devices, t.BatchSize)
 	case t.SaveEvery < 0:
 		return keyError("training.save_every", "is %d; it must be positive, or 0 for no checkpoint within an epoch", t.SaveEvery)
 	case t.KeepCheckpoints < 1:
@@ -387,6 +393,23 @@ func (t Training) validate(data dataset.Description, steps int) error {
 		return cause.Say("trainer: training.augment: "+cause.Plain(err), err)
 	case t.Unroll > 1 && strings.Contains(t.Augment.Name, orbits.BoostsName):
 		return keyError("training.augment", "is %q, and training.unroll %d: a boost carries each further state further along, which it is not told; use another group, or leave one of them out", t.Augment.Name, t.Unroll)
+	}
+	return nil
+}
+
+// validateDevices refuses batches that cannot be dealt out evenly.
+func (c Config) validateDevices(data dataset.Description) error {
+	devices := c.Training.Devices
+	if devices < 2 || c.Training.BatchSize < 1 || c.Training.Unroll < 0 {
+		return nil
+	}
+	transitions := c.transitions(data)
+	batch := min(c.Training.BatchSize, transitions)
+	if last := transitions % batch; batch%devices != 0 || last%devices != 0 {
+		if last == 0 {
+			last = batch
+		}
+		return keyError("training.devices", "is %d, and among these the %d transitions of a batch, and the %d of the last of an epoch, cannot be dealt out evenly; choose another training.batch_size or data.trajectories", devices, batch, last)
 	}
 	return nil
 }

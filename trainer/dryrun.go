@@ -81,6 +81,7 @@ func (s *session) cost(ctx context.Context) (of ModelCost, err error) {
 	}
 	defer s.store.Finalize()
 	tried := 0
+	s.config.Training.Devices = 0 // GoMLX's loop alone deals batches out
 	for batch, err := range s.data.batches(s.config, s.seed, 0).Iter() {
 		if err != nil {
 			return of, err

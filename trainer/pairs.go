@@ -6,7 +6,10 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/distributed"
 	"github.com/gomlx/gomlx/core/tensors"
+	gomlxdataset "github.com/gomlx/gomlx/ml/dataset"
 	"github.com/gomlx/gomlx/ml/train"
 
 	"github.com/symaudit/symaudit/audit"
@@ -131,6 +134,7 @@ type batches struct {
 	seed        int64
 	from        int // steps of the training that are behind
 	unroll      int
+	devices     int           // that a batch is dealt out to, one piece after the other
 	augment     *augmentation // nil: none
 }
 
@@ -138,7 +142,7 @@ func (s *states) batches(config Config, seed int64, from int) *batches {
 	unroll := max(1, config.Training.Unroll)
 	transitions := slices.DeleteFunc(s.trainingTransitions(), func(at transition) bool { return at.Time+unroll > s.steps })
 	return &batches{
-		states: s, transitions: transitions, batchSize: min(config.Training.BatchSize, len(transitions)), seed: seed, from: from, unroll: unroll,
+		states: s, transitions: transitions, batchSize: min(config.Training.BatchSize, len(transitions)), seed: seed, from: from, unroll: unroll, devices: max(1, config.Training.Devices),
 	}
 }
 
@@ -150,9 +154,14 @@ func (b *batches) stepsPerEpoch() int {
 
 // stepsOf is the number of optimizer steps of a whole training on data that are so described.
 func (c Config) stepsOf(data dataset.Description) int {
-	transitions := len(c.Data.Families) * c.Data.Trajectories * (c.Data.steps(data) - max(1, c.Training.Unroll) + 1)
+	transitions := c.transitions(data)
 	batch := min(c.Training.BatchSize, transitions)
 	return c.Training.Epochs * ((transitions + batch - 1) / batch)
+}
+
+// transitions are how many an epoch has.
+func (c Config) transitions(data dataset.Description) int {
+	return len(c.Data.Families) * c.Data.Trajectories * (c.Data.steps(data) - max(1, c.Training.Unroll) + 1)
 }
 
 func (b *batches) Iter() iter.Seq2[train.Batch, error] {
@@ -162,9 +171,16 @@ func (b *batches) Iter() iter.Seq2[train.Batch, error] {
 			order := rand.New(rand.NewPCG(uint64(b.seed), uint64(epoch))).Perm(len(b.transitions))
 			for ; step/b.stepsPerEpoch() == epoch; step++ {
 				first := step % b.stepsPerEpoch() * b.batchSize
-				batch, err := b.batch(order[first:min(first+b.batchSize, len(order))], step)
-				if !yield(batch, err) || err != nil {
+				all, err := b.batch(order[first:min(first+b.batchSize, len(order))], step)
+				if err != nil {
+					yield(train.Batch{}, err)
 					return
+				}
+				for device := range b.devices {
+					batch, err := dealt(all, device, b.devices)
+					if !yield(batch, err) || err != nil {
+						return
+					}
 				}
 			}
 		}
@@ -172,7 +188,7 @@ func (b *batches) Iter() iter.Seq2[train.Batch, error] {
 }
 
 // batch has the states that some transitions begin with, and as labels those after each step that a prediction is carried on for.
-func (b *batches) batch(chosen []int, step int) (train.Batch, error) {
+func (b *batches) batch(chosen []int, step int) ([]*tensors.Tensor, error) {
 	at := make([]dataset.Snapshot, len(chosen))
 	for i, c := range chosen {
 		at[i] = b.transitions[c]
@@ -181,15 +197,50 @@ func (b *batches) batch(chosen []int, step int) (train.Batch, error) {
 	for range b.unroll + 1 {
 		next, err := b.states.Batch(at)
 		if err != nil {
-			return train.Batch{}, err
+			return nil, err
 		}
 		all = append(all, next)
 		for i := range at {
 			at[i].Time++
 		}
 	}
-	if err := b.augment.apply(all, b.seed, step); err != nil {
-		return train.Batch{}, err
+	return all, b.augment.apply(all, b.seed, step)
+}
+
+// dealt is the part of a batch that one of several devices gets.
+func dealt(all []*tensors.Tensor, device, devices int) (train.Batch, error) {
+	if devices == 1 {
+		return train.Batch{Inputs: all[:1], Labels: all[1:]}, nil
 	}
-	return train.Batch{Inputs: all[:1], Labels: all[1:]}, nil
+	var parts []*tensors.Tensor
+	for _, states := range all {
+		dimensions := slices.Clone(states.Shape().Dimensions)
+		dimensions[0] /= devices
+		size := states.Size() / devices
+		err := tensors.ConstFlatData(states, func(flat []float32) {
+			parts = append(parts, tensors.FromFlatDataAndDimensions(flat[device*size:(device+1)*size], dimensions...))
+		})
+		if err != nil {
+			return train.Batch{}, cause.In("trainer", err)
+		}
+	}
+	return train.Batch{Inputs: parts[:1], Labels: parts[1:]}, nil
+}
+
+// onDevices is the data set that GoMLX's loop takes: with several devices, one that puts the parts of a batch on them.
+func (b *batches) onDevices(on compute.Backend) (train.Dataset, error) {
+	if b.devices == 1 {
+		return b, nil
+	}
+	mesh, err := distributed.NewDeviceMesh([]int{b.devices}, []string{"data"})
+	if err != nil {
+		return nil, cause.In("trainer", err)
+	}
+	sharded, err := distributed.NewShardingSpec(mesh, distributed.AxisSpec{"data"})
+	if err != nil {
+		return nil, cause.In("trainer", err)
+	}
+	labels := slices.Repeat([]*distributed.ShardingSpec{sharded}, b.unroll)
+	all, err := gomlxdataset.NewDistributedAccumulator(on, b, distributed.AutoSharding, labels[:1], labels, nil)
+	return all, cause.In("trainer", err)
 }

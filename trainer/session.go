@@ -218,7 +218,11 @@ func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Re
 		}
 	}
 	if !stopped && loop.LoopStep < total {
-		_, err := loop.RunSteps(batches, total-loop.LoopStep)
+		dealt, err := batches.onDevices(s.options.Backend)
+		if err != nil {
+			return "", err
+		}
+		_, err = loop.RunSteps(dealt, total-loop.LoopStep)
 		if err = cause.Of(err); err == nil {
 			err = context.Cause(ctx)
 		}

@@ -66,6 +66,9 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 	if err := config.Validate(); err != nil {
 		return result, err
 	}
+	if n := options.Backend.NumDevices(); config.Training.Devices > n {
+		return result, keyError("training.devices", "is %d, and the backend %s has %d; use as many, or another backend", config.Training.Devices, options.backendName(), n)
+	}
 	// Opened before anything slow: a directory that cannot be used is found out at once.
 	info := options.info(config, writers.KindTraining)
 	builder := writers.Parquet(options.Dir)
