@@ -78,7 +78,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		"huge":              {"training: {epochs: 99999999999999999999}\n", "line 1: training.epochs is 99999999999999999999; it must be at most 9223372036854775807"},
 		"huge power":        {"seed: 1e30\n", "line 1: seed is 1e30; it must be at most 9223372036854775807"},
 		"not a number":      {"seed: .nan\n", "line 1: seed is .nan; it must be a whole number"},
-		"number, section":   {"training: 5\n", "line 1: training is 5; it must be a group of keys, of epochs, batch_size, unroll, learning_rate, rate, weight_decay, augment, recompute, save_every, keep_checkpoints"},
+		"number, section":   {"training: 5\n", "line 1: training is 5; it must be a group of keys, of epochs, batch_size, unroll, learning_rate, rate, weight_decay, augment, recompute, devices, save_every, keep_checkpoints"},
 		"list, section":     {"data: [1]\n", "line 1: data is a list; it must be a group of keys, of directory, "},
 		"word, list":        {"data:\n  families: riemann\n", "line 2: data.families is riemann; it must be a list, in which each is a word"},
 		"keys, list":        {"audit: {stop: {monitor: d4/coherence}}\n", "line 1: audit.stop is a group of keys; it must be a list, in which each is a group of keys, of monitor, mode, "},
