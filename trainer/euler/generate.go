@@ -46,7 +46,7 @@ func Generate(ctx context.Context, b compute.Backend, c Config, family string, c
 	}
 	defer r.start.Finalize()
 	if r.advance, err = graph.NewExec(b, func(u *graph.Node) (next, average, left *graph.Node) {
-		next, left = c.advance(u)
+		next, left, _ = c.advance(u)
 		return next, r.average(next), graph.ConvertDType(left, dtypes.Float64)
 	}); err != nil {
 		return nil, fmt.Errorf("euler: %w", err)

@@ -43,15 +43,15 @@ const (
 // MaxSubsteps steps, comes back as NaN throughout. Advance panics, as graph building does, on a wrong shape. It has no
 // reverse-mode gradient, since its steps are a loop.
 func (c Config) Advance(u *graph.Node) *graph.Node {
-	next, left := c.advance(u)
+	next, left, _ := c.advance(u)
 	done := graph.Equal(left, constant(left, 0))
 	done = graph.BroadcastToDims(graph.ExpandAxes(done, 1, 2, 3), u.Shape().Dimensions...)
 	return graph.Where(done, next, nan(next))
 }
 
 // advance also returns the time left [batch]: 0 where all went well, NaN where positivity was lost, positive where the
-// steps ran out.
-func (c Config) advance(u *graph.Node) (next, left *graph.Node) {
+// steps ran out; and the time steps taken, a scalar: as many as the sample with most of them needs.
+func (c Config) advance(u *graph.Node) (next, left, steps *graph.Node) {
 	if u.Rank() != 4 || u.Shape().Dim(-1) != Channels || !u.DType().IsFloat() {
 		exceptions.Panicf("euler: a state is floating point [batch, y, x, %d], got %s", Channels, u.Shape())
 	}
@@ -86,7 +86,7 @@ func (c Config) advance(u *graph.Node) (next, left *graph.Node) {
 	state := fields(loop[:Channels])
 	left = loop[Channels]
 	left = graph.Where(admissible(c.primitive(state)), left, nan(left))
-	return graph.Stack(state[:], -1), graph.Reshape(left, dims[0])
+	return graph.Stack(state[:], -1), graph.Reshape(left, dims[0]), loop[Channels+1]
 }
 
 // step is one Runge-Kutta step. A finished sample has the time step 0 and keeps its values. One that turned
