@@ -143,7 +143,11 @@ func (c Config) primitive(u fields) fields {
 // outflows is, in each cell and either direction, the flux through its upper face less that through its lower face.
 //
 // The faces of both directions go through the flux as one batch. In two pieces of a program XLA may contract a product and
-// the sum it enters in one piece and not in the other, and mirror images about the diagonal would round differently.
+// the sum it enters in one piece and not in the other, and mirror images about the diagonal would round differently: it does
+// so from 128 cells in a row on.
+//
+// The barriers keep XLA from computing what they hold again wherever it is used, which is slow, and from contracting it with
+// what it enters (see symmetricSum).
 func (c Config) outflows(w fields) (throughX, throughY fields) {
 	batch := w[density].Shape().Dim(0)
 	leftX, rightX := faces(w, axisX)

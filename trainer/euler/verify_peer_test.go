@@ -170,41 +170,51 @@ func compareShippedQuadrants(b *table, backend compute.Backend, p pyro) {
 	b.check("  the periodic seam's waves end short of the unit square by", fmt.Sprintf("%.3f left, %.3f right", -begin-shock*time, begin+side-1-first.sound()*time),
 		"> 0", -begin-shock*time > 0 && begin+side-1-first.sound()*time > 0)
 
-	c := Default()
-	ours, pyros := map[int]grid{}, map[int]grid{256: shipped}
-	for _, n := range []int{64, 128, 256} {
-		c.DType = "float64"
-		if n == 256 {
-			c.DType = "float32"
-		}
-		at := int(-begin * float64(n))
-		ours[n] = solve(b.t, backend, c, quadrants(side*n, begin, side), time/side, 1).part(at, at, n, n)
-		if n < 256 {
-			pyros[n] = p.solve(quadrants(n, 0, 1), 1/float64(n), time, "outflow", about.Limiter, 0).grid
-		}
-		if n == 128 {
-			c.DType = "float32"
-			narrow := solve(b.t, backend, c, quadrants(side*n, begin, side), time/side, 1).part(at, at, n, n)
-			d := distances(narrow, ours[n])
-			b.check("  ours at 128^2 in float32 and in float64", fmt.Sprintf("%.0e %.0e %.0e", d[0], d[1], d[2]), "<= 1e-4", slices.Max(d[:]) <= 1e-4)
-		}
-		b.tell(fmt.Sprintf("  ours and pyro's at %d^2", n), percents(distances(ours[n], pyros[n])))
+	// pyro's boundary lets waves out, though not quite. At 1.5 in place of 1 nothing of it comes back into the unit square in time.
+	clean := func(n int) grid {
+		return p.solve(quadrants(n+n/2, 0, 1.5), 1/float64(n), time, "outflow", about.Limiter, 0).part(0, 0, n, n)
 	}
-	d := distances(ours[256], shipped)
-	half := distances(pyros[128], shipped.coarsened(128))
-	b.check("  the last, against the shipped file", percents(d), "each less than", less(d, half))
-	b.tell("    pyro's at 128^2 and the shipped one averaged", percents(half))
-	order := math.Log2(distances(ours[64], pyros[64])[0]/d[0]) / 2
-	b.check("  order at which they approach each other, density", fmt.Sprintf("%.2f", order), ">= 0.6", order >= 0.6)
-	for _, n := range []int{64, 128} {
-		for _, fine := range []struct {
-			name string
-			grid grid
-		}{{"ours", ours[256]}, {"pyro's", shipped}} {
-			to := fine.grid.coarsened(n)
-			b.tell(fmt.Sprintf("  density at %d^2 against %s at 256^2: ours, pyro's", n, fine.name),
-				fmt.Sprintf("%.3f, %.3f %%", 100*distances(ours[n], to)[0], 100*distances(pyros[n], to)[0]))
+	c := Default()
+	ours, pyros := map[int]grid{}, map[int]grid{}
+	for _, n := range []int{64, 128, 256} {
+		at := int(-begin * float64(n))
+		advance := func(dtype string) grid {
+			c.DType = dtype
+			return solve(b.t, backend, c, quadrants(side*n, begin, side), time/side, 1).part(at, at, n, n)
 		}
+		ours[n] = advance("float32")
+		if n < 256 {
+			pyros[n] = clean(n)
+			b.tell(fmt.Sprintf("  ours and pyro's at %d^2", n), percents(distances(ours[n], pyros[n])))
+		}
+		if n == 64 {
+			d := distances(ours[n], advance("float64"))
+			b.check("    ours in float32 and in float64", fmt.Sprintf("%.0e %.0e %.0e", d[0], d[1], d[2]), "<= 1e-4", slices.Max(d[:]) <= 1e-4)
+		}
+	}
+	order := math.Log2(distances(ours[64], pyros[64])[0] / distances(ours[128], pyros[128])[0])
+	b.check("    order at which they approach each other, density", fmt.Sprintf("%.2f", order), ">= 0.5", order >= 0.5)
+	for _, n := range []int{64, 128} {
+		to := ours[256].coarsened(n)
+		b.tell(fmt.Sprintf("  ours at %d^2 against ours at 256^2 averaged", n), percents(distances(ours[n], to)))
+		b.tell(fmt.Sprintf("  pyro's at %d^2 against ours at 256^2 averaged", n), percents(distances(pyros[n], to)))
+		to = shipped.coarsened(n)
+		b.tell(fmt.Sprintf("  ours at %d^2 against the shipped file averaged", n), percents(distances(ours[n], to)))
+		b.tell(fmt.Sprintf("  pyro's at %d^2 against the shipped file averaged", n), percents(distances(pyros[n], to)))
+	}
+	bounded := p.solve(quadrants(128, 0, 1), 1.0/128, time, "outflow", about.Limiter, 0).grid
+	for _, region := range []struct {
+		name string
+		of   func(grid) grid
+	}{
+		{"the unit square", func(g grid) grid { return g }},
+		{"its lower left quarter", func(g grid) grid { return g.part(0, 0, g.height/2, g.width/2) }},
+	} {
+		d := distances(region.of(ours[256]), region.of(shipped))
+		half := distances(region.of(bounded), region.of(shipped).coarsened(region.of(bounded).height))
+		b.check("  ours at 256^2 and the shipped file, cell by cell, "+region.name, percents(d), "each less than", less(d, half))
+		b.tell("    pyro's at 128^2 and the shipped file averaged", percents(half))
+		b.tell("    of which pyro's boundary is, measured at 128^2", percents(distances(region.of(bounded), region.of(pyros[128]))))
 	}
 }
 
@@ -241,33 +251,40 @@ func compareDraw(b *table, backend compute.Backend, p pyro) {
 		errors, seconds []float64
 		rates           []float64 // cell updates a second
 	}
-	measured := []*curve{{name: "pyro"}, {name: "float64"}, {name: "float32"}, {name: "Go backend, float64"}, {name: "Go backend, float32"}}
-	var last [2]grid
+	measured := []*curve{{name: "pyro"}, {name: "float64"}, {name: "float32"}, {name: "float64, Go backend"}, {name: "float32, Go backend"}}
 	var half grid // pyro's on the grid before
 	for _, n := range sizes {
 		start, to := drawn(b.t, Riemann, n), fine.coarsened(n)
-		for k, m := range measured {
-			var s solution
-			on, c := backend, Default()
-			switch k {
-			case 0:
-				s = p.solve(start, 1/float64(n), time, "periodic", 2, 0)
-			case 2, 4:
-				c.DType = "float32"
+		best := make([]solution, len(measured))
+		for turn := range 3 { // in turns, so that whatever else the machine does falls on all alike; the shortest time counts
+			if turn == 2 && n == 256 {
+				break
 			}
-			if k > 2 {
-				on = backendtest.Go(b.t)
+			for k := range measured {
+				var s solution
+				on, c := backend, Default()
+				if k > 2 {
+					on = backendtest.Go(b.t)
+				}
+				if k == 2 || k == 4 {
+					c.DType = "float32"
+				}
+				if k == 0 {
+					s = p.solve(start, 1/float64(n), time, "periodic", 2, 0)
+				} else {
+					s = solve(b.t, on, c, start, time, 1)
+				}
+				if turn == 0 || s.seconds < best[k].seconds {
+					best[k] = s
+				}
 			}
-			if k > 0 {
-				s = solve(b.t, on, c, start, time, 2)
-			}
-			if k < 2 {
-				last[k] = s.grid
-			}
-			m.errors = append(m.errors, distances(s.grid, to)[0])
-			m.seconds = append(m.seconds, s.seconds)
-			m.rates = append(m.rates, float64(n*n*s.steps)/s.seconds)
 		}
+		for k, m := range measured {
+			m.errors = append(m.errors, distances(best[k].grid, to)[0])
+			m.seconds = append(m.seconds, best[k].seconds)
+			m.rates = append(m.rates, float64(n*n*best[k].steps)/best[k].seconds)
+		}
+		last := [2]grid{best[0].grid, best[1].grid}
 		d := distances(last[1], last[0])
 		what := fmt.Sprintf("draw 0 of CE-RP, periodic, time 0.4, %d^2: ours and pyro's", n)
 		if n == sizes[0] {
@@ -287,12 +304,12 @@ func compareDraw(b *table, backend compute.Backend, p pyro) {
 		return strings.Join(out, " ")
 	}
 	for _, m := range measured[:2] {
-		b.tell("  density against ours at 1024^2 averaged, at 64^2, 128^2, 256^2: "+strings.Replace(m.name, "float64", "ours", 1), all(m.errors, "%.3f", 100)+" %")
+		b.tell("  density against ours at 1024^2, at 64^2, 128^2, 256^2: "+strings.Replace(m.name, "float64", "ours", 1), all(m.errors, "%.3f", 100)+" %")
 	}
 	order := math.Log2(measured[0].errors[0]/measured[0].errors[2]) / 2
 	b.check("  order at which pyro approaches our fine solution", fmt.Sprintf("%.2f", order), ">= 0.6", order >= 0.6)
 	for _, m := range measured {
-		b.tell("  million cell updates a second at 64^2, 128^2, 256^2: "+m.name, all(m.rates, "%.2f", 1e-6))
+		b.tell("  10^6 cell updates a second, 64^2, 128^2, 256^2: "+m.name, all(m.rates, "%.2f", 1e-6))
 	}
 	for _, m := range measured[1:] {
 		var same, equal []float64
@@ -300,8 +317,8 @@ func compareDraw(b *table, backend compute.Backend, p pyro) {
 			same = append(same, measured[0].seconds[i]/m.seconds[i])
 			equal = append(equal, measured[0].seconds[i]/secondsAt(m.errors, m.seconds, e))
 		}
-		b.tell("  times as fast as pyro on the same grid: "+m.name, all(same, "%.1f", 1))
-		b.tell("  times as fast as pyro at the same error: "+m.name, all(equal, "%.1f", 1))
+		b.tell("  times as fast as pyro, same grid: "+m.name, all(same, "%.1f", 1))
+		b.tell("  times as fast as pyro, same error: "+m.name, all(equal, "%.1f", 1))
 	}
 
 	// The collection's standard: a trajectory at 512^2 until time 1. pyro's time is that of 12 of its steps, times as many as it needs:
@@ -309,11 +326,11 @@ func compareDraw(b *table, backend compute.Backend, p pyro) {
 	for _, family := range Families() {
 		start, c := drawn(b.t, family, 512), Default()
 		few := p.solve(start, 1.0/512, 1, "periodic", 2, 12)
-		ours := solve(b.t, backend, c, start, 0.02, 1)
+		ours := solve(b.t, backend, c, start, 0.02, 2)
 		c.DType = "float32"
-		narrow := solve(b.t, backend, c, start, 0.02, 1)
+		narrow := solve(b.t, backend, c, start, 0.02, 2)
 		theirs := few.seconds / float64(few.steps) * float64(ours.steps) / 2
-		b.tell(fmt.Sprintf("  %s at 512^2: times as fast as pyro, float64 and float32", family.Label()), fmt.Sprintf("%.1f %.1f", theirs/ours.seconds, theirs/narrow.seconds))
+		b.tell(fmt.Sprintf("  %s at 512^2: times as fast as pyro, float64, float32", family.Label()), fmt.Sprintf("%.1f %.1f", theirs/ours.seconds, theirs/narrow.seconds))
 	}
 }
 

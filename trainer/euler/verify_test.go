@@ -247,7 +247,7 @@ func verifyVortex(b *table, backend compute.Backend) {
 		name   string
 		errors []float64
 		least  float64
-	}{{"L1", mean, 1.8}, {"L-infinity", most, 1.0}} {
+	}{{"L1", mean, 1.8}, {"L-infinity", most, 1.5}} {
 		e := norm.errors
 		b.tell(fmt.Sprintf("%s error at 64^2, 128^2, 256^2, 512^2", norm.name), fmt.Sprintf("%.1e %.1e %.1e %.1e", e[0], e[1], e[2], e[3]))
 		orders := []float64{math.Log2(e[0] / e[1]), math.Log2(e[1] / e[2]), math.Log2(e[2] / e[3])}
@@ -300,7 +300,7 @@ func verifySums(b *table, backend compute.Backend) {
 }
 
 func verifySymmetries(b *table, backend compute.Backend) {
-	b.section("4. Symmetries, over one interval of 0.05")
+	b.section("4. Symmetries at 128^2, over one interval of 0.05")
 	sameBits := func(want, got grid) bool {
 		for i, v := range want.values {
 			if v != got.values[i] {
@@ -344,6 +344,9 @@ func verifySymmetries(b *table, backend compute.Backend) {
 		}
 		b.check(family.Label()+": multiples 8, 1/4, 2^-20 of a state", fmt.Sprintf("%d of 3 bit for bit", good), "3", good == 3)
 	}
+	start := drawn(b.t, Riemann, 512)
+	same := sameBits(advance(b.t, backend, Default(), start)[0].transformed(5, true), advance(b.t, backend, Default(), start.transformed(5, true))[0])
+	b.check("CE-RP at 512^2: swap of x and y", map[bool]string{true: "bit for bit", false: "different"}[same], "bit for bit", same)
 	// A boost by (1, 1/2) for a time of 1/4 moves a flow by whole cells.
 	wave := func(n int, v float64) grid {
 		return newGrid(n, n, func(x, y float64) [4]float64 {
