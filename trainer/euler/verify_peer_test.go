@@ -127,6 +127,7 @@ func verifyAgainstPyro(b *table, backend compute.Backend) {
 	b.section("6. Against pyro 4.5.1, an independent solver; distances are relative L1 of density, momenta and energy")
 	python := os.Getenv(pyroEnv)
 	if python == "" {
+		b.leftOut = "; part 6 was left out"
 		b.tell("left out: "+pyroEnv+" names no Python with bench/peers/requirements-flow.txt; make verify-data installs it", "")
 		return
 	}
@@ -207,12 +208,12 @@ func compareShippedQuadrants(b *table, backend compute.Backend, p pyro) {
 		name string
 		of   func(grid) grid
 	}{
-		{"the unit square", func(g grid) grid { return g }},
-		{"its lower left quarter", func(g grid) grid { return g.part(0, 0, g.height/2, g.width/2) }},
+		{"all", func(g grid) grid { return g }},
+		{"quarter", func(g grid) grid { return g.part(0, 0, g.height/2, g.width/2) }},
 	} {
 		d := distances(region.of(ours[256]), region.of(shipped))
 		half := distances(region.of(bounded), region.of(shipped).coarsened(region.of(bounded).height))
-		b.check("  ours at 256^2 and the shipped file, cell by cell, "+region.name, percents(d), "each less than", less(d, half))
+		b.check("  ours at 256^2 and the shipped file, cell by cell: "+region.name, percents(d), "< next line", less(d, half))
 		b.tell("    pyro's at 128^2 and the shipped file averaged", percents(half))
 		b.tell("    of which pyro's boundary is, measured at 128^2", percents(distances(region.of(bounded), region.of(pyros[128]))))
 	}
@@ -291,7 +292,7 @@ func compareDraw(b *table, backend compute.Backend, p pyro) {
 			b.tell(what, percents(d))
 		} else {
 			change := distances(half, last[0].coarsened(half.height))
-			b.check(what, percents(d), "each less than", less(d, change))
+			b.check(what, percents(d), "< next line", less(d, change))
 			b.tell(fmt.Sprintf("    pyro's at %d^2 and at %d^2 averaged", half.height, n), percents(change))
 		}
 		half = last[0]
@@ -311,11 +312,16 @@ func compareDraw(b *table, backend compute.Backend, p pyro) {
 	for _, m := range measured {
 		b.tell("  10^6 cell updates a second, 64^2, 128^2, 256^2: "+m.name, all(m.rates, "%.2f", 1e-6))
 	}
+	var by []float64
+	for i, e := range measured[0].errors {
+		by = append(by, finer(measured[1].errors, i, e))
+	}
+	b.tell("  refinement at which ours has the error of pyro's", all(by, "%.2f", 1))
 	for _, m := range measured[1:] {
 		var same, equal []float64
 		for i, e := range measured[0].errors {
 			same = append(same, measured[0].seconds[i]/m.seconds[i])
-			equal = append(equal, measured[0].seconds[i]/secondsAt(m.errors, m.seconds, e))
+			equal = append(equal, same[i]/math.Pow(finer(m.errors, i, e), 3)) // cells and time steps
 		}
 		b.tell("  times as fast as pyro, same grid: "+m.name, all(same, "%.1f", 1))
 		b.tell("  times as fast as pyro, same error: "+m.name, all(equal, "%.1f", 1))
@@ -334,12 +340,9 @@ func compareDraw(b *table, backend compute.Backend, p pyro) {
 	}
 }
 
-// secondsAt is the time to reach an error, by a straight line through the two nearest sizes in logarithms.
-func secondsAt(errors, seconds []float64, want float64) float64 {
-	i := 1
-	for i < len(errors)-1 && errors[i] > want {
-		i++
-	}
-	slope := math.Log(seconds[i]/seconds[i-1]) / math.Log(errors[i]/errors[i-1])
-	return seconds[i] * math.Pow(want/errors[i], slope)
+// finer is by how much the grid of size i must be refined to reach an error, at the order found between it and the next.
+func finer(errors []float64, i int, want float64) float64 {
+	from := min(i, len(errors)-2)
+	order := math.Log2(errors[from] / errors[from+1])
+	return math.Pow(errors[i]/want, 1/order)
 }
