@@ -161,15 +161,23 @@ func RunConfig(dir string) (config Config, backend string, err error) {
 	if err != nil {
 		return Config{}, "", err
 	}
-	info := contents.Info
-	if n := len(contents.Resumes); n > 0 {
-		info = contents.Resumes[n-1] // which may have extended it
+	read := func(info writers.Info) (Config, error) {
+		config, err := ParseConfig([]byte(info.Config))
+		if err != nil {
+			err = cause.Say(fmt.Sprintf("trainer: the configuration in %s: %s; restore the file from a copy", filepath.Join(dir, "run.json"), cause.Plain(err)), err)
+		}
+		return config, err
 	}
-	if info.Config == "" {
+	if contents.Info.Config == "" {
 		return Config{}, "", fmt.Errorf("trainer: %s was not written by symaudit train: it has no configuration", dir)
 	}
-	if config, err = ParseConfig([]byte(info.Config)); err != nil {
-		return Config{}, "", cause.Say(fmt.Sprintf("trainer: the configuration in %s: %s; restore the file from a copy", filepath.Join(dir, "run.json"), cause.Plain(err)), err)
+	if config, err = read(contents.Info); err != nil {
+		return Config{}, "", err
+	}
+	for _, resumed := range contents.Resumes { // which may have extended it
+		if later, err := read(resumed); err == nil {
+			config.Training.Epochs = max(config.Training.Epochs, later.Training.Epochs)
+		}
 	}
 	return config, contents.Info.Backend, nil
 }

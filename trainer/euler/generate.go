@@ -120,7 +120,7 @@ func newRun(b compute.Backend, c Config, family Family, trajectories []int, seed
 		return nil, fmt.Errorf("euler: %w", err)
 	}
 	if r.advance, err = graph.NewExec(b, func(u *graph.Node) (next, average, left *graph.Node) {
-		next, left = c.advance(u)
+		next, left, _ = c.advance(u)
 		return next, r.average(next), graph.ConvertDType(left, dtypes.Float64)
 	}); err != nil {
 		r.start.Finalize()

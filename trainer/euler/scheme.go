@@ -43,15 +43,15 @@ const (
 // MaxSubsteps steps, comes back as NaN throughout. Advance panics, as graph building does, on a wrong shape. It has no
 // reverse-mode gradient, since its steps are a loop.
 func (c Config) Advance(u *graph.Node) *graph.Node {
-	next, left := c.advance(u)
+	next, left, _ := c.advance(u)
 	done := graph.Equal(left, constant(left, 0))
 	done = graph.BroadcastToDims(graph.ExpandAxes(done, 1, 2, 3), u.Shape().Dimensions...)
 	return graph.Where(done, next, nan(next))
 }
 
 // advance also returns the time left [batch]: 0 where all went well, NaN where positivity was lost, positive where the
-// steps ran out.
-func (c Config) advance(u *graph.Node) (next, left *graph.Node) {
+// steps ran out; and the time steps taken, a scalar: as many as the sample with most of them needs.
+func (c Config) advance(u *graph.Node) (next, left, steps *graph.Node) {
 	if u.Rank() != 4 || u.Shape().Dim(-1) != Channels || !u.DType().IsFloat() {
 		exceptions.Panicf("euler: a state is floating point [batch, y, x, %d], got %s", Channels, u.Shape())
 	}
@@ -86,7 +86,7 @@ func (c Config) advance(u *graph.Node) (next, left *graph.Node) {
 	state := fields(loop[:Channels])
 	left = loop[Channels]
 	left = graph.Where(admissible(c.primitive(state)), left, nan(left))
-	return graph.Stack(state[:], -1), graph.Reshape(left, dims[0])
+	return graph.Stack(state[:], -1), graph.Reshape(left, dims[0]), loop[Channels+1]
 }
 
 // step is one Runge-Kutta step. A finished sample has the time step 0 and keeps its values. One that turned
@@ -110,8 +110,7 @@ func (c Config) step(state fields, left *graph.Node) (next fields, stillLeft *gr
 func (c Config) update(state, w fields, dt *graph.Node) fields {
 	cells, perX, perY := spacing(state[density].Shape())
 	rate := times(dt, cells)
-	throughX := c.outflow(w, axisX, alongX, alongY)
-	throughY := c.outflow(w, axisY, alongY, alongX)
+	throughX, throughY := c.outflows(w)
 	var next fields
 	for i := range next {
 		outflow := graph.Add(scaled(throughX[i], perX), scaled(throughY[i], perY))
@@ -141,26 +140,48 @@ func (c Config) primitive(u fields) fields {
 	return fields{u[density], velocityX, velocityY, p}
 }
 
-// outflow is, in each cell, the flux through its upper face less that through its lower face along axis. normal and
-// tangent are the velocity components across and along these faces.
-func (c Config) outflow(w fields, axis, normal, tangent int) fields {
-	var left, right fields // of the upper face
+// outflows is, in each cell and either direction, the flux through its upper face less that through its lower face.
+//
+// The faces of both directions go through the flux as one batch. In two pieces of a program XLA may contract a product and
+// the sum it enters in one piece and not in the other, and mirror images about the diagonal would round differently: it does
+// so from 128 cells in a row on.
+//
+// The barriers keep XLA from computing what they hold again wherever it is used, which is slow, and from contracting it with
+// what it enters (see symmetricSum).
+func (c Config) outflows(w fields) (throughX, throughY fields) {
+	batch := w[density].Shape().Dim(0)
+	leftX, rightX := faces(w, axisX)
+	leftY, rightY := faces(w, axisY)
+	both := func(x, y fields) (all fields) {
+		y[alongX], y[alongY] = y[alongY], y[alongX]
+		for i := range all {
+			all[i] = graph.Concatenate([]*graph.Node{x[i], y[i]}, 0)
+		}
+		return all
+	}
+	left, right := both(leftX, leftY), both(rightX, rightY)
+	all := graph.OptimizationBarriers(append(left[:], right[:]...)...)
+	flux := c.flux(fields(all[:Channels]), fields(all[Channels:]), alongX, alongY)
+	flux = fields(graph.OptimizationBarriers(flux[:]...))
+	outflow := func(x *graph.Node, axis int) *graph.Node { return graph.Sub(x, behind(x, axis)) }
+	for i := range flux {
+		throughX[i] = outflow(graph.SliceAxis(flux[i], 0, graph.AxisRangeFromStart(batch)), axisX)
+		throughY[i] = outflow(graph.SliceAxis(flux[i], 0, graph.AxisRangeToEnd(batch)), axisY)
+	}
+	throughY[alongX], throughY[alongY] = throughY[alongY], throughY[alongX]
+	return throughX, throughY
+}
+
+// faces returns the states on both sides of each cell's upper face along axis.
+func faces(w fields, axis int) (left, right fields) {
 	for i := range w {
 		step := graph.Sub(ahead(w[i], axis), w[i])
 		slope := halfSlope(behind(step, axis), step)
 		left[i] = graph.Add(w[i], slope)
 		right[i] = ahead(graph.Sub(w[i], slope), axis)
 	}
-	outflow := materialized(c.flux(left, right, normal, tangent))
-	for i := range outflow {
-		outflow[i] = graph.Sub(outflow[i], behind(outflow[i], axis))
-	}
-	return outflow
+	return left, right
 }
-
-// materialized keeps XLA from computing x again wherever it is used, which makes the solver four times as fast, and from
-// contracting x with what it enters (see symmetricSum).
-func materialized(x fields) fields { return fields(graph.OptimizationBarriers(x[:]...)) }
 
 // halfSlope is half of the monotonized central slope: the mean of the two differences over two, and no more than either.
 //
