@@ -34,6 +34,9 @@ func Unknown(format string, args ...any) Verdict {
 // Judge judges a field by steps from the states before to those after, of shape [n, x, channels], [n, y, x, channels] or [n, z, y, x, channels].
 func Judge(field orbits.Field, group string, turns []Turn, before, after []float64, shape []int) Verdict {
 	n, grid, channels := shape[0], shape[1:len(shape)-1], shape[len(shape)-1]
+	if verdict, told := judgeMass(field, turns, before, after, shape); told {
+		return verdict
+	}
 	mostChannels := []int{12, 12, 8}[len(grid)-1] // more take minutes
 	switch {
 	case channels > mostChannels:

