@@ -41,7 +41,7 @@ puts them together.`,
 		if cmd.Flags().Changed("shard") {
 			var err error
 			if to.Shard, err = trainer.ParseShard(shard); err != nil {
-				return usageError{fmt.Errorf("--shard is %s", cause.Plain(err))}
+				return usageError{fmt.Errorf("--shard: %s", cause.Plain(err))}
 			}
 		}
 		return s.auditCheckpoints(cmd, args[0], which, func(config *trainer.Config) (err error) {

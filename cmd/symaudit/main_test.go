@@ -25,6 +25,10 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GOMLX_NO_AUTO_INSTALL", "1")
 			files, err := filepath.Abs("../../trainer/dataset/pdegym/testdata")
 			env.Setenv("PDEGYM", files) // files in the form of PDEGym's
+			if err == nil {
+				files, err = filepath.Abs("../../examples")
+				env.Setenv("EXAMPLES", files)
+			}
 			return err
 		},
 	})
