@@ -165,10 +165,19 @@ const (
 // short is a direction's name within its column.
 func short(direction string) string { return direction[:min(len(direction), directionWidth)] }
 
+// nameWidth is that of the column of models.
+func (p *progress) nameWidth() int {
+	widest := len("model ")
+	for _, name := range p.config.Trainings() {
+		widest = max(widest, len(name))
+	}
+	return widest
+}
+
 func (p *progress) heading() string {
 	var top, bottom strings.Builder
-	fmt.Fprintf(&top, "%-6s %6s %8s", "", "", "training")
-	fmt.Fprintf(&bottom, "%-6s %6s %8s", "model", "epoch", "loss")
+	fmt.Fprintf(&top, "%-*s %6s %8s", p.nameWidth(), "", "", "training")
+	fmt.Fprintf(&bottom, "%-*s %6s %8s", p.nameWidth(), "model", "epoch", "loss")
 	directions := p.config.Audit.DirectionNames()
 	for _, g := range p.config.Audit.Groups {
 		name := g.Name
@@ -225,7 +234,7 @@ func (p *progress) line(model string, records *audit.Records) string {
 			remarks = append(remarks, fmt.Sprintf("%s, batch %d: %s: %s", solve.GroupName, solve.Batch, solve.Status, *solve.Explanation))
 		}
 	}
-	fmt.Fprintf(&b, "%-6s %6.2f %8s%s  %7.1f", model, epoch, loss, groups.String(), seconds)
+	fmt.Fprintf(&b, "%-*s %6.2f %8s%s  %7.1f", p.nameWidth(), model, epoch, loss, groups.String(), seconds)
 	for _, remark := range slices.Compact(remarks) { // of several lambdas one may say the same
 		fmt.Fprintf(&b, "\n       %s", remark)
 	}
