@@ -33,7 +33,7 @@ func threeAudits(t *testing.T) directory {
 }
 
 func TestAWholeRunIsCounted(t *testing.T) {
-	require.Equal(t, Checked{Audits: 3, Rows: 54, Parts: 3}, *Check(threeAudits(t).path))
+	require.Equal(t, Checked{Audits: 3, Rows: 60, Parts: 3}, *Check(threeAudits(t).path))
 	require.Equal(t, Checked{Audits: 5, Rows: 216, Parts: 5}, *Check(version1))
 }
 

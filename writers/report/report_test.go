@@ -20,7 +20,7 @@ import (
 )
 
 var bothModels = synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 6, Groups: []string{"d4", "translations"}, HalfWidth: 0.15,
-	Larger: []float64{1e-2, 1}}
+	Larger: []float64{1e-2, 1}, Evaluation: true}
 
 // written makes a report and returns its page and the texts of its figures by name.
 func written(t *testing.T, c synthetic.Run) (page string, figures map[string][]string) {
