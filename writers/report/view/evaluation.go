@@ -205,13 +205,13 @@ func (d *data) sayRollout(s *series) string {
 	errors, last := "", int32(0)
 	for _, steps := range slices.Sorted(maps.Keys(rolled)) {
 		model, none := summarise(rolled[steps]).Median, summarise(still[steps]).Median
-		errors, last = fmt.Sprintf("%s and %s", Number(model), Number(none)), steps
+		errors, last = fmt.Sprintf("%s against %s", Number(model), Number(none)), steps
 		switch {
 		case !allFinite(rolled[steps]):
 			return fmt.Sprintf("%s, the errors are finite for %s and not beyond.", of, plural(int(steps-1), "step"))
 		case model > none:
-			return fmt.Sprintf("%s, the median error first exceeds that of predicting no change after %s, %s.", of, plural(int(steps), "step"), errors)
+			return fmt.Sprintf("%s, the median error first exceeds that of predicting no change after %s (%s).", of, plural(int(steps), "step"), errors)
 		}
 	}
-	return fmt.Sprintf("%s, the median error never exceeds that of predicting no change; after %s they are %s.", of, plural(int(last), "step"), errors)
+	return fmt.Sprintf("%s, the median error never exceeds that of predicting no change (after %s, %s).", of, plural(int(last), "step"), errors)
 }

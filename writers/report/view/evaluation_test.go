@@ -86,10 +86,10 @@ func TestTheVerdictOnRollouts(t *testing.T) {
 		edit func([]audit.EvaluationRow)
 		said string
 	}{
-		"never":      {func([]audit.EvaluationRow) {}, "the median error never exceeds that of predicting no change; after 3 steps they are 0.6 and 6."},
-		"the same":   {func(rows []audit.EvaluationRow) { rows[4].RolloutError, rows[7].RolloutError = 4, 4 }, "the median error never exceeds that of predicting no change; after 3 steps they are 0.6 and 6."},
-		"second":     {func(rows []audit.EvaluationRow) { rows[4].RolloutError, rows[7].RolloutError = 4.1, 4.1 }, "the median error first exceeds that of predicting no change after 2 steps, 4.1 and 4."},
-		"first":      {func(rows []audit.EvaluationRow) { rows[3].RolloutError, rows[6].RolloutError = 9, 9 }, "the median error first exceeds that of predicting no change after 1 step, 9 and 2."},
+		"never":      {func([]audit.EvaluationRow) {}, "the median error never exceeds that of predicting no change (after 3 steps, 0.6 against 6)."},
+		"the same":   {func(rows []audit.EvaluationRow) { rows[4].RolloutError, rows[7].RolloutError = 4, 4 }, "the median error never exceeds that of predicting no change (after 3 steps, 0.6 against 6)."},
+		"second":     {func(rows []audit.EvaluationRow) { rows[4].RolloutError, rows[7].RolloutError = 4.1, 4.1 }, "the median error first exceeds that of predicting no change after 2 steps (4.1 against 4)."},
+		"first":      {func(rows []audit.EvaluationRow) { rows[3].RolloutError, rows[6].RolloutError = 9, 9 }, "the median error first exceeds that of predicting no change after 1 step (9 against 2)."},
 		"overflow":   {func(rows []audit.EvaluationRow) { rows[8].RolloutError = math.Inf(1) }, "the errors are finite for 2 steps and not beyond."},
 		"NaN":        {func(rows []audit.EvaluationRow) { rows[1].RolloutError = math.NaN() }, "the errors are finite for 1 step and not beyond."},
 		"not at all": {func(rows []audit.EvaluationRow) { rows[0].RolloutError = math.NaN() }, "the errors are finite for 0 steps and not beyond."},
