@@ -24,6 +24,22 @@ type TrainingRow struct {
 	StepSeconds  float64 `parquet:"step_seconds"`
 }
 
+// EvaluationRow is a state of a held-out trajectory, predicted in two ways: one step ahead, from the state before it, and by a rollout, which carries the prediction on from
+// the trajectory's initial state. An Auditor makes none: a training that knows its trajectories adds them. Errors are SMSE, and not finite where a rollout has
+// grown beyond all bounds.
+type EvaluationRow struct {
+	Moment
+	Split                   string  `parquet:"split"`  // "validation" or "test"
+	Sample                  int32   `parquet:"sample"` // index of the trajectory among those that are evaluated
+	Class                   string  `parquet:"class"`
+	Trajectory              int64   `parquet:"trajectory"`
+	TimeIndex               int32   `parquet:"time_index"`                 // of the state that is predicted: 1 is the first after the initial state
+	OneStepError            float64 `parquet:"one_step_error"`             // of f(x_{t-1}) against x_t
+	OneStepPersistenceError float64 `parquet:"one_step_persistence_error"` // of x_{t-1} against x_t
+	RolloutError            float64 `parquet:"rollout_error"`              // of f applied t times to x_0, against x_t
+	RolloutPersistenceError float64 `parquet:"rollout_persistence_error"`  // of x_0 against x_t
+}
+
 // ErrorRow is a probe sample under a group element. Errors are dimensionless: SMSE of states; of an invariant output the loss
 // and the relative change (Builder.WithInvariantOutput). They are not finite where the model's output is not.
 type ErrorRow struct {
@@ -256,6 +272,7 @@ type CoherenceRow struct {
 type Records struct {
 	Training    []TrainingRow
 	Decisions   []DecisionRow
+	Evaluation  []EvaluationRow
 	Errors      []ErrorRow
 	LocalErrors []LocalErrorRow
 	Influence   []InfluenceRow
@@ -270,6 +287,7 @@ type Records struct {
 func (r *Records) Moments() (all []*Moment) {
 	all = momentsOf(all, r.Training, func(row *TrainingRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Decisions, func(row *DecisionRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.Evaluation, func(row *EvaluationRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Errors, func(row *ErrorRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.LocalErrors, func(row *LocalErrorRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Influence, func(row *InfluenceRow) *Moment { return &row.Moment })
@@ -291,6 +309,7 @@ func momentsOf[Row any](all []*Moment, rows []Row, moment func(*Row) *Moment) []
 func (r *Records) Add(other *Records) {
 	r.Training = append(r.Training, other.Training...)
 	r.Decisions = append(r.Decisions, other.Decisions...)
+	r.Evaluation = append(r.Evaluation, other.Evaluation...)
 	r.Errors = append(r.Errors, other.Errors...)
 	r.LocalErrors = append(r.LocalErrors, other.LocalErrors...)
 	r.Influence = append(r.Influence, other.Influence...)
@@ -307,6 +326,7 @@ func (r *Records) At(model string, seed, step int64) *Records {
 	is := func(m Moment) bool { return m.Model == model && m.Seed == seed && m.Step == step }
 	at.Training = rowsWhere(r.Training, func(row TrainingRow) bool { return is(row.Moment) })
 	at.Decisions = rowsWhere(r.Decisions, func(row DecisionRow) bool { return is(row.Moment) })
+	at.Evaluation = rowsWhere(r.Evaluation, func(row EvaluationRow) bool { return is(row.Moment) })
 	at.Errors = rowsWhere(r.Errors, func(row ErrorRow) bool { return is(row.Moment) })
 	at.LocalErrors = rowsWhere(r.LocalErrors, func(row LocalErrorRow) bool { return is(row.Moment) })
 	at.Influence = rowsWhere(r.Influence, func(row InfluenceRow) bool { return is(row.Moment) })
@@ -331,6 +351,7 @@ func rowsWhere[Row any](rows []Row, is func(Row) bool) (all []Row) {
 func (r *Records) DropAfter(step int64) {
 	r.Training = slices.DeleteFunc(r.Training, func(row TrainingRow) bool { return row.Step > step })
 	r.Decisions = slices.DeleteFunc(r.Decisions, func(row DecisionRow) bool { return row.Step > step })
+	r.Evaluation = slices.DeleteFunc(r.Evaluation, func(row EvaluationRow) bool { return row.Step > step })
 	r.Errors = slices.DeleteFunc(r.Errors, func(row ErrorRow) bool { return row.Step > step })
 	r.LocalErrors = slices.DeleteFunc(r.LocalErrors, func(row LocalErrorRow) bool { return row.Step > step })
 	r.Influence = slices.DeleteFunc(r.Influence, func(row InfluenceRow) bool { return row.Step > step })

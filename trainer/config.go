@@ -33,16 +33,17 @@ type Config struct {
 	Audit    Audit    `yaml:"audit"`
 }
 
-// Data says which trajectories are trained on and which are held out as probes.
+// Data says which trajectories are trained on and which are held out, for validation and as probes.
 type Data struct {
 	// Directory holds data that `symaudit data generate` or `symaudit data import` has written; empty generates them anew, the same for the same
 	// seed and backend.
 	Directory    string       `yaml:"directory"`
-	Families     []string     `yaml:"families"`        // of initial conditions; trajectories of all are trained on and audited
-	Trajectories int          `yaml:"trajectories"`    // for training, of each family
-	Probes       int          `yaml:"probes"`          // held out, of each family; as many batches are audited, one trajectory of each family in each
-	Steps        int          `yaml:"steps,omitempty"` // of each trajectory that are used, from its beginning on; 0: all
-	Euler        euler.Config `yaml:"euler,omitzero"`  // how data are generated; those of a directory say themselves what they are
+	Families     []string     `yaml:"families"`             // of initial conditions; trajectories of all are trained on and audited
+	Trajectories int          `yaml:"trajectories"`         // for training, of each family
+	Validation   int          `yaml:"validation,omitempty"` // held out, of each family, for choices that are made along the way: what training.evaluate measures is of these; 0: none, and it is of the probes
+	Probes       int          `yaml:"probes"`               // held out, of each family; as many batches are audited, one trajectory of each family in each
+	Steps        int          `yaml:"steps,omitempty"`      // of each trajectory that are used, from its beginning on; 0: all
+	Euler        euler.Config `yaml:"euler,omitzero"`       // how data are generated; those of a directory say themselves what they are
 }
 
 // Model is a network to train: a preset, or one architecture spelled out. Its normalization is set from the data.
@@ -130,6 +131,7 @@ type Training struct {
 	Rate            string  `yaml:"rate,omitempty"`       // how the learning rate goes on: "constant", or "cosine", to zero at the last step along half a cosine; "": constant
 	WeightDecay     float64 `yaml:"weight_decay"`         // of Adam
 	Augment         *Group  `yaml:"augment,omitempty"`    // the group of which an element, drawn anew each time, moves each sample; left out: none
+	Evaluate        bool    `yaml:"evaluate"`             // also table evaluation: with each audit, errors of the held-out trajectories one step ahead and rolled out; two predictions of each of their states
 	Recompute       bool    `yaml:"recompute,omitempty"`  // compute each step of a prediction again in the backward pass, and each block of its model: less memory for more time
 	Devices         int     `yaml:"devices,omitempty"`    // of the backend, among which each batch is dealt out evenly; 0: one
 	SaveEvery       int     `yaml:"save_every,omitempty"` // steps between checkpoints besides that after each epoch; a killed run repeats what came after the latest; 0: none
@@ -193,7 +195,7 @@ func Default() Config {
 	return Config{
 		Data:     Data{Families: familyNames(), Trajectories: 32, Probes: 3, Euler: data},
 		Models:   []Model{{Name: "unet", Preset: "tiny-unet"}, {Name: "vit", Preset: "tiny-vit"}, {Name: "fno", Preset: "tiny-fno"}},
-		Training: Training{Epochs: 10, BatchSize: 16, LearningRate: 5e-4, WeightDecay: 1e-6, KeepCheckpoints: 2},
+		Training: Training{Epochs: 10, BatchSize: 16, LearningRate: 5e-4, WeightDecay: 1e-6, KeepCheckpoints: 2, Evaluate: true},
 		Audit: Audit{
 			EveryEpochs: 1, Groups: []Group{{Name: orbits.D4Name}, {Name: orbits.TranslationsName, Stride: 8}},
 			RelativeLambdas: []float64{audit.DefaultRelativeLambda}, Metric: string(audit.MetricNTK), MetricScale: string(audit.MetricMean),
@@ -305,7 +307,7 @@ func (d Data) Validate() error {
 		return cause.Say("trainer: data.euler."+cause.Plain(err), err)
 	}
 	if need := d.gib(); need > mostGiB {
-		return keyError("data.trajectories", "is %d; with data.probes and data.euler that is %.0f GiB of states, and %d is the most; use fewer trajectories or snapshots, or a lower resolution",
+		return keyError("data.trajectories", "is %d; with data.validation, data.probes and data.euler that is %.0f GiB of states, and %d is the most; use fewer trajectories or snapshots, or a lower resolution",
 			d.Trajectories, need, mostGiB)
 	}
 	if d.Steps >= d.Euler.Snapshots {
@@ -325,6 +327,9 @@ func (d Data) validateCounts() error {
 		if count.value < 1 || count.value > mostTrajectories {
 			return keyError(count.key, "is %d; it must be between 1 and %d", count.value, mostTrajectories)
 		}
+	}
+	if d.Validation < 0 || d.Validation > mostTrajectories {
+		return keyError("data.validation", "is %d; it must be between 1 and %d, or 0 for none", d.Validation, mostTrajectories)
 	}
 	if d.Steps < 0 {
 		return keyError("data.steps", "is %d; it must be positive, or 0 for all", d.Steps)
@@ -358,7 +363,7 @@ const (
 func (d Data) gib() float64 {
 	const single = 4 // bytes
 	state := float64(d.Euler.Resolution) * float64(d.Euler.Resolution) * euler.Channels * single
-	return float64(len(d.Families)) * float64(d.Trajectories+d.Probes) * float64(d.Euler.Snapshots) * state / (1 << 30)
+	return float64(len(d.Families)) * float64(d.Trajectories+d.Validation+d.Probes) * float64(d.Euler.Snapshots) * state / (1 << 30)
 }
 
 func (t Training) validate(data dataset.Description, steps int) error {

@@ -17,7 +17,7 @@ import (
 	"github.com/symaudit/symaudit/trainer/euler"
 )
 
-// GenerateData solves for the trajectories that a configuration's data section asks for, those to train on and then the probes, and writes them as a data
+// GenerateData solves for the trajectories that a configuration's data section asks for, those to train on, then those for validation and then the probes, and writes them as a data
 // set into a directory that must not exist; with resume it goes on where an earlier call was killed or cancelled. progress, which may be nil, counts
 // trajectories over all families. backend is the name of what computes, for the description.
 func GenerateData(ctx context.Context, on compute.Backend, backend string, config Config, dir string, resume bool, progress func(done, total int)) (*dataset.Set, error) {
@@ -75,7 +75,7 @@ func (p Plan) Estimate(on compute.Backend) (all time.Duration, err error) {
 // generate solves for what a data set lacks.
 func generate(ctx context.Context, on compute.Backend, config Config, writer *dataset.Writer, progress func(done, total int)) (*dataset.Set, error) {
 	data := config.Data
-	total := len(data.Families) * (data.Trajectories + data.Probes)
+	total := len(data.Families) * (data.Trajectories + data.Validation + data.Probes)
 	left := 0
 	for f := range data.Families {
 		left += len(writer.Missing(f))
@@ -121,7 +121,7 @@ func (d Data) generated(seed int64, backend string) dataset.Description {
 	for _, family := range d.Families {
 		description.Families = append(description.Families, dataset.Family{Name: family, Label: euler.Family(family).Label()})
 	}
-	return description.InOrder(d.Trajectories, 0, d.Probes)
+	return description.InOrder(d.Trajectories, d.Validation, d.Probes)
 }
 
 // describe says what the data are that a configuration names, which may be those of a directory.
@@ -163,7 +163,7 @@ func (d Data) selects(from dataset.Description) error {
 	for _, want := range []struct {
 		key, split string
 		count      int
-	}{{"data.trajectories", dataset.Train, d.Trajectories}, {"data.probes", dataset.Test, d.Probes}} {
+	}{{"data.trajectories", dataset.Train, d.Trajectories}, {"data.validation", dataset.Validation, d.Validation}, {"data.probes", dataset.Test, d.Probes}} {
 		if split := from.Split(want.split); split.Count < want.count {
 			return keyError(want.key, "is %d, and the data in %s have %d trajectories of each family in their split %q; use as many, or other data", want.count, d.Directory, split.Count, want.split)
 		}

@@ -204,6 +204,7 @@ func TestDataDirectory(t *testing.T) {
 	}{
 		"too few":      {func(c *Config) { c.Data.Trajectories = 30 }, "trainer: data.trajectories is 30, and the data in " + dir + ` have 3 trajectories of each family in their split "train"`},
 		"other probes": {func(c *Config) { c.Data.Probes = 3 }, `in their split "test"`},
+		"validation":   {func(c *Config) { c.Data.Validation = 1 }, "trainer: data.validation is 1, and the data in " + dir + ` have 0 trajectories of each family in their split "validation"`},
 		"family":       {func(c *Config) { c.Data.Families[1] = "kelvin-helmholtz" }, `trainer: data.families has "kelvin-helmholtz", and the data in ` + dir},
 		"twice":        {func(c *Config) { c.Data.Families[1] = c.Data.Families[0] }, `lists "riemann" twice`},
 		"resolution":   {func(c *Config) { c.Data.Euler.Resolution = 8 }, "data.euler.resolution is 8, and that of the data in " + dir + " is 4; leave data.euler out"},

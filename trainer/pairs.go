@@ -27,12 +27,17 @@ type states struct {
 	*dataset.Set
 	families        []int // indices of those of the configuration
 	training, tests dataset.Split
-	steps           int // of each trajectory
+	heldOut         dataset.Split // which the model is evaluated on: for validation, or without such trajectories tests
+	steps           int           // of each trajectory
 }
 
 func newStates(config Config, set *dataset.Set) *states {
 	s := &states{Set: set, training: set.Split(dataset.Train), tests: set.Split(dataset.Test), steps: config.Data.steps(set.Description)}
 	s.training.Count, s.tests.Count = config.Data.Trajectories, config.Data.Probes
+	if s.heldOut = s.tests; config.Data.Validation > 0 {
+		s.heldOut = set.Split(dataset.Validation)
+		s.heldOut.Count = config.Data.Validation
+	}
 	for _, name := range config.Data.Families {
 		s.families = append(s.families, set.Family(name))
 	}

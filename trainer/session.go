@@ -185,8 +185,17 @@ func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Re
 		return "", s.explain(err)
 	}
 	defer auditor.Close()
+	audits := hooks.Auditor(auditor)
+	if s.config.Training.Evaluate {
+		evaluation, err := s.newEvaluation()
+		if err != nil {
+			return "", err
+		}
+		defer evaluation.close()
+		audits = evaluating{auditor, evaluation}
+	}
 	loop := train.NewLoop(s.trainer)
-	hook, err := s.attach(ctx, loop, auditor, run, history.Coherence)
+	hook, err := s.attach(ctx, loop, audits, run, history.Coherence)
 	if err != nil {
 		return "", s.explain(err)
 	}
@@ -253,7 +262,7 @@ func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Re
 	return reason, nil
 }
 
-func (s *session) attach(ctx context.Context, loop *train.Loop, auditor *audit.Auditor, run *writers.Run, history []audit.CoherenceRow) (*hooks.Hook, error) {
+func (s *session) attach(ctx context.Context, loop *train.Loop, auditor hooks.Auditor, run *writers.Run, history []audit.CoherenceRow) (*hooks.Hook, error) {
 	rules, err := s.config.Audit.stopRules()
 	if err != nil {
 		return nil, err

@@ -65,7 +65,7 @@ func requireSameLines(t *testing.T, dir string, records audit.Records) {
 		return fmt.Sprintf("%s %s %d %s %d %d", table, m.RunID, m.Attempt, m.Model, m.Seed, m.Step)
 	}
 	for table, of := range map[string]*audit.Records{
-		"training": {Training: records.Training}, "decisions": {Decisions: records.Decisions}, "errors": {Errors: records.Errors},
+		"training": {Training: records.Training}, "decisions": {Decisions: records.Decisions}, "evaluation": {Evaluation: records.Evaluation}, "errors": {Errors: records.Errors},
 		"influence": {Influence: records.Influence}, "solves": {Solves: records.Solves}, "coherence": {Coherence: records.Coherence},
 	} {
 		for _, m := range of.Moments() {

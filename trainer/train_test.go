@@ -67,7 +67,7 @@ func read(t *testing.T, dir string) *writers.Contents {
 // requireWhole checks that the run holds every training step and every audit of both models once.
 func requireWhole(t *testing.T, records audit.Records) {
 	t.Helper()
-	type count struct{ training, errors, influence, solves, coherence int }
+	type count struct{ training, evaluation, errors, influence, solves, coherence int }
 	type moment struct {
 		model string
 		step  int64
@@ -78,6 +78,7 @@ func requireWhole(t *testing.T, records audit.Records) {
 			c := count{training: 1}
 			if step%tinyEpoch == 0 {
 				// D4 has 8 elements, shifts by half the grid and the identity are 3; a batch is a sample of each family.
+				c.evaluation = 2 * 1 * 3 // families, probes, steps
 				c.errors, c.influence, c.solves, c.coherence = (8+3)*2, (8+3)*2*2, 2, 8+3+2
 			}
 			want[moment{model, step}] = c
@@ -92,6 +93,9 @@ func requireWhole(t *testing.T, records audit.Records) {
 	}
 	for _, row := range records.Training {
 		at(row.Moment, func(c *count) { c.training++ })
+	}
+	for _, row := range records.Evaluation {
+		at(row.Moment, func(c *count) { c.evaluation++ })
 	}
 	for _, row := range records.Errors {
 		at(row.Moment, func(c *count) { c.errors++ })
@@ -203,6 +207,26 @@ func TestABatchLargerThanTheDataHoldsAllOfThem(t *testing.T) {
 	contents := trainTiny(t, config, options)
 	require.Len(t, contents.Records.Training, 2, "one step an epoch")
 	require.Contains(t, log.String(), `"transitions":12,"message":"training.batch_size is larger than the training data`)
+}
+
+// Evaluating the model changes nothing of its training and of its audits, bit for bit.
+func TestEvaluationLeavesTheTrainingAsItIs(t *testing.T) {
+	config, data := parse(t, tinySource), filepath.Join(t.TempDir(), "data")
+	set, err := trainer.GenerateData(context.Background(), backendtest.Go(t), "go", config, data, false, nil)
+	require.NoError(t, err)
+	require.NoError(t, set.Close())
+	config.Models, config.Audit.Groups, config.Data.Directory, config.Training.Epochs = config.Models[1:], config.Audit.Groups[:1], data, 2
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		dir := t.TempDir()
+		evaluated := trainTiny(t, config, optionsFor(b, filepath.Join(dir, "with"))).Records
+		without := config
+		without.Training.Evaluate = false
+		plain := trainTiny(t, without, optionsFor(b, filepath.Join(dir, "without"))).Records
+		require.Len(t, evaluated.Evaluation, 2*6, "two audits of six states")
+		require.Empty(t, plain.Evaluation)
+		evaluated.Evaluation = nil
+		requireSameRun(t, filepath.Join(dir, "without"), filepath.Join(dir, "with"), plain, evaluated)
+	})
 }
 
 // The moments of the optimizer are in the checkpoint: its next step has the influence in an audit afterwards that it had in the training.

@@ -1,6 +1,7 @@
 package writers
 
 import (
+	"math"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,6 +24,9 @@ func auditAt(step int64) *audit.Records {
 			{Moment: moment, BatchSize: 2, Class: "riemann", GroupName: "d4", Element: "e", TargetError: 0.1},
 			{Moment: moment, Class: "riemann", GroupName: "translations", Element: "t(0,4)", ShiftX: 4, TargetError: 0.2}},
 		Decisions: []audit.DecisionRow{{Moment: moment, Decision: audit.Finished, KeptStep: moment.Step}, {Moment: moment, Decision: audit.Finished, KeptStep: moment.Step}},
+		Evaluation: []audit.EvaluationRow{
+			{Moment: moment, Split: "test", Class: "riemann", Trajectory: 4, TimeIndex: 1, OneStepError: 0.1, OneStepPersistenceError: 0.2, RolloutError: 0.1, RolloutPersistenceError: 0.2},
+			{Moment: moment, Split: "test", Class: "riemann", Trajectory: 4, TimeIndex: 2, OneStepError: 0.1, OneStepPersistenceError: 0.2, RolloutError: math.Inf(1), RolloutPersistenceError: 0.3}},
 		LocalErrors: []audit.LocalErrorRow{
 			{Moment: moment, Class: "riemann", GroupName: "translations", Generator: "translation_x", LocalError: 0.01},
 			{Moment: moment, Class: "riemann", GroupName: "translations", Generator: "translation_y", LocalError: 0.02}},

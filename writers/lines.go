@@ -246,7 +246,8 @@ func columnsOf(row reflect.Type) (all []column) {
 
 // writeValue writes a value in JSON; a zero that Parquet takes for null as null.
 func writeValue(to *bytes.Buffer, value reflect.Value, optional bool) {
-	if optional && value.IsZero() {
+	negative := value.Kind() == reflect.Float64 && math.Signbit(value.Float()) // zero, which reflect takes for zero and Parquet does not
+	if optional && value.IsZero() && !negative {
 		to.WriteString("null")
 		return
 	}

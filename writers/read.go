@@ -85,7 +85,7 @@ func ReadLatest(dir string) (*Contents, error) {
 		return Read(dir)
 	}
 	short := func(table string) bool {
-		return slices.Contains([]string{"training", "decisions", "solves", "coherence"}, table)
+		return slices.Contains([]string{"training", "decisions", "evaluation", "solves", "coherence"}, table)
 	}
 	audits := map[int][]audit.CoherenceRow{} // by part
 	for _, number := range numbersOf(r.parts) {

@@ -95,6 +95,13 @@ var tables = []table{
 		func(row *audit.DecisionRow) *audit.Moment { return &row.Moment },
 		func(row *audit.DecisionRow) rowKey { return rowKey{} },
 		readRows[audit.DecisionRow]},
+	tableOf[audit.EvaluationRow]{"evaluation",
+		func(r *audit.Records) *[]audit.EvaluationRow { return &r.Evaluation },
+		func(row *audit.EvaluationRow) *audit.Moment { return &row.Moment },
+		func(row *audit.EvaluationRow) rowKey {
+			return rowKey{what: row.Split, sample: row.Sample, other: row.TimeIndex}
+		},
+		readRows[audit.EvaluationRow]},
 	tableOf[audit.ErrorRow]{"errors",
 		func(r *audit.Records) *[]audit.ErrorRow { return &r.Errors },
 		func(row *audit.ErrorRow) *audit.Moment { return &row.Moment },

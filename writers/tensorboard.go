@@ -20,6 +20,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/monitor"
+	"github.com/symaudit/symaudit/internal/quantile"
 )
 
 // Scalars is a folder of event files that TensorBoard shows as curves; see TensorBoard. It is an audit.Sink, safe for concurrent use.
@@ -41,8 +42,9 @@ type board struct {
 
 // TensorBoard opens a folder for the curves of a run, for `tensorboard --logdir` to show: in each audit what stop rules can monitor of
 // a group, at its smallest damping, by the same names, "d4/coherence", "d4/kernel/coherence", "d4/target_error", "d4/commutator_error",
-// with the bounds of a coherence where there are any, "d4/coherence/low" and "d4/coherence/high"; and of each training step "loss" and
-// "learning_rate". What has no value in an audit has no point there.
+// with the bounds of a coherence where there are any, "d4/coherence/low" and "d4/coherence/high"; of the held-out trajectories that an
+// audit evaluates "evaluation/one_step_error", the median over all states, and "evaluation/rollout_error", that over the last states; and of
+// each training step "loss" and "learning_rate". What has no value in an audit has no point there.
 //
 // Each training has a folder of its own, its model and seed, "unet-seed-0", and each process in it an event file. The horizontal axis
 // is the optimizer step; the wall time is that of the Write. Values are float32, as TensorBoard keeps scalars. Where a training is
@@ -205,6 +207,18 @@ func pointsOf(records *audit.Records) (all []trainingPoints) {
 			}
 		}
 	}
+	for _, evaluated := range evaluationsOf(records) {
+		p := at(&evaluated.moment)
+		for _, s := range []struct {
+			tag    string
+			values []float64
+		}{{"evaluation/one_step_error", evaluated.oneStep}, {"evaluation/rollout_error", evaluated.rollout}} {
+			infinite := func(value float64) bool { return math.IsNaN(value) || math.IsInf(value, 0) }
+			if !slices.ContainsFunc(s.values, infinite) {
+				p.scalars = append(p.scalars, scalar{s.tag, quantile.Of(s.values, 0.5)})
+			}
+		}
+	}
 	for i := range all {
 		all[i].points = slices.DeleteFunc(all[i].points, func(p point) bool { return len(p.scalars) == 0 })
 		slices.SortFunc(all[i].points, func(a, b point) int {
@@ -212,6 +226,33 @@ func pointsOf(records *audit.Records) (all []trainingPoints) {
 		})
 	}
 	return slices.DeleteFunc(all, func(t trainingPoints) bool { return len(t.points) == 0 })
+}
+
+// evaluated are the errors of one audit that curves show: of all states one step ahead, and at the end of the rollouts.
+type evaluated struct {
+	moment           audit.Moment
+	oneStep, rollout []float64
+}
+
+func evaluationsOf(records *audit.Records) (all []*evaluated) {
+	last := map[audit.Moment]int32{}
+	for _, row := range records.Evaluation {
+		last[row.Moment] = max(last[row.Moment], row.TimeIndex)
+	}
+	found := map[audit.Moment]*evaluated{}
+	for _, row := range records.Evaluation {
+		e := found[row.Moment]
+		if e == nil {
+			e = &evaluated{moment: row.Moment}
+			found[row.Moment] = e
+			all = append(all, e)
+		}
+		e.oneStep = append(e.oneStep, row.OneStepError)
+		if row.TimeIndex == last[row.Moment] {
+			e.rollout = append(e.rollout, row.RolloutError)
+		}
+	}
+	return all
 }
 
 // The messages of TensorFlow's event.proto and summary.proto, by the numbers of their fields.

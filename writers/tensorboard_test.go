@@ -236,3 +236,23 @@ func TestTensorBoardRefuses(t *testing.T) {
 	long := newBoards(t, t.TempDir())
 	require.ErrorContains(t, long.Write(ofModel(strings.Repeat("x", 300), scored(1, 1))), "file name too long")
 }
+
+// Of an evaluation the medians are shown: of all states one step ahead, and of the last of each rollout; none where a value is not finite.
+func TestScalarsOfEvaluations(t *testing.T) {
+	dir := t.TempDir()
+	records := &audit.Records{}
+	for _, step := range []int64{5, 9} {
+		for sample, last := range []float64{8, 2, 4} {
+			at := audit.Moment{Attempt: 1, Model: "unet", Seed: 7, Step: step}
+			first := float64(sample + 1)
+			if step == 9 && sample == 1 {
+				last = math.Inf(1)
+			}
+			records.Evaluation = append(records.Evaluation,
+				audit.EvaluationRow{Moment: at, Sample: int32(sample), TimeIndex: 1, OneStepError: first, RolloutError: first},
+				audit.EvaluationRow{Moment: at, Sample: int32(sample), TimeIndex: 2, OneStepError: 3, RolloutError: last})
+		}
+	}
+	require.NoError(t, newBoards(t, dir).Write(records))
+	require.Equal(t, []string{"brain.Event:2", "restart at 5", "5 evaluation/one_step_error 3", "5 evaluation/rollout_error 4", "9 evaluation/one_step_error 3"}, boardsIn(t, dir)["unet-seed-7"])
+}

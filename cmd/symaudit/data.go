@@ -35,7 +35,7 @@ func newDataGenerate(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate",
 		Short: "solve the Euler equations and store the trajectories",
-		Long: `generate solves for the trajectories that a configuration's data section asks for, training and probes, and stores
+		Long: `generate solves for the trajectories that a configuration's data section asks for, training, validation and probes, and stores
 them as NumPy arrays, <family>.npy of float32 [trajectory, time, y, x, channel], with data.json beside them. Train on
 them with data.directory. Without --config, the defaults. A trajectory depends on the seed, its family and its number
 alone. What is done is written as it is done: a killed or interrupted generation goes on with --resume.`,

@@ -107,8 +107,8 @@ func TestThePageInABrowser(t *testing.T) {
 	browser := openBrowser(t)
 	long := "a model with a very long name, longer than most would give it"
 	pages := map[string]synthetic.Run{
-		"usual": {Models: []string{"unet", "vit"}, Epochs: 6, Groups: []string{"d4", "translations", "d4*translations"}, HalfWidth: 0.15, Larger: []float64{1e-2, 1}},
-		"many": {Models: []string{long, "b", "c", "d", "e", "f", "g"}, Epochs: 2, HalfWidth: 0.15,
+		"usual": {Models: []string{"unet", "vit"}, Epochs: 6, Groups: []string{"d4", "translations", "d4*translations"}, HalfWidth: 0.15, Larger: []float64{1e-2, 1}, Evaluation: true},
+		"many": {Models: []string{long, "b", "c", "d", "e", "f", "g"}, Epochs: 2, HalfWidth: 0.15, Evaluation: true,
 			Groups: []string{"octahedral", "a group of symmetries with a name that is as long as a sentence"}},
 	}
 	for name, run := range pages {

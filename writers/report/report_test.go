@@ -20,7 +20,7 @@ import (
 )
 
 var bothModels = synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 6, Groups: []string{"d4", "translations"}, HalfWidth: 0.15,
-	Larger: []float64{1e-2, 1}}
+	Larger: []float64{1e-2, 1}, Evaluation: true}
 
 // written makes a report and returns its page and the texts of its figures by name.
 func written(t *testing.T, c synthetic.Run) (page string, figures map[string][]string) {
@@ -92,9 +92,10 @@ func textsOf(t *testing.T, file string) (texts []string) {
 
 func TestFiguresHaveAxesUnitsAndLegends(t *testing.T) {
 	page, figures := written(t, bothModels)
-	require.Len(t, figures, 12)
+	require.Len(t, figures, 13)
 	require.Subset(t, figures["epochs"], []string{"epoch", "cosine of x and g.x", "loss", "unet", "vit",
 		"Coherence under d4 (n = 63)", "Coherence under translations (n = 126)", "Errors under d4 (n = 9)", "Training loss"})
+	require.Subset(t, figures["held-out"], []string{"epoch", "steps since the initial state", "error", "unet", "vit", "One-step error (n = 32)", "Rollout error (n = 4)"})
 	elements := []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3", "element g", "unet", "vit"}
 	require.Subset(t, figures["errors-d4"], append(elements, "target error", "commutator error"))
 	require.Subset(t, figures["influence-d4"], append(elements, "influence (Frobenius-scaled)", "cosine of x and g.x"))

@@ -204,7 +204,7 @@ func (f curve) Plot(c draw.Canvas, p *plot.Plot) {
 			path = append(path, vg.Point{X: x(f.At[i]), Y: y(value)})
 		}
 	}
-	c.StrokeLines(draw.LineStyle{Color: colorOf(f.Style), Width: vg.Points(1.2)}, path)
+	c.StrokeLines(draw.LineStyle{Color: colorOf(f.Style), Width: vg.Points(1.2), Dashes: dashesOf(f.Style)}, path)
 	if len(path) == 1 {
 		c.DrawGlyph(draw.GlyphStyle{Color: colorOf(f.Style), Radius: vg.Points(markerRadius), Shape: draw.CircleGlyph{}}, path[0])
 	}

@@ -43,7 +43,8 @@ type series struct {
 	step      int64 // of its last audit
 	epoch     float64
 	audited   bool
-	errors    []audit.ErrorRow // of the last audit, as all that follows
+	evaluated []audit.EvaluationRow // of the last audit, as all that follows
+	errors    []audit.ErrorRow
 	local     []audit.LocalErrorRow
 	influence []influenceRow // at the smallest damping
 	layers    []audit.LayerRow
@@ -177,6 +178,9 @@ func (d *data) findSeries(runs []Run) {
 	for _, row := range r.Training {
 		find(row.Moment, false)
 	}
+	for _, row := range r.Evaluation {
+		find(row.Moment, true)
+	}
 	for _, row := range r.Errors {
 		find(row.Moment, true)
 	}
@@ -188,6 +192,7 @@ func (d *data) findSeries(runs []Run) {
 	}
 	for _, s := range d.series {
 		ours := func(m audit.Moment) bool { return s.step == m.Step && s.wrote(m) }
+		s.evaluated = rowsOf(r.Evaluation, func(row audit.EvaluationRow) bool { return ours(row.Moment) })
 		s.errors = rowsOf(r.Errors, func(row audit.ErrorRow) bool { return ours(row.Moment) })
 		s.local = rowsOf(r.LocalErrors, func(row audit.LocalErrorRow) bool { return ours(row.Moment) })
 		for _, row := range r.Influence {

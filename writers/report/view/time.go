@@ -264,34 +264,37 @@ func (d *data) lossesNotDrawn() string {
 }
 
 func (d *data) lossPanel(x extent) *Panel {
-	const mostPoints = 300
 	y := extent{log: true}
 	var marks []Mark
 	for _, s := range d.series {
-		var rows []audit.TrainingRow
-		for _, row := range d.records.Training {
-			if s.wrote(row.Moment) && drawable(row.Loss) {
-				rows = append(rows, row)
-			}
+		if curve := d.losses(s, 300); len(curve.At) > 0 {
+			y.include(curve.Values...)
+			marks = append(marks, curve)
 		}
-		if len(rows) == 0 {
-			continue
-		}
-		slices.SortStableFunc(rows, func(a, b audit.TrainingRow) int { return int(a.Step - b.Step) })
-		curve := Curve{Style: s.style}
-		for neighbours := range slices.Chunk(rows, 1+(len(rows)-1)/mostPoints) {
-			var losses []float64
-			for _, row := range neighbours {
-				losses = append(losses, row.Loss)
-			}
-			curve.At = append(curve.At, d.when(neighbours[len(neighbours)/2].Moment))
-			curve.Values = append(curve.Values, summarise(losses).Median)
-		}
-		y.include(curve.Values...)
-		marks = append(marks, curve)
 	}
 	if len(marks) == 0 {
 		return nil
 	}
 	return &Panel{Title: "Training loss", X: x.padded().axis(d.time), Y: y.padded().axis("loss"), Marks: marks}
+}
+
+// losses are a series' training losses, the medians of neighbours where there are more than so many; those that a logarithmic axis cannot show are left out.
+func (d *data) losses(s *series, mostPoints int) Curve {
+	curve := Curve{Style: s.style}
+	var rows []audit.TrainingRow
+	for _, row := range d.records.Training {
+		if s.wrote(row.Moment) && drawable(row.Loss) {
+			rows = append(rows, row)
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b audit.TrainingRow) int { return int(a.Step - b.Step) })
+	for neighbours := range slices.Chunk(rows, 1+max(0, len(rows)-1)/mostPoints) {
+		var losses []float64
+		for _, row := range neighbours {
+			losses = append(losses, row.Loss)
+		}
+		curve.At = append(curve.At, d.when(neighbours[len(neighbours)/2].Moment))
+		curve.Values = append(curve.Values, summarise(losses).Median)
+	}
+	return curve
 }

@@ -26,6 +26,9 @@ func (d *data) verdicts() (all []Verdict) {
 				v.Said = append(v.Said, said)
 			}
 		}
+		if said := d.sayRollout(s); said != "" {
+			v.Said = append(v.Said, said)
+		}
 		v.Doubts = d.doubts(s)
 		all = append(all, v)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 var bothModels = synthetic.Run{Models: []string{"unet", "vit"}, Epochs: 6, Groups: []string{"d4", "translations"}, HalfWidth: 0.15,
-	Larger: []float64{1e-2, 1}}
+	Larger: []float64{1e-2, 1}, Evaluation: true}
 
 // ofRecords is what a run of these rows is drawn from.
 func ofRecords(records *audit.Records) *data {
