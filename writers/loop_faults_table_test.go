@@ -322,7 +322,7 @@ var faultSections = []faultSection{
 		{"the components of their momentum are in the other order", func(r *rig) {
 			r.realAuditor(sound())
 		},
-			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the probes do not behave as the field says: of the change of probes that it was not fitted to, the best law of a step that has the symmetry c4 explains 0 % with vectors (momentum_x, momentum_y), rows upwards, as declared, and 100 % with vectors (momentum_y, momentum_x), rows upwards. Declare vectors (momentum_y, momentum_x), rows upwards; or let the preflight warn, if the declared field is what you mean"},
+			outcome{"ends at step 1", 0}, outcome{"ends at step 1", 0}, "hooks: audits of this model would fail or mean nothing (WithPreflight can let the training go on): the probes do not behave as the field says: the divergence of the momentum explains 98 % of the change of the density's longest waves with momentum_x along y, momentum_y along x, rows upwards, and 0 % with momentum_x along x, momentum_y along y, rows upwards, as declared: mass is conserved. Declare vectors (momentum_y, momentum_x), rows upwards; or let the preflight warn, if the declared field is what you mean"},
 		{"they have other channels than the field", func(r *rig) {
 			r.realAuditor(audit.Probes{Inputs: flow(grid, grid, 3), Targets: flow(grid, grid, 3)})
 		},
