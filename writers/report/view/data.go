@@ -232,10 +232,12 @@ func (d *data) label(several bool) {
 		if alike(func(other *series) bool { return other.seed == s.seed && other.from != s.from }) {
 			s.label += fmt.Sprintf(", from attempt %d", max(1, s.from)) // with other settings than the others
 		}
-		if !several {
+		if !several && !d.seeded() {
 			continue
 		}
-		s.label = d.names[s.run] + ": " + s.label
+		if several {
+			s.label = d.names[s.run] + ": " + s.label
+		}
 		if models = appendNew(models, s.model); len(models) > 1 || len(models) < len(d.series) {
 			s.style.Color = slices.Index(models, s.model)
 		}

@@ -105,15 +105,22 @@ func (t *AuditTable) thinOut() {
 	t.LeftOut = fmt.Sprintf("%s times are shown; table coherence has all.", outOf(len(kept), len(times)))
 }
 
-// EndTable compares the last audits of models over several runs.
+// EndTable compares the last audits of models over several runs, or over several seeds.
 type EndTable struct {
 	Group string
 	Rows  []EndRow
 }
 
-// EndRow is a model's medians over its runs, with their ranges.
+// EndRow is a model's medians over its runs or seeds, with their ranges.
 type EndRow struct {
 	Model, Runs, Coherence, Target, Commutator string
+}
+
+// seeded reports whether a model was trained with several seeds.
+func (d *data) seeded() bool {
+	return slices.ContainsFunc(d.series, func(s *series) bool {
+		return slices.ContainsFunc(d.series, func(other *series) bool { return other.model == s.model && other.seed != s.seed })
+	})
 }
 
 func (d *data) endTables() (tables []EndTable) {

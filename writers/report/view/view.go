@@ -25,7 +25,8 @@ type View struct {
 	Time      string // what the tables of audits count: "epoch", or "step" where epochs are not known
 	Audits    []AuditTable
 	Layers    []LayerTable
-	Ends      []EndTable // of several runs: medians and ranges over them
+	Ends      []EndTable // of several runs, or of several seeds of a run: medians and ranges over them
+	Over      string     // what these are over: "runs" or "seeds"
 	Solves    []SolveSummary
 	Unsettled []string // what solves say that did not converge, or certify nothing
 	Explorer  *Explorer
@@ -69,13 +70,16 @@ func Of(runs ...Run) *View {
 	v.Warnings = append(v.Warnings, d.notFinite()...)
 	if len(runs) > 1 {
 		v.Title = fmt.Sprintf("Symmetry audits of %d runs", len(runs))
-		v.Ends = d.endTables()
+		v.Ends, v.Over = d.endTables(), "runs"
 		for i, run := range runs {
 			v.Facts = append(v.Facts, Fact{d.names[i], fmt.Sprintf("%s, begun %s, %s", run.Dir, run.Info.Created.Format(time.RFC3339), versionLine(run.Info.Versions))})
 		}
 		return v
 	}
 	v.Title = "Symmetry audit of " + filepath.Base(absolute(runs[0].Dir))
+	if d.seeded() {
+		v.Ends, v.Over = d.endTables(), "seeds"
+	}
 	v.Facts, v.Config = facts(runs[0].Info), runs[0].Info.Config
 	for _, info := range runs[0].Resumes {
 		v.Facts = append(v.Facts, Fact{fmt.Sprintf("attempt %d", info.Attempt),

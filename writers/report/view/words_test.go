@@ -321,3 +321,26 @@ func TestPicturesShowWhereTheSymmetryBreaks(t *testing.T) {
 		require.Equal(t, want, panel.Marks[i])
 	}
 }
+
+// Seeds of one run are summed up as several runs are.
+func TestSeedsAreSummedUp(t *testing.T) {
+	records := small()
+	other := small()
+	for _, m := range other.Moments() {
+		m.Seed = 4
+	}
+	for i := range other.Coherence {
+		other.Coherence[i].Median = new(0.2)
+	}
+	require.Empty(t, Of(Run{Dir: "run", Contents: &writers.Contents{Info: writers.Info{RunID: "1"}, Records: *records}}).Ends)
+	records.Add(other)
+	v := Of(Run{Dir: "run", Contents: &writers.Contents{Info: writers.Info{RunID: "1"}, Records: *records}})
+	require.Equal(t, "seeds", v.Over)
+	require.Equal(t, []EndTable{{Group: "mirror", Rows: []EndRow{{"unet", "2", "0.4 (0.2 to 0.6)", "0.45 (0.45 to 0.45)", "0.2 (0.2 to 0.2)"}}}}, v.Ends)
+	require.Equal(t, []string{"unet, seed 3", "unet, seed 4"}, []string{v.Verdicts[0].Model, v.Verdicts[1].Model})
+	colors := map[int]bool{}
+	for _, entry := range v.Figures[0].Legend {
+		colors[entry.Style.Color] = true
+	}
+	require.Len(t, colors, 1, "a model keeps its colour")
+}
