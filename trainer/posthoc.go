@@ -143,35 +143,49 @@ func AuditCheckpoints(ctx context.Context, config Config, options Options, check
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, of.data.Close()) }()
+	defer func() { err = errors.Join(err, of.close()) }()
 	done, err := auditedIn(to)
 	if err != nil {
 		return err
 	}
 	sink := &auditSink{config: config, to: to, builder: builder, watcher: options.Watcher}
 	defer func() { err = errors.Join(err, sink.close()) }()
-	unit := 0
-	for _, at := range checkpoints {
-		records, settings, err := of.audit(at, func(auditor *audit.Auditor, moment audit.Moment) (*audit.Records, error) {
-			var parts []int
-			for part := range auditor.Parts() {
-				if to.Shard.takes(unit + part) {
+	units := 0 // of a checkpoint; as many of each
+	for i, at := range checkpoints {
+		var parts []int
+		for part := range units {
+			if to.Shard.takes(i*units + part) {
+				parts = append(parts, part)
+			}
+		}
+		if i > 0 && (len(parts) == 0 || slices.Contains(done, at)) {
+			continue
+		}
+		auditor, moment, err := of.open(at)
+		if err != nil {
+			return err
+		}
+		if i == 0 { // now it is known
+			units = auditor.Parts()
+			for part := range units {
+				if to.Shard.takes(part) {
 					parts = append(parts, part)
 				}
 			}
-			unit += auditor.Parts()
-			switch {
-			case len(parts) == 0 || slices.Contains(done, at):
-				return nil, nil
-			case len(parts) == auditor.Parts():
-				return auditor.Audit(ctx, moment)
+			if len(parts) == 0 || slices.Contains(done, at) {
+				continue
 			}
-			return auditor.AuditParts(ctx, moment, parts...)
-		})
-		if err == nil && records != nil {
-			err = sink.write(at, records, settings)
+		}
+		var records *audit.Records
+		if len(parts) == units {
+			records, err = auditor.Audit(ctx, moment)
+		} else {
+			records, err = auditor.AuditParts(ctx, moment, parts...)
 		}
 		if err != nil {
+			return of.session.explain(err)
+		}
+		if err := sink.write(at, records, auditor.Settings()); err != nil {
 			return err
 		}
 	}
@@ -272,14 +286,19 @@ func ExportCheckpoint(ctx context.Context, config Config, options Options, at Ch
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, of.data.Close()) }()
-	records, _, err := of.audit(at, func(auditor *audit.Auditor, moment audit.Moment) (*audit.Records, error) {
-		return auditor.Export(ctx, moment, out, jacobianLimit)
-	})
-	if report := options.Watcher.Audited; report != nil && err == nil {
+	defer func() { err = errors.Join(err, of.close()) }()
+	auditor, moment, err := of.open(at)
+	if err != nil {
+		return err
+	}
+	records, err := auditor.Export(ctx, moment, out, jacobianLimit)
+	if err != nil {
+		return of.session.explain(err)
+	}
+	if report := options.Watcher.Audited; report != nil {
 		report(config.training(at.Model, at.Seed), records)
 	}
-	return err
+	return nil
 }
 
 // finished is a run whose checkpoints are audited.
@@ -289,6 +308,9 @@ type finished struct {
 	contents *writers.Contents
 	data     *states
 	same     bool // data and probes are to be those of the training
+
+	session *session // of the checkpoint that was opened last
+	auditor *audit.Auditor
 }
 
 // openFinished opens the data of a run and makes sure that its checkpoints can be loaded; whatever fails does so before anything is made. checkOut says, before
@@ -323,28 +345,46 @@ func openFinished(ctx context.Context, config Config, options Options, checkpoin
 	return of, nil
 }
 
-// audit audits the weights of a checkpoint by a method of the auditor. It returns the auditor's settings, too.
-func (f *finished) audit(at Checkpoint, by func(*audit.Auditor, audit.Moment) (*audit.Records, error)) (records *audit.Records, settings map[string]string, err error) {
+// open loads a checkpoint and returns the auditor of its model, which stays for the next checkpoint of the same training: its programs need not be compiled
+// again.
+func (f *finished) open(at Checkpoint) (auditor *audit.Auditor, moment audit.Moment, err error) {
+	perEpoch := f.data.batches(f.config, at.Seed, 0).stepsPerEpoch()
+	moment = audit.Moment{Model: at.Model, Seed: at.Seed, Step: at.Step, Epoch: float64(at.Step) / float64(perEpoch)}
+	if s := f.session; s != nil && s.model.Name == at.Model && s.seed == at.Seed {
+		return f.auditor, moment, s.load(at.Step)
+	}
+	f.release()
 	index := slices.IndexFunc(f.config.Models, func(m Model) bool { return m.Name == at.Model })
 	s := &session{
 		config: f.config, options: f.options, data: f.data, model: f.config.Models[index], seed: at.Seed,
 		checkpoints: newCheckpoints(f.config, f.options.Dir, at.Model, at.Seed),
 	}
 	if _, err := s.open(&at.Step); err != nil {
-		return nil, nil, err
+		return nil, moment, err
 	}
-	defer s.store.Finalize()
-	auditor, err := s.newAuditor()
-	if err != nil {
-		return nil, nil, s.explain(err)
+	f.session = s
+	if f.auditor, err = s.newAuditor(); err != nil {
+		return nil, moment, s.explain(err)
 	}
-	defer auditor.Close()
-	if f.same && !f.sameProbes(at, auditor) {
-		return nil, nil, fmt.Errorf("trainer: the probes are not those that %s was audited on: has its configuration or data been changed, or are the data generated on another backend (--backend; this is %s)? Put them back", f.options.Dir, f.options.backendName())
+	if f.same && !f.sameProbes(at, f.auditor) {
+		return nil, moment, fmt.Errorf("trainer: the probes are not those that %s was audited on: has its configuration or data been changed, or are the data generated on another backend (--backend; this is %s)? Put them back", f.options.Dir, f.options.backendName())
 	}
-	perEpoch := f.data.batches(f.config, at.Seed, 0).stepsPerEpoch()
-	records, err = by(auditor, audit.Moment{Model: at.Model, Seed: at.Seed, Step: at.Step, Epoch: float64(at.Step) / float64(perEpoch)})
-	return records, auditor.Settings(), s.explain(err)
+	return f.auditor, moment, nil
+}
+
+func (f *finished) release() {
+	if f.auditor != nil {
+		f.auditor.Close()
+	}
+	if f.session != nil {
+		f.session.store.Finalize()
+	}
+	f.auditor, f.session = nil, nil
+}
+
+func (f *finished) close() error {
+	f.release()
+	return f.data.Close()
 }
 
 // sameProbes reports whether an auditor's probes are those that the training was audited on.

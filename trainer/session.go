@@ -75,6 +75,14 @@ func (s *session) open(step *int64) (found bool, err error) {
 	return found, nil
 }
 
+// load takes the model to another checkpoint of the same training.
+func (s *session) load(step int64) error {
+	if err := s.checkpoints.Load(step, s.store, nil); err != nil {
+		return fmt.Errorf("trainer: %w", err)
+	}
+	return nil
+}
+
 // predict is what is trained: the states after each of the steps that a prediction is carried on for.
 func (s *session) predict(step models.Fn) func(scope *model.Scope, x *graph.Node) []*graph.Node {
 	training := s.config.Training
