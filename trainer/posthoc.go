@@ -350,7 +350,9 @@ func openFinished(ctx context.Context, config Config, options Options, checkpoin
 func (f *finished) open(at Checkpoint) (auditor *audit.Auditor, moment audit.Moment, err error) {
 	perEpoch := f.data.batches(f.config, at.Seed, 0).stepsPerEpoch()
 	moment = audit.Moment{Model: at.Model, Seed: at.Seed, Step: at.Step, Epoch: float64(at.Step) / float64(perEpoch)}
-	if s := f.session; s != nil && s.model.Name == at.Model && s.seed == at.Seed {
+	// The optimizer's own variables are read in another way by the first audit of a session, which shows in the last bits of its metric: there each checkpoint has
+	// a session, so that a row does not depend on what was audited before.
+	if s := f.session; s != nil && s.model.Name == at.Model && s.seed == at.Seed && f.config.Audit.Metric != string(audit.MetricOptimizer) {
 		return f.auditor, moment, s.load(at.Step)
 	}
 	f.release()

@@ -150,21 +150,24 @@ func TestAuditOfOtherGroupsAndProbes(t *testing.T) {
 
 // An auditor goes from checkpoint to checkpoint with all that belongs to each: with weights, and with the state of the optimizer.
 func TestCheckpointsOneAfterTheOther(t *testing.T) {
-	config, options := manyCheckpoints(t)
-	config.Audit.Metric, config.Audit.Directions, config.Audit.Layers, config.Audit.Spectrum, config.Audit.Groups = "optimizer", nil, false, false, config.Audit.Groups[:1]
-	all, err := trainer.Select(config, options.Dir, trainer.Selection{Models: []string{"vit"}, Seeds: []int64{7}, Steps: &[2]int64{0, math.MaxInt64}})
+	base, options := manyCheckpoints(t)
+	base.Audit.Directions, base.Audit.Layers, base.Audit.Spectrum, base.Audit.LocalErrors, base.Audit.Groups = nil, false, false, false, base.Audit.Groups[:1]
+	all, err := trainer.Select(base, options.Dir, trainer.Selection{Models: []string{"vit"}, Seeds: []int64{7}, Steps: &[2]int64{0, math.MaxInt64}})
 	require.NoError(t, err)
 	require.Len(t, all, 2)
-	config.Audit.LocalErrors = false
-	together := filepath.Join(t.TempDir(), "together")
-	require.NoError(t, trainer.AuditCheckpoints(context.Background(), config, options, all, trainer.Target{Dir: together}))
-	want := read(t, together).Records
-	var alone audit.Records
-	for i, at := range all {
-		dir := filepath.Join(t.TempDir(), fmt.Sprint(i))
-		require.NoError(t, trainer.AuditCheckpoints(context.Background(), config, options, []trainer.Checkpoint{at}, trainer.Target{Dir: dir}))
-		alone.Add(&read(t, dir).Records)
+	for _, metric := range []string{"ntk", "optimizer"} {
+		config := base
+		config.Audit.Metric = metric
+		together := filepath.Join(t.TempDir(), "together")
+		require.NoError(t, trainer.AuditCheckpoints(context.Background(), config, options, all, trainer.Target{Dir: together}))
+		want := read(t, together).Records
+		var alone audit.Records
+		for i, at := range all {
+			dir := filepath.Join(t.TempDir(), fmt.Sprint(i))
+			require.NoError(t, trainer.AuditCheckpoints(context.Background(), config, options, []trainer.Checkpoint{at}, trainer.Target{Dir: dir}))
+			alone.Add(&read(t, dir).Records)
+		}
+		requireSameRows(t, alone, want)
+		require.NotEqual(t, *want.Influence[1].Cosine, *want.Influence[len(want.Influence)/2+1].Cosine)
 	}
-	requireSameRows(t, alone, want)
-	require.NotEqual(t, *want.Influence[1].Cosine, *want.Influence[len(want.Influence)/2+1].Cosine)
 }
