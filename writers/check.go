@@ -262,7 +262,8 @@ func (c *check) rows(table table, number int, part *audit.Records) {
 	}
 }
 
-// incompleteAudits finds those that lack a table. Errors and coherence come with every audit; influence and solves with every one that has a cosine.
+// incompleteAudits finds those that lack a table. Errors and coherence come with every audit; influence and solves with every one that has a cosine. Of a shard all
+// audits are parts, and what is missing there is for those who merge it to find.
 func (c *check) incompleteAudits() {
 	var moments []moment
 	for at, found := range c.audits {
@@ -279,6 +280,9 @@ func (c *check) incompleteAudits() {
 		needed := []string{"errors", "coherence"}
 		if found.cosines {
 			needed = []string{"errors", "influence", "solves", "coherence"}
+		}
+		if len(c.infos) > 0 && c.infos[0].Kind == KindShard {
+			needed = nil
 		}
 		needed = slices.DeleteFunc(needed, func(table string) bool { return found.tables[table] })
 		if len(needed) > 0 {

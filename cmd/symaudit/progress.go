@@ -150,6 +150,10 @@ func (p *progress) end() { p.clear() }
 func (p *progress) audited(model string, records *audit.Records) {
 	p.clear()
 	p.audits++
+	if len(records.Coherence) == 0 { // a part of an audit
+		fmt.Fprintf(p.out, "%-*s step %d: %d solves\n", p.nameWidth(), model, records.Solves[0].Step, len(records.Solves))
+		return
+	}
 	if !p.header {
 		p.header = true
 		fmt.Fprintln(p.out, p.heading())

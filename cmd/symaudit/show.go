@@ -44,7 +44,7 @@ func show(out io.Writer, dir string) error {
 		return err
 	}
 	all := trainingsOf(contents)
-	facts := [][2]string{{"run", contents.Info.RunID}, {"kind", contents.Info.Kind}, {"state", stateOf(dir, all)}, {"begun", begun(contents)},
+	facts := [][2]string{{"run", contents.Info.RunID}, {"kind", strings.TrimSpace(contents.Info.Kind + " " + contents.Info.Shard)}, {"state", stateOf(dir, all)}, {"begun", begun(contents)},
 		{"command", strings.Join(contents.Info.Command, " ")}, {"backend", contents.Info.Backend}, {"versions", versionsOf(contents.Info)},
 		{"seeds", strings.Trim(fmt.Sprint(contents.Info.Seeds), "[]")}}
 	for _, fact := range facts {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/symaudit/symaudit/internal/atomicfile"
@@ -44,6 +45,9 @@ func write(into string, live bool, dirs ...string) (path string, warnings []stri
 		if err != nil {
 			return "", nil, fmt.Errorf("report: %w", err)
 		}
+		if contents.Info.Kind == writers.KindShard {
+			return "", nil, fmt.Errorf("report: %s holds shard %s of an audit, which has no coherence yet; put the shards together with symaudit merge", dir, contents.Info.Shard)
+		}
 		if len(contents.Records.Moments()) == 0 {
 			return "", nil, fmt.Errorf("report: %s holds no rows yet; wait for its first audit", dir)
 		}
@@ -58,6 +62,9 @@ func write(into string, live bool, dirs ...string) (path string, warnings []stri
 		return "", nil, errors.New("report: no run is named")
 	}
 	shown := view.Of(runs...)
+	if shown == nil {
+		return "", nil, fmt.Errorf("report: %s holds no rows of a training or an audit; wait for its first audit", strings.Join(dirs, ", "))
+	}
 	if err := os.MkdirAll(filepath.Join(into, "figures"), 0o777); err != nil {
 		return "", nil, explain(into, err)
 	}
