@@ -124,9 +124,6 @@ func selectionFlags(cmd *cobra.Command) func() (trainer.Selection, error) {
 	cmd.Flags().StringSliceVar(&models, "model", nil, "`names` of models in the run's configuration, by comma (default all)")
 	cmd.Flags().StringSliceVar(&seeds, "seed", nil, "`seeds` of trainings, by comma (default all)")
 	cmd.Flags().StringVar(&steps, "steps", "latest", "`steps` of checkpoints: latest, all, one such as 300, or a range such as 100-300")
-	for _, name := range []string{"model", "seed"} {
-		cmd.Flags().Lookup(name).DefValue = "" // pflag would print []
-	}
 	return func() (of trainer.Selection, err error) {
 		of.Models = models
 		for _, text := range seeds {

@@ -173,7 +173,7 @@ interrupted import goes on with --resume.
 	cmd.Flags().BoolVar(&resume, "resume", false, "go on with what an earlier call has left in <out>.partial")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say how much it would be, and write nothing")
 	for _, name := range []string{"train", "validation", "test"} {
-		cmd.Flags().Lookup(name).DefValue = ""
+		cmd.Flags().Lookup(name).DefValue = "0" // which pflag does not print
 	}
 	return cmd
 }
