@@ -213,3 +213,38 @@ func ExampleBuilder_AuditCheckpoints() {
 	// audited at step 4
 	// audited at step 6
 }
+
+// A checkpoint between audits: the training steps before it are written first.
+func ExampleHook_Flush() {
+	loop := exampleLoop()
+	hook, err := hooks.New(measured{4: 0.5}).WithSink(counting{}).WithSchedule(hooks.EverySteps(4)).Attach(loop)
+	if err != nil {
+		panic(err)
+	}
+	train.EveryNSteps(loop, 2, "save", 100, func(loop *train.Loop, _ []*tensors.Tensor) error {
+		err := hook.Flush()
+		fmt.Printf("a checkpoint of step %d\n", loop.Trainer.GlobalStep())
+		return err
+	})
+	if _, err := loop.RunSteps(endless(8), 4); err != nil {
+		panic(err)
+	}
+	if err := hook.Close(); err != nil {
+		panic(err)
+	}
+	// Output:
+	// 2 steps written
+	// a checkpoint of step 2
+	// 2 steps written
+	// a checkpoint of step 4
+}
+
+// counting is a sink that says how many training steps it was given.
+type counting struct{}
+
+func (counting) Write(r *audit.Records) error {
+	if len(r.Training) > 0 {
+		fmt.Printf("%d steps written\n", len(r.Training))
+	}
+	return nil
+}

@@ -89,6 +89,10 @@ func (h *Hook) Close() error {
 	return errors.Join(h.unrestored, h.flush())
 }
 
+// Flush writes the training steps that were recorded since the last audit. A program that saves checkpoints between audits calls it before each: of a
+// training that is killed and goes on from a checkpoint, no step before that is then missing in the table.
+func (h *Hook) Flush() error { return h.settle("a sink failed", h.flush()) }
+
 func (h *Hook) onStart(loop *train.Loop, ds train.Dataset) error {
 	if h.closed {
 		return errors.New("hooks: the hook is closed; close it after the last run of its loop")

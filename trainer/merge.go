@@ -70,7 +70,7 @@ func Merge(shards []string, out string, command []string) (err error) {
 		return err
 	}
 	run, err := writers.Parquet(out).WithInfo(writers.Info{
-		Kind: writers.KindAudit, Command: command, Config: first.Config, Seeds: first.Seeds, Backend: first.Backend, BackendReason: first.BackendReason, DataHash: first.DataHash,
+		Kind: writers.KindAudit, Command: command, Config: first.Config, Audited: first.Audited, Checkpoints: first.Checkpoints, Seeds: first.Seeds, Backend: first.Backend, BackendReason: first.BackendReason, DataHash: first.DataHash,
 	}).Done()
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func Merge(shards []string, out string, command []string) (err error) {
 // sameAudit refuses shards that do not belong together.
 func sameAudit(a, b *writers.Contents, inA, inB string) error {
 	for _, compared := range []struct{ what, a, b string }{
-		{"configuration", a.Info.Config, b.Info.Config}, {"backend", a.Info.Backend, b.Info.Backend}, {"data", a.Info.DataHash, b.Info.DataHash},
+		{"training", a.Info.Audited, b.Info.Audited}, {"configuration", a.Info.Config, b.Info.Config}, {"list of checkpoints", strings.Join(a.Info.Checkpoints, "\n"), strings.Join(b.Info.Checkpoints, "\n")}, {"backend", a.Info.Backend, b.Info.Backend}, {"data", a.Info.DataHash, b.Info.DataHash},
 		{"version of symaudit", a.Info.Versions.Symaudit + a.Info.Revision, b.Info.Versions.Symaudit + b.Info.Revision}, {"version of GoMLX", a.Info.Versions.GoMLX, b.Info.Versions.GoMLX},
 	} {
 		if compared.a != compared.b {
@@ -115,9 +115,15 @@ func sameAudit(a, b *writers.Contents, inA, inB string) error {
 // firstDifference is the first line in which texts differ, in brackets.
 func firstDifference(a, b string) string {
 	before, after := strings.Split(a, "\n"), strings.Split(b, "\n")
-	for i := range min(len(before), len(after)) {
-		if before[i] != after[i] {
-			return fmt.Sprintf(" (%q and %q)", strings.TrimSpace(before[i]), strings.TrimSpace(after[i]))
+	at := func(lines []string, i int) string {
+		if i < len(lines) && strings.TrimSpace(lines[i]) != "" {
+			return strings.TrimSpace(lines[i])
+		}
+		return "nothing"
+	}
+	for i := range max(len(before), len(after)) {
+		if was, is := at(before, i), at(after, i); was != is {
+			return fmt.Sprintf(" (%q, and now %q)", was, is)
 		}
 	}
 	return ""

@@ -175,6 +175,7 @@ func TestResumedWithinAnEpoch(t *testing.T) {
 	}
 	got := trainTiny(t, config, killed)
 	require.Equal(t, tinyEpoch+2, from, "the first after the checkpoint of step 4")
+	require.Len(t, got.Records.Training, 9, "no step is missing")
 	requireSameRun(t, whole.Dir, killed.Dir, want.Records, got.Records)
 }
 
@@ -203,4 +204,14 @@ func TestExtendedRun(t *testing.T) {
 	grown.Watcher.Step = func(string, int, int) { events++ }
 	trainTiny(t, extended, grown)
 	require.Zero(t, events, "nothing is left to do")
+}
+
+// Steps before a checkpoint are in the table when it is saved: a process that is killed then leaves no gap.
+func TestStepsBeforeACheckpointAreKept(t *testing.T) {
+	config := tinyVit(t, func(c *trainer.Config) { c.Training.SaveEvery, c.Audit.EveryEpochs = 2, 3 })
+	options := optionsFor(backendtest.Go(t), filepath.Join(t.TempDir(), "run"))
+	written := map[int]int{}
+	options.Watcher.Step = func(_ string, done, _ int) { written[done] = len(read(t, options.Dir).Records.Training) }
+	trainTiny(t, config, options)
+	require.Equal(t, map[int]int{1: 0, 2: 0, 3: 2, 4: 3, 5: 4, 6: 4, 7: 6, 8: 6, 9: 8}, written, "checkpoints are of steps 2, 3, 4, 6 and 8, and are saved when a step has been reported")
 }

@@ -135,11 +135,24 @@ func AuditCheckpoints(ctx context.Context, config Config, options Options, check
 	if to.Shard.Of > 0 {
 		info.Kind, info.Shard = writers.KindShard, to.Shard.String()
 	}
+	for _, at := range checkpoints {
+		info.Checkpoints = append(info.Checkpoints, fmt.Sprintf("%s, seed %d, step %d", at.Model, at.Seed, at.Step))
+	}
+	audited, err := writers.Read(options.Dir, "decisions")
+	if err != nil {
+		return err
+	}
+	info.Audited = audited.Info.RunID
 	builder := writers.Parquet(to.Dir).WithInfo(info)
 	if to.Resume {
 		builder.WithResume()
 	}
-	of, err := openFinished(ctx, config, options, checkpoints, builder.Check)
+	of, err := openFinished(ctx, config, options, checkpoints, func() error {
+		if err := builder.Check(); err != nil {
+			return err
+		}
+		return sameAudits(to, info)
+	})
 	if err != nil {
 		return err
 	}
@@ -190,6 +203,27 @@ func AuditCheckpoints(ctx context.Context, config Config, options Options, check
 		}
 	}
 	return sink.finish()
+}
+
+// sameAudits refuses to go on with audits that are of something else.
+func sameAudits(to Target, now writers.Info) error {
+	if _, err := os.Stat(to.Dir); !to.Resume || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	contents, err := writers.Read(to.Dir, "decisions")
+	if err != nil {
+		return err
+	}
+	began := contents.Info
+	for _, compared := range []struct{ what, was, is string }{
+		{"kind", began.Kind, now.Kind}, {"shard", began.Shard, now.Shard}, {"training", began.Audited, now.Audited}, {"configuration", began.Config, now.Config},
+		{"data", began.DataHash, now.DataHash}, {"list of checkpoints", strings.Join(began.Checkpoints, "\n"), strings.Join(now.Checkpoints, "\n")},
+	} {
+		if compared.was != compared.is {
+			return fmt.Errorf("trainer: the audits in %s were begun for another %s%s; go on as they were begun, or choose another directory", to.Dir, compared.what, firstDifference(compared.was, compared.is))
+		}
+	}
+	return nil
 }
 
 // auditedIn lists the checkpoints that a run of audits which is gone on with has.

@@ -61,6 +61,26 @@ func TestShardsAreTheWhole(t *testing.T) {
 		require.NotZero(t, len(before.Influence))
 		require.Less(t, len(before.Influence), len(want.Records.Influence))
 	}
+	// What is gone on with is what was begun.
+	changed := config
+	changed.Audit.Tolerance = 0.2
+	for want, refused := range map[string]func() error{
+		`begun for another shard ("1/3", and now "2/3"); go on as they were begun`: func() error {
+			return trainer.AuditCheckpoints(context.Background(), config, options, all, trainer.Target{Dir: dir(1), Resume: true, Shard: trainer.Shard{Index: 2, Of: shards}})
+		},
+		`begun for another configuration ("tolerance: 0.3", and now "tolerance: 0.2")`: func() error {
+			return trainer.AuditCheckpoints(context.Background(), changed, options, all, trainer.Target{Dir: whole, Resume: true})
+		},
+		`begun for another list of checkpoints ("vit, seed 3, step 3", and now "vit, seed 3, step 6")`: func() error {
+			return trainer.AuditCheckpoints(context.Background(), config, options, all[1:], trainer.Target{Dir: whole, Resume: true})
+		},
+		"begun for another training": func() error {
+			_, other := manyCheckpoints(t)
+			return trainer.AuditCheckpoints(context.Background(), config, other, all, trainer.Target{Dir: whole, Resume: true})
+		},
+	} {
+		require.ErrorContains(t, refused(), want)
+	}
 	merged := filepath.Join(filepath.Dir(whole), "merged")
 	require.NoError(t, trainer.Merge([]string{dir(2), dir(0), dir(1)}, merged, []string{"merge"}))
 	got := read(t, merged)
@@ -83,7 +103,7 @@ func TestShardsAreTheWhole(t *testing.T) {
 	other.Audit.RelativeLambdas = []float64{0.2}
 	to := trainer.Target{Dir: filepath.Join(filepath.Dir(whole), "other"), Shard: trainer.Shard{Index: 1, Of: shards}}
 	require.NoError(t, trainer.AuditCheckpoints(context.Background(), other, options, all, to))
-	require.ErrorContains(t, trainer.Merge([]string{dir(0), to.Dir, dir(2)}, merged+"-2", nil), `each has another configuration ("- 0.1" and "- 0.2")`)
+	require.ErrorContains(t, trainer.Merge([]string{dir(0), to.Dir, dir(2)}, merged+"-2", nil), `each has another configuration ("- 0.1", and now "- 0.2")`)
 }
 
 // requireSameRows compares all that audits have found, but for the times and the run.

@@ -224,7 +224,7 @@ func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Re
 	if resumed {
 		s.options.Log.Info().Str("model", s.model.Name).Int64("seed", s.seed).Int("step", loop.LoopStep).Msg("resuming from a checkpoint")
 	}
-	s.keepCheckpoints(ctx, loop, batches.stepsPerEpoch(), total)
+	s.keepCheckpoints(ctx, loop, hook, batches.stepsPerEpoch(), total)
 	_, stopped := hook.Stopped() // in an earlier attempt that was killed before it could finish
 	decided := slices.ContainsFunc(history.Decisions, func(row audit.DecisionRow) bool {
 		return row.Model == s.model.Name && row.Seed == s.seed && row.Decision == audit.Stopped
@@ -313,11 +313,14 @@ func (s *session) augmentation(of Group) (*augmentation, error) {
 
 // keepCheckpoints saves one after each epoch and as often within it as the configuration says, and after the audit of the step: one that was given up, or
 // is still to come as the last step's may be, is made when the steps before it are trained again on resuming.
-func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, perEpoch, total int) {
+func (s *session) keepCheckpoints(ctx context.Context, loop *train.Loop, hook *hooks.Hook, perEpoch, total int) {
 	const afterAudit = 100
 	save := func() error {
 		if ctx.Err() != nil {
 			return nil
+		}
+		if err := hook.Flush(); err != nil {
+			return err
 		}
 		if err := s.checkpoints.Save(s.store); err != nil {
 			return fmt.Errorf("trainer: %w", err)

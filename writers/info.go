@@ -35,8 +35,10 @@ type Info struct {
 	Backend       string   `json:"backend,omitempty"` // "go", "xla:cpu", ...
 	BackendReason string   `json:"backend_reason,omitempty"`
 	Seeds         []int64  `json:"seeds,omitempty"`
-	Shard         string   `json:"shard,omitempty"`     // which of how many, from 0 on: "0/4"
-	DataHash      string   `json:"data_hash,omitempty"` // tells the data of a training from others, where the program knows it
+	Shard         string   `json:"shard,omitempty"`       // which of how many, from 0 on: "0/4"
+	Audited       string   `json:"audited,omitempty"`     // of audits of checkpoints: the run_id of the training
+	Checkpoints   []string `json:"checkpoints,omitempty"` // of the same: all that are to be audited, such as "unet, seed 0, step 10"
+	DataHash      string   `json:"data_hash,omitempty"`   // tells the data of a training from others, where the program knows it
 
 	SchemaVersion int        `json:"schema_version"`
 	Trainings     []Training `json:"trainings,omitempty"` // that have written in this attempt, or are about to
