@@ -1,3 +1,5 @@
+//go:build unix
+
 package bench
 
 import (
@@ -9,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +28,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/backend"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
 )
@@ -59,13 +64,14 @@ func peerViT(name string, resolution, batch int, c models.ViT) peerNetwork {
 }
 
 // BenchmarkTrainingStep times a step of a training, as the trainer takes it, and the same in JAX where there is one: from the same weights, on the same
-// batch, a few steps of either in turns.
+// batch, a few steps of each in turns. JAX has an XLA of its own, older or newer than that of GoMLX's plugin: it is timed with either.
 func BenchmarkTrainingStep(b *testing.B) {
 	on := backends(b)["xla:cpu"]
 	if on == nil {
 		b.Skip("needs XLA")
 	}
-	for n, network := range []peerNetwork{
+	var header sync.Once
+	for _, network := range []peerNetwork{
 		peerUNet("unet-tiny", 32, 16, models.TinyUNet()),
 		peerViT("vit-tiny", 32, 16, models.TinyViT()),
 		peerUNet("unet-medium", 64, 4, models.UNet{Widths: []int{24, 48, 96}, Blocks: 1, Groups: 8}),
@@ -76,58 +82,66 @@ func BenchmarkTrainingStep(b *testing.B) {
 		b.Run(network.name, func(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 			ours := newTraining(b, on, network)
-			var jax *jaxTraining
+			var peers []*jaxTraining // with JAX's own XLA, and with that of the plugin
 			if python := os.Getenv(jaxEnv); python != "" {
-				jax = startJAX(b, python, ours, network)
+				plugin := backend.Plugins()["cpu"]
+				peers = append(peers, startJAX(b, python, ours, network), startJAX(b, python, ours, network, "JAX_PLATFORMS=plugin", "PJRT_NAMES_AND_LIBRARY_PATHS=plugin:"+plugin))
 			} else {
 				b.Logf("without JAX: %s names no Python with bench/peers/requirements.txt; make bench-peers-train installs it", jaxEnv)
 			}
 			turn := func(steps int) {
 				ours.train(b, steps)
-				if jax != nil {
-					jax.train(b, steps)
+				for _, peer := range peers {
+					peer.train(b, steps)
 				}
 			}
-			const compiling = 3 // GoMLX compiles for the first two steps
+			const compiling, compared = 3, 6 // GoMLX compiles for the first two steps
 			turn(compiling)
-			took := slices.Min(ours.seconds)
-			steps := min(max(int(2/took), 1), 20)
+			steps := min(max(int(2/slices.Min(ours.Seconds)), 1), 20)
 			for range 7 {
 				turn(steps)
 			}
-			b.ReportMetric(1e3*slices.Min(ours.seconds[compiling:]), "ms/step")
+			took := slices.Min(ours.Seconds[compiling:])
+			b.ReportMetric(1e3*took, "ms/step")
 			b.ReportMetric(1e3*slices.Min(ours.batches[compiling:]), "ms/batch")
-			if jax == nil {
+			if len(peers) == 0 {
 				return
 			}
-			ratio, processors := compare(ours.seconds[compiling:], jax.Seconds[compiling:]), compare(ours.processors[compiling:], jax.Processors[compiling:])
-			last, apart := compiling+3, 0.0
-			for i := range last {
-				apart = max(apart, math.Abs(ours.losses[i]-jax.Losses[i])/jax.Losses[i])
+			apart := 0.0
+			for _, peer := range peers {
+				for i, loss := range peer.Losses[:compared] {
+					apart = max(apart, math.Abs(ours.Losses[i]-loss)/loss)
+				}
 			}
-			if n == 0 {
-				fmt.Println("network      parameters batch    JAX ms   ours ms  ratio  of medians   processors: JAX ms   ours ms  ratio   loss in JAX        ours  within, so far")
-			}
-			fmt.Printf("%-12s %10d %5d %9.1f %9.1f  %5.2f  %10.2f  %19.1f %9.1f  %5.2f  %.7f   %.7f  %.0e\n", network.name, ours.parameters, network.batch,
-				1e3*ratio.theirs, 1e3*ratio.ours, ratio.least, ratio.medians, 1e3*processors.theirs, 1e3*processors.ours, processors.least, jax.Losses[last-1], ours.losses[last-1], apart)
-			b.ReportMetric(ratio.least, "steps-of-jax/step")
-			b.ReportMetric(processors.least, "steps-of-jax/step-processors")
+			header.Do(func() {
+				fmt.Println("                                      by the clock, ms                         by the processors, ms             by medians    losses")
+				fmt.Println("network      parameters batch     ours      JAX ratio same XLA ratio       ours      JAX ratio same XLA ratio                 apart")
+			})
+			clock, clockMedians := compareSteps(compiling, func(s *trainingSteps) []float64 { return s.Seconds }, ours, peers)
+			work, _ := compareSteps(compiling, func(s *trainingSteps) []float64 { return s.Processors }, ours, peers)
+			fmt.Printf("%-12s %10d %5d %s  %s    %s    %.0e\n", network.name, ours.parameters, network.batch, clock, work, clockMedians, apart)
+			ratio := took / slices.Min(peers[0].Seconds[compiling:])
+			b.ReportMetric(ratio, "steps-of-jax/step")
 			if apart > sameLoss {
-				b.Errorf("losses differ by %.1e: %v of JAX, %v of ours", apart, jax.Losses[:last], ours.losses[:last])
+				b.Errorf("losses differ by %.1e: %v of ours, %v and %v of JAX", apart, ours.Losses[:compared], peers[0].Losses[:compared], peers[1].Losses[:compared])
 			}
-			if ratio.least > mostOfJAX && network.resolution == 128 {
-				b.Errorf("a step takes %.2f of JAX's, more than %.1f", ratio.least, mostOfJAX)
+			if ratio > mostOfJAX && network.resolution == 128 {
+				b.Errorf("a step takes %.2f of JAX's, more than %.1f", ratio, mostOfJAX)
 			}
 		})
 	}
 }
 
-// ratio is of two lists of times: the least of each, the ratio of these, and that of the medians.
-type ratio struct{ ours, theirs, least, medians float64 }
-
-func compare(ours, theirs []float64) ratio {
-	a, b := slices.Min(ours), slices.Min(theirs)
-	return ratio{a, b, a / b, median(ours) / median(theirs)}
+// compareSteps is the least time of a step after the first ones, in milliseconds, for each peer its own and the ratio of both; and the ratios of medians.
+func compareSteps(first int, of func(*trainingSteps) []float64, ours *training, peers []*jaxTraining) (least, medians string) {
+	a := of(&ours.trainingSteps)[first:]
+	least = fmt.Sprintf("%8.1f", 1e3*slices.Min(a))
+	for _, peer := range peers {
+		p := of(&peer.trainingSteps)[first:]
+		least += fmt.Sprintf(" %8.1f %5.2f", 1e3*slices.Min(p), slices.Min(a)/slices.Min(p))
+		medians += fmt.Sprintf(" %.2f", median(a)/median(p))
+	}
+	return least, medians
 }
 
 func median(values []float64) float64 {
@@ -143,8 +157,8 @@ type training struct {
 	store         *model.Store
 	trainer       *train.Trainer
 	parameters    int
-	// Of each step: the seconds it took, those of them that the batch's tensors took to make, those of the processors, and its loss.
-	seconds, batches, processors, losses []float64
+	trainingSteps
+	batches []float64 // seconds of each step that the batch's tensors took to make and hand over
 }
 
 func newTraining(b *testing.B, on compute.Backend, network peerNetwork) *training {
@@ -152,6 +166,7 @@ func newTraining(b *testing.B, on compute.Backend, network peerNetwork) *trainin
 	size := network.resolution * network.resolution * 4
 	before, after := flow(b, on, network.resolution, (network.batch+11)/12)
 	t := &training{resolution: network.resolution, store: model.NewStore()}
+	b.Cleanup(func() { t.store.Finalize() })
 	for i := range network.batch { // of all families alike
 		at := (i%families*(len(before)/size/families) + i/families) * size
 		t.before, t.after = append(t.before, before[at:at+size]...), append(t.after, after[at:at+size]...)
@@ -176,11 +191,14 @@ func (t *training) train(b *testing.B, steps int) {
 	for range steps {
 		start, startProcessors := time.Now(), processors(b)
 		batch := train.Batch{Inputs: []*tensors.Tensor{states(t.before, t.resolution)}, Labels: []*tensors.Tensor{states(t.after, t.resolution)}}
+		for _, each := range append(batch.Inputs, batch.Labels...) {
+			must(b, each.MaterializeOnDevice(t.trainer.Backend(), false, 0)) // as the trainer would
+		}
 		t.batches = append(t.batches, time.Since(start).Seconds())
 		metrics, err := t.trainer.TrainStep(batch)
 		must(b, err)
-		t.losses = append(t.losses, float64(tensors.MustCopyFlatData[float32](metrics[0])[0]))
-		t.seconds, t.processors = append(t.seconds, time.Since(start).Seconds()), append(t.processors, processors(b)-startProcessors)
+		t.Losses = append(t.Losses, float64(tensors.MustCopyFlatData[float32](metrics[0])[0]))
+		t.Seconds, t.Processors = append(t.Seconds, time.Since(start).Seconds()), append(t.Processors, processors(b)-startProcessors)
 		for _, metric := range metrics {
 			must(b, metric.FinalizeAll())
 		}
@@ -194,18 +212,20 @@ func processors(b *testing.B) float64 {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
 }
 
-// jaxSteps is what bench/peers/train.py prints.
-type jaxSteps struct{ Seconds, Processors, Losses []float64 }
+// trainingSteps are steps of a training, as bench/peers/train.py prints them: what each took in seconds, by the clock and by the processors, and its loss.
+type trainingSteps struct{ Seconds, Processors, Losses []float64 }
 
 // jaxTraining is bench/peers/train.py at work.
 type jaxTraining struct {
 	ask     *json.Encoder
 	answers *bufio.Scanner
-	jaxSteps
+	process *exec.Cmd
+	said    *strings.Builder // on its standard error
+	trainingSteps
 }
 
 // startJAX begins the training that ours begins with, in a process of its own that ends with the benchmark.
-func startJAX(b *testing.B, python string, ours *training, network peerNetwork) *jaxTraining {
+func startJAX(b *testing.B, python string, ours *training, network peerNetwork, environment ...string) *jaxTraining {
 	folder := b.TempDir()
 	arrays := map[string]*tensors.Tensor{"before": states(ours.before, ours.resolution), "after": states(ours.after, ours.resolution)}
 	for variable := range ours.store.IterVariables() {
@@ -220,7 +240,9 @@ func startJAX(b *testing.B, python string, ours *training, network peerNetwork) 
 	must(b, os.WriteFile(filepath.Join(folder, "setup.json"), setup, 0o600))
 
 	process := exec.Command(python, filepath.Join("peers", "train.py"), folder)
-	process.Stderr = os.Stderr
+	process.Env = append(os.Environ(), environment...)
+	var said strings.Builder
+	process.Stderr = &said
 	in, err := process.StdinPipe()
 	must(b, err)
 	out, err := process.StdoutPipe()
@@ -230,7 +252,7 @@ func startJAX(b *testing.B, python string, ours *training, network peerNetwork) 
 		_ = in.Close()
 		_ = process.Wait()
 	})
-	j := &jaxTraining{ask: json.NewEncoder(in), answers: bufio.NewScanner(out)}
+	j := &jaxTraining{ask: json.NewEncoder(in), answers: bufio.NewScanner(out), process: process, said: &said}
 	var ready struct {
 		JAX        string
 		Parameters int
@@ -245,14 +267,15 @@ func startJAX(b *testing.B, python string, ours *training, network peerNetwork) 
 func (j *jaxTraining) answer(b *testing.B, to any) {
 	b.Helper()
 	if !j.answers.Scan() {
-		b.Fatal("JAX has ended: ", j.answers.Err())
+		_ = j.process.Wait()
+		b.Fatal("JAX has ended: ", j.said)
 	}
 	must(b, json.Unmarshal(j.answers.Bytes(), to))
 }
 
 func (j *jaxTraining) train(b *testing.B, steps int) {
 	must(b, j.ask.Encode(steps))
-	var more jaxSteps
+	var more trainingSteps
 	j.answer(b, &more)
 	j.Seconds, j.Processors, j.Losses = append(j.Seconds, more.Seconds...), append(j.Processors, more.Processors...), append(j.Losses, more.Losses...)
 }
