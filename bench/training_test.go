@@ -166,7 +166,6 @@ func newTraining(b *testing.B, on compute.Backend, network peerNetwork) *trainin
 	size := network.resolution * network.resolution * 4
 	before, after := flow(b, on, network.resolution, (network.batch+11)/12)
 	t := &training{resolution: network.resolution, store: model.NewStore()}
-	b.Cleanup(func() { t.store.Finalize() })
 	for i := range network.batch { // of all families alike
 		at := (i%families*(len(before)/size/families) + i/families) * size
 		t.before, t.after = append(t.before, before[at:at+size]...), append(t.after, after[at:at+size]...)
@@ -184,6 +183,10 @@ func newTraining(b *testing.B, on compute.Backend, network peerNetwork) *trainin
 		t.parameters += variable.Shape().Size()
 	}
 	t.trainer = train.NewTrainer(on, t.store, fn, audit.Loss, optimizer.Adam().LearningRate(trainingRate).WeightDecay(trainingDecay).Done(), nil, nil)
+	b.Cleanup(func() {
+		t.trainer.ResetComputationGraphs()
+		t.store.Finalize()
+	})
 	return t
 }
 

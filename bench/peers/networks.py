@@ -27,10 +27,6 @@ def norm(get, name, x, groups=None):
     split = centred / jnp.sqrt((centred * centred).mean(axes, keepdims=True) + 1e-5)
     return split.reshape(x.shape) * get(f"{name}/gain", x.shape[-1:], mean=1.0) + get(f"{name}/bias", x.shape[-1:])
 
-def gelu(x):
-    """As jax.nn.gelu, which takes the complement of the error function, and on CPUs more time."""
-    return x * ((lax.erf(x * (math.sqrt(2) / 2)) + 1) * 0.5)
-
 def attention(get, name, x, heads):
     batch, tokens, channels = x.shape
     parts = dense(get, f"{name}/query_key_value", x, 3 * channels).reshape(batch, tokens, 3, heads, channels // heads)
@@ -82,7 +78,7 @@ def vit(patch, width, layers, heads, expansion):
             name = f"/vit/block_{layer}"
             x = x + attention(get, f"{name}/attention", norm(get, f"{name}/norm_0", x), heads)
             hidden = dense(get, f"{name}/expand", norm(get, f"{name}/norm_1", x), expansion * width)
-            x = x + dense(get, f"{name}/contract", gelu(hidden), width)
+            x = x + dense(get, f"{name}/contract", jax.nn.gelu(hidden, approximate=False), width)
         x = dense(get, "/vit/output", norm(get, "/vit/output/norm", x), patch * patch * c, scale=0.1)
         return x.reshape(b, h // patch, w // patch, patch, patch, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h, w, c)
     return network
