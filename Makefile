@@ -5,6 +5,8 @@
 #             audits of the demo's models recomputed in NumPy; needs Python and the network
 # make bench-paper   the paper's networks of 13 and 5 million parameters on 128x128, audited on XLA
 # make bench-peers-step   a step of the solver on XLA and in JAX, on the same models; needs Python and the network
+# make bench-peers-train  a step of the training on XLA and in JAX, from the same weights; NETWORKS=paper for those of the paper alone; needs Python
+#             and the network, and 8 GB of memory
 # make verify-data   the generated data against exact solutions, and an independent solver where there is Python and the network: one
 #             table, an exit code, half an hour; PARTS=1234 for the quicker ones (docs/data.md)
 # make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of
@@ -30,8 +32,9 @@ endif
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ARGS ?=
 PARTS ?= 123456
+NETWORKS ?= .
 
-.PHONY: demo test lint bench bench-solver bench-paper bench-peers-step verify-data verify-import soak queries build
+.PHONY: demo test lint bench bench-solver bench-paper jax bench-peers-step bench-peers-train verify-data verify-import soak queries build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -80,11 +83,16 @@ bench-paper:
 	go test -run "^$$" -bench '^BenchmarkPaper$$/vit' -benchtime 1x -timeout 120m ./bench
 	go test -run "^$$" -bench PaperHost -benchtime 1x -timeout 120m ./bench
 
-bench-peers-step:
+jax:
 	python3 -m venv bench/peers/.venv
 	bench/peers/.venv/bin/pip install --quiet --disable-pip-version-check -r bench/peers/requirements.txt
+
+bench-peers-step: jax
 	bench/peers/.venv/bin/python bench/peers/step.py runs/bench-peers/step.json
 	go test -run "^$$" -bench Product/.*/xla -benchtime 1x -timeout 60m ./bench
+
+bench-peers-train: jax
+	SYMAUDIT_JAX=$(CURDIR)/bench/peers/.venv/bin/python go test -run "^$$" -bench "TrainingStep/$(NETWORKS)" -benchtime 1x -timeout 60m ./bench
 
 verify-data:
 	scripts/verify-data $(PARTS)
