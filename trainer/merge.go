@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/atomicfile"
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/writers"
 )
@@ -38,7 +37,7 @@ func Merge(shards []string, out string, command []string) (err error) {
 			return fmt.Errorf("trainer: %s holds shard %s, and %s shard %s; merge shards of one audit", shards[0], all[0].Info.Shard, dir, info.Shard)
 		}
 		where[info.Shard], of = dir, shard.Of
-		if _, err := os.Stat(filepath.Join(dir, endName)); errors.Is(err, fs.ErrNotExist) {
+		if !AuditsFinished(dir) {
 			return fmt.Errorf("trainer: shard %s in %s is not finished; go on with it by the command that began it, and --resume", info.Shard, dir)
 		}
 		all = append(all, contents)
@@ -85,7 +84,7 @@ func Merge(shards []string, out string, command []string) (err error) {
 			return err
 		}
 	}
-	return nil
+	return cause.In("trainer", atomicfile.Write(atomicfile.OS{}, filepath.Join(out, endName), nil))
 }
 
 // sameAudit refuses shards that do not belong together.

@@ -179,7 +179,7 @@ func (c checker) value(node ast.Node, t reflect.Type, path string) error {
 		number, err := strconv.ParseFloat(text, 64) // 1e-6 counts as a string in YAML
 		whole := t.Kind() == reflect.Int || t.Kind() == reflect.Int64
 		switch {
-		case whole && err == nil && math.Abs(number) >= math.MaxInt64:
+		case whole && err == nil && math.Abs(number) >= math.MaxInt64 && !isInt64(text):
 			return fmt.Errorf("trainer: line %d: %s is %s; it must be at most %d", line, path, text, int64(math.MaxInt64))
 		case whole && node.Type() != ast.IntegerType && (err != nil || number != math.Trunc(number)),
 			t.Kind() == reflect.Float64 && err != nil && !slices.Contains([]ast.NodeType{ast.IntegerType, ast.InfinityType, ast.NanType}, node.Type()),
@@ -189,6 +189,11 @@ func (c checker) value(node ast.Node, t reflect.Type, path string) error {
 		}
 	}
 	return nil
+}
+
+func isInt64(text string) bool {
+	_, err := strconv.ParseInt(text, 10, 64)
+	return err == nil
 }
 
 // wanted says what belongs where a type is.

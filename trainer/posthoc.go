@@ -303,6 +303,12 @@ func (s *auditSink) finish() error {
 	return cause.In("trainer", atomicfile.Write(atomicfile.OS{}, end, nil))
 }
 
+// AuditsFinished reports whether the audits of checkpoints in a run directory are all made.
+func AuditsFinished(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, endName))
+	return err == nil
+}
+
 func (s *auditSink) close() (err error) {
 	if s.closing != nil {
 		err = s.closing()

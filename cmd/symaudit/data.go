@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/trainer"
 	"github.com/symaudit/symaudit/trainer/dataset"
 	"github.com/symaudit/symaudit/trainer/dataset/pdegym"
@@ -65,6 +66,9 @@ alone. What is done is written as it is done: a killed or interrupted generation
 				return err
 			}
 			plan, err := trainer.PlanData(choice.Config, config, out, resume)
+			if complete(cmd, err) {
+				return nil
+			}
 			if err != nil {
 				return err
 			}
@@ -122,6 +126,11 @@ interrupted import goes on with --resume.
 			case out == "":
 				return usageError{errors.New("--out is missing; name the directory to write, such as data/pdegym")}
 			}
+			for name, value := range map[string]int{"train": counts.Train, "validation": counts.Validation, "test": counts.Test} {
+				if cmd.Flags().Changed(name) && value < 0 {
+					return usageError{fmt.Errorf("--%s is %d; it must be a number of trajectories, or be left out for all", name, value)}
+				}
+			}
 			order := pdegym.Numeric
 			if text {
 				order = pdegym.Text
@@ -136,6 +145,9 @@ interrupted import goes on with --resume.
 			}
 			defer m.Close()
 			missing, err := m.Plan(out, resume)
+			if complete(cmd, err) {
+				return nil
+			}
 			if err != nil {
 				return err
 			}
@@ -168,7 +180,7 @@ interrupted import goes on with --resume.
 	cmd.Flags().IntVar(&counts.Train, "train", -1, "`number` of trajectories of each family to train on (default all)")
 	cmd.Flags().IntVar(&counts.Validation, "validation", -1, "`number` of trajectories of each family for validation (default all)")
 	cmd.Flags().IntVar(&counts.Test, "test", -1, "`number` of trajectories of each family for test, from which audits take their probes (default all)")
-	cmd.Flags().Float64Var(&interval, "interval", 0.05, "`time` between snapshots")
+	cmd.Flags().Float64Var(&interval, "interval", 0.05, "`time` between snapshots, in which velocity 1 crosses so much of the domain")
 	cmd.Flags().BoolVar(&text, "text-order", false, "put the files of a folder in the order of their names as text, data_0, data_1, data_10, ..., as PDEGym's own program does")
 	cmd.Flags().BoolVar(&resume, "resume", false, "go on with what an earlier call has left in <out>.partial")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say how much it would be, and write nothing")
@@ -193,6 +205,9 @@ the mean, standard deviation, least and greatest value over all its states. With
 				return err
 			}
 			defer set.Close()
+			if count < 1 {
+				return usageError{fmt.Errorf("--trajectories is %d; it must be at least 1", count)}
+			}
 			inspect(cmd.OutOrStdout(), set)
 			if pictures == "" {
 				return nil
@@ -227,7 +242,7 @@ func inspect(out io.Writer, set *dataset.Set) {
 	if set.Field.RowDown {
 		rows = "down, as in an image"
 	}
-	fmt.Fprintf(out, "%d families of %d trajectories, %s\n", len(set.Families), set.Trajectories, rounded(set.Bytes()))
+	fmt.Fprintf(out, "families   %d, each of %d trajectories; %s\n", len(set.Families), set.Trajectories, rounded(set.Bytes()))
 	fmt.Fprintf(out, "snapshots  %d, every %g in time\n", set.Snapshots, set.Interval)
 	fmt.Fprintf(out, "grid       %s; rows run %s\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(set.Grid), " ", "x"), "[]"), rows)
 	for i, split := range set.Splits {
@@ -286,6 +301,16 @@ components of a vector or channels wrongly declared as a vector are named, with 
 	}
 }
 
+// complete reports whether nothing is left to do, and says so: for a job that is queued again that is no failure.
+func complete(cmd *cobra.Command, err error) bool {
+	var done *dataset.CompleteError
+	if !errors.As(err, &done) {
+		return false
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), cause.Plain(done))
+	return true
+}
+
 // about is a time that is judged by a part of the work.
 func about(d time.Duration) string {
 	switch {
@@ -308,5 +333,5 @@ func rounded(bytes int64) string {
 		}
 		n, unit = n/1024, larger
 	}
-	return fmt.Sprintf("%.3g %s", n, unit)
+	return fmt.Sprintf("%.4g %s", n, unit)
 }

@@ -87,7 +87,7 @@ type settings struct {
 // kinds are those of pflag in words.
 var kinds = map[string]string{
 	"byteSize": "a number of bytes, such as 512MiB or 1GiB, or 0",
-	"bool":     "true or false", "float64": "a number", "float64Slice": "numbers with commas between them", "stringSlice": "names with commas between them",
+	"bool":     "true or false", "int": "a whole number", "int64": "a whole number", "float64": "a number", "float64Slice": "numbers with commas between them", "stringSlice": "names with commas between them",
 }
 
 func newRoot() *cobra.Command {

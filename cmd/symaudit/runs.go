@@ -95,7 +95,7 @@ func lineOf(dir string) ([]string, error) {
 	if last != nil {
 		step, epoch = fmt.Sprint(last.Step), epochOr(last.Epoch)
 	}
-	return []string{dir, orDash(contents.Info.Kind), stateOf(dir, all), orDash(strings.Join(models, ", ")), minutes(contents.Info.Created), step, epoch,
+	return []string{dir, orDash(contents.Info.Kind), stateOf(dir, contents.Info, all), orDash(strings.Join(models, ", ")), minutes(contents.Info.Created), step, epoch,
 		orDash(strings.Join(coherences, "; "))}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/attempts"
+	"github.com/symaudit/symaudit/trainer"
 	"github.com/symaudit/symaudit/writers"
 )
 
@@ -44,7 +45,7 @@ func show(out io.Writer, dir string) error {
 		return err
 	}
 	all := trainingsOf(contents)
-	facts := [][2]string{{"run", contents.Info.RunID}, {"kind", strings.TrimSpace(contents.Info.Kind + " " + contents.Info.Shard)}, {"state", stateOf(dir, all)}, {"begun", begun(contents)},
+	facts := [][2]string{{"run", contents.Info.RunID}, {"kind", strings.TrimSpace(contents.Info.Kind + " " + contents.Info.Shard)}, {"state", stateOf(dir, contents.Info, all)}, {"begun", begun(contents)},
 		{"command", strings.Join(contents.Info.Command, " ")}, {"backend", contents.Info.Backend}, {"versions", versionsOf(contents.Info)},
 		{"seeds", strings.Trim(fmt.Sprint(contents.Info.Seeds), "[]")}}
 	for _, fact := range facts {
@@ -147,12 +148,18 @@ func trainingsOf(contents *writers.Contents) (all []*training) {
 }
 
 // stateOf is how a run stands: what its trainings came to where all say so.
-func stateOf(dir string, all []*training) string {
+func stateOf(dir string, info writers.Info, all []*training) string {
 	switch running, err := writers.Running(dir); {
 	case err != nil: // as of a run of another user
 		return "not known"
 	case running:
 		return "running"
+	}
+	if info.Checkpoints != nil { // audits of these
+		if trainer.AuditsFinished(dir) {
+			return "finished"
+		}
+		return "unfinished"
 	}
 	var states []string
 	for _, t := range all {

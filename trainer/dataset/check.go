@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/gomlx/gomlx/core/tensors"
 
@@ -41,7 +42,8 @@ func (s *Set) CheckField() (doubt string, err error) {
 	verdict := fieldcheck.Judge(s.Field, group.Name, fieldcheck.TurnsOf(elements...), values[0], values[1], shape)
 	switch verdict.Answer {
 	case fieldcheck.Wrong:
-		return "", fmt.Errorf("dataset: the states do not behave as their field says: %s", verdict.Words)
+		words, _, _ := strings.Cut(verdict.Words, "; or let the preflight warn") // which is a setting of audits
+		return "", fmt.Errorf("dataset: the states do not behave as their field says: %s, in the field of %s", words, descriptionName)
 	case fieldcheck.Undecided:
 		return verdict.Words, nil
 	}

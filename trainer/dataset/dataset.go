@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -164,28 +165,37 @@ func (a array) read(first int64, into []float32) error {
 	return err
 }
 
-// Verify reads all arrays and compares them with the hashes that were taken when they were written. progress, which may be nil, counts trajectories over
-// all families.
+// Verify reads all arrays and compares them with what was known of each trajectory when it was written: its hash, and its statistics. The error names all
+// that differ, up to ten. progress, which may be nil, counts trajectories over all families.
 func (s *Set) Verify(progress func(done, total int)) error {
+	const most = 10
 	values := make([]float32, s.Snapshots*s.values())
+	var faults []error
 	for family := range s.Families {
 		for trajectory, known := range s.records[family] {
 			if err := s.arrays[family].read(int64(trajectory)*int64(len(values)), values); err != nil {
-				return fmt.Errorf("dataset: trajectory %d of %s cannot be read: %w", trajectory, s.file(family), err)
+				return errors.Join(append(faults, fmt.Errorf("dataset: trajectory %d of %s cannot be read: %w", trajectory, s.file(family), err))...)
 			}
 			found, err := s.measure(trajectory, values, encode(values))
-			if err == nil && found.SHA256 != known.SHA256 {
+			switch {
+			case err != nil:
+			case found.SHA256 != known.SHA256:
 				err = fmt.Errorf("trajectory %d is not what was written: its hash is another", trajectory)
+			case !reflect.DeepEqual(found, known):
+				err = fmt.Errorf("the statistics of trajectory %d in %s%s are not those of its numbers", trajectory, s.Families[family].Name, trajectoriesAfter)
 			}
 			if err != nil {
-				return fmt.Errorf("dataset: %s: %w; restore the file from a copy, or make the data anew", s.file(family), err)
+				faults = append(faults, fmt.Errorf("dataset: %s: %w; restore the file from a copy, or make the data anew", s.file(family), err))
+				if len(faults) == most {
+					return errors.Join(append(faults, errors.New("dataset: and perhaps more"))...)
+				}
 			}
 			if progress != nil {
 				progress(family*s.Trajectories+trajectory+1, len(s.Families)*s.Trajectories)
 			}
 		}
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 func encode(values []float32) []byte {

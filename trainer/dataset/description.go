@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -124,8 +125,8 @@ func (d Description) Validate() error {
 	}
 	for i, family := range d.Families {
 		switch name := family.Name; {
-		case name == "" || strings.ContainsAny(name, "/\\") || strings.HasPrefix(name, "."):
-			return fmt.Errorf("dataset: a family is called %q, which cannot name a file; use letters, digits and dashes", name)
+		case !familyName.MatchString(name):
+			return fmt.Errorf("dataset: a family is called %q, which is to name a file; use letters, digits, dashes and underscores", name)
 		case family.Label == "":
 			return fmt.Errorf("dataset: the family %q has no label; give it one for tables and figures", name)
 		case d.Family(name) != i:
@@ -151,6 +152,8 @@ func (d Description) Validate() error {
 	return nil
 }
 
+var familyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$`)
+
 // InOrder sets the number of trajectories, and splits that follow on each other: train, then validation, then test. Those of no trajectories are left out.
 func (d Description) InOrder(train, validation, test int) Description {
 	d.Trajectories, d.Splits = 0, nil
@@ -166,6 +169,9 @@ func (d Description) InOrder(train, validation, test int) Description {
 
 // ReadDescription reads the description of the data set in a directory.
 func ReadDescription(dir string) (d Description, err error) {
+	if whole, unfinished := strings.CutSuffix(filepath.Clean(dir), ".partial"); unfinished && isPartial(whole) {
+		return d, &MissingError{Dir: whole, Partial: true}
+	}
 	path := filepath.Join(dir, descriptionName)
 	file, err := os.Open(path)
 	if err != nil {

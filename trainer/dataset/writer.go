@@ -2,6 +2,8 @@ package dataset
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,10 +69,26 @@ func InMemory(d Description) (*Writer, error) {
 	return w, nil
 }
 
+// CompleteError says that the data that were to be gone on with are all there.
+type CompleteError struct{ Dir string }
+
+func (e *CompleteError) Error() string {
+	return fmt.Sprintf("dataset: %s is complete: nothing is left to do", e.Dir)
+}
+
 // Plan returns what Create would leave to be written: the trajectories of each family, or the error that it would return. It changes nothing.
 func Plan(dir string, d Description, resume bool) (missing [][]int, err error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
+	}
+	if whole, err := ReadDescription(dir); resume && err == nil {
+		for i := range whole.Splits {
+			whole.Splits[i].SHA256 = ""
+		}
+		if !bytes.Equal(whole.text(), d.text()) {
+			return nil, fmt.Errorf("dataset: %s holds other data: %s; choose another directory", dir, difference(whole.text(), d.text()))
+		}
+		return nil, &CompleteError{dir}
 	}
 	if err := atomicfile.CheckFree(dir); err != nil {
 		return nil, fmt.Errorf("dataset: %w", err)
@@ -137,9 +155,18 @@ func (d Description) text() []byte {
 // difference is the first line in which two descriptions differ.
 func difference(was, is []byte) string {
 	before, now := bytes.Split(was, []byte("\n")), bytes.Split(is, []byte("\n"))
+	within := "" // the key of a list or an object
 	for i := range min(len(before), len(now)) {
 		if !bytes.Equal(before[i], now[i]) {
-			return fmt.Sprintf("it says %s, and now it is %s", bytes.Trim(before[i], " ,"), bytes.Trim(now[i], " ,"))
+			if !bytes.Contains(before[i], []byte(`":`)) && within != "" {
+				within = " in " + within
+			} else {
+				within = ""
+			}
+			return fmt.Sprintf("it says %s%s, and now it is %s", bytes.Trim(before[i], " ,"), within, bytes.Trim(now[i], " ,"))
+		}
+		if key, _, found := bytes.Cut(before[i], []byte(`":`)); found {
+			within = string(bytes.Trim(key, ` "`))
 		}
 	}
 	return "one says more than the other"
@@ -222,6 +249,14 @@ func missingOf(records []record) (missing []int) {
 	return missing
 }
 
+// Has reports whether a trajectory was written with these states.
+func (w *Writer) Has(family, trajectory int, states []float32) bool {
+	hash := sha256.Sum256(encode(states))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.records[family][trajectory].SHA256 == hex.EncodeToString(hash[:])
+}
+
 // Put writes a trajectory, [time, y, x, channel]. A number that is not finite is an error, and then nothing is written.
 func (w *Writer) Put(family, trajectory int, states []float32) error {
 	if want := w.d.Snapshots * w.d.values(); len(states) != want {
@@ -230,7 +265,7 @@ func (w *Writer) Put(family, trajectory int, states []float32) error {
 	encoded := encode(states)
 	found, err := w.d.measure(trajectory, states, encoded)
 	if err != nil {
-		return fmt.Errorf("dataset: family %s: %w; leave the trajectory out, or make it anew", w.d.Families[family].Name, err)
+		return fmt.Errorf("dataset: family %s: %w; make the trajectory anew", w.d.Families[family].Name, err)
 	}
 	if _, err := w.arrays[family].WriteAt(encoded, w.arrays[family].offset+int64(trajectory)*w.d.trajectoryBytes()); err != nil {
 		return w.full(err)

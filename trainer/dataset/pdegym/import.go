@@ -70,6 +70,9 @@ func NewImport(sources []Source, counts Counts, order Order, interval float64) (
 			return m, fmt.Errorf("pdegym: %s has %d trajectories, and %s has %d; give the same files of each family", source.Label, n, sources[0].Label, first.Trajectories())
 		}
 		m.Grid, m.Snapshots = []int{height, width}, files.Snapshots()
+		if err := m.checkOthers(source.Label, sources); err != nil {
+			return m, err
+		}
 		name := names[source.Label]
 		if name == "" {
 			name = strings.ToLower(source.Label)
@@ -108,6 +111,25 @@ func NewImport(sources []Source, counts Counts, order Order, interval float64) (
 		return m, fmt.Errorf("pdegym: %w", err)
 	}
 	return m, m.Validate()
+}
+
+// checkOthers refuses a family whose first trajectory is that of one before it: a folder that was named twice, or copied.
+func (m *Import) checkOthers(label string, sources []Source) error {
+	last := m.files[len(m.files)-1]
+	sum, err := last.sum(last.parts[0])
+	if err != nil {
+		return err
+	}
+	for i, other := range m.files[:len(m.files)-1] {
+		known, err := other.sum(other.parts[0])
+		if err != nil {
+			return err
+		}
+		if known == sum {
+			return fmt.Errorf("pdegym: %s and %s begin with the same trajectory, so they are the same files; name each family's own", sources[i].Label, label)
+		}
+	}
+	return nil
 }
 
 // ends are where the splits of n trajectories end; see Counts. There is one for test in any case.
@@ -154,6 +176,9 @@ func (m *Import) Run(ctx context.Context, dir string, resume bool, progress func
 	for f, files := range m.files {
 		missing := writer.Missing(f)
 		done += m.Trajectories - len(missing)
+		if err := m.checkSame(writer, f, missing, states); err != nil {
+			return nil, differing, err
+		}
 		for _, trajectory := range missing {
 			if ctx.Err() != nil {
 				return nil, differing, fmt.Errorf("pdegym: stopped after %d of %d trajectories: %w", done, total, context.Cause(ctx))
@@ -173,6 +198,28 @@ func (m *Import) Run(ctx context.Context, dir string, resume bool, progress func
 	}
 	set, err = writer.Finish()
 	return set, differing, err
+}
+
+// checkSame makes sure that an import goes on from the files that it was begun with: the first trajectory that is there, and the last, are read again.
+func (m *Import) checkSame(writer *dataset.Writer, family int, missing []int, states []float32) error {
+	var there []int
+	for trajectory := range m.Trajectories {
+		if _, found := slices.BinarySearch(missing, trajectory); !found {
+			there = append(there, trajectory)
+		}
+	}
+	if len(there) == 0 {
+		return nil
+	}
+	for _, trajectory := range []int{there[0], there[len(there)-1]} {
+		if _, err := m.files[family].Conserved(m.inFiles(trajectory), states); err != nil {
+			return err
+		}
+		if !writer.Has(family, trajectory, states) {
+			return fmt.Errorf("pdegym: trajectory %d of %s was imported from files of other contents than these; put the former ones back, or remove the unfinished data and begin again", trajectory, m.Families[family].Label)
+		}
+	}
+	return nil
 }
 
 // Close closes the files.

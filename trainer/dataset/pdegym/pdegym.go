@@ -234,7 +234,7 @@ func (f *Files) Conserved(i int, into []float32) (differing float64, err error) 
 		for cell := range cells {
 			density, u, v, pressure, energy := state[cell], state[cells+cell], state[2*cells+cell], state[3*cells+cell], state[4*cells+cell]
 			if fault := unphysical(density, u, v, pressure, energy); fault != "" {
-				return 0, fmt.Errorf("pdegym: %s has %s at snapshot %d, y %d, x %d; download the file again, or leave it out",
+				return 0, fmt.Errorf("pdegym: %s has %s at snapshot %d, y %d, x %d; download the file again",
 					name, fault, t, cell/width, cell%width)
 			}
 			r, x, y := float64(density), float64(u), float64(v)

@@ -219,7 +219,7 @@ func rowsOf[Row any](all []Row, ours func(Row) bool) (rows []Row) {
 // label names the series. Of several runs, those of one model share a colour.
 func (d *data) label(several bool) {
 	var models []string
-	for _, s := range d.series {
+	for at, s := range d.series {
 		alike := func(same func(other *series) bool) bool {
 			return slices.ContainsFunc(d.series, func(other *series) bool {
 				return other.model == s.model && other.run == s.run && same(other)
@@ -239,7 +239,12 @@ func (d *data) label(several bool) {
 			s.label = d.names[s.run] + ": " + s.label
 		}
 		if models = appendNew(models, s.model); len(models) > 1 || len(models) < len(d.series) {
-			s.style.Color = slices.Index(models, s.model)
+			s.style.Color, s.style.Glyph = slices.Index(models, s.model), 0
+			for _, other := range d.series[:at] {
+				if other.model == s.model {
+					s.style.Glyph++
+				}
+			}
 		}
 	}
 }
