@@ -86,7 +86,11 @@ func lineOf(dir string) ([]string, error) {
 		if t.decision != nil && t.decision.Decision == audit.Stopped {
 			said = append(said, describeDecision(t.decision))
 		}
-		if len(said) > 0 && len(models) > 1 {
+		seeded := slices.ContainsFunc(all, func(other *training) bool { return other.model == t.model && other.seed != t.seed })
+		switch {
+		case len(said) > 0 && seeded:
+			said[0] = t.label() + ": " + said[0]
+		case len(said) > 0 && len(models) > 1:
 			said[0] = t.model + ": " + said[0]
 		}
 		coherences = append(coherences, said...)
