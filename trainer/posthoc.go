@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -122,6 +121,12 @@ type Target struct {
 	Shard  Shard  // of the work
 }
 
+// begun reports whether there are audits to go on with; a process that was killed before its first may have left the folder alone.
+func (t Target) begun() bool {
+	_, err := os.Stat(filepath.Join(t.Dir, "run.json"))
+	return t.Resume && err == nil
+}
+
 // AuditCheckpoints audits checkpoints of the run in options.Dir, in their order, and writes the records of each into a run directory of their own as soon as it
 // is done; options.Watcher.Audited hears of it. config is the run's, but for what is to be audited otherwise.
 func AuditCheckpoints(ctx context.Context, config Config, options Options, checkpoints []Checkpoint, to Target) (err error) {
@@ -207,7 +212,7 @@ func AuditCheckpoints(ctx context.Context, config Config, options Options, check
 
 // sameAudits refuses to go on with audits that are of something else.
 func sameAudits(to Target, now writers.Info) error {
-	if _, err := os.Stat(to.Dir); !to.Resume || errors.Is(err, fs.ErrNotExist) {
+	if !to.begun() {
 		return nil
 	}
 	contents, err := writers.Read(to.Dir, "decisions")
@@ -228,10 +233,7 @@ func sameAudits(to Target, now writers.Info) error {
 
 // auditedIn lists the checkpoints that a run of audits which is gone on with has.
 func auditedIn(to Target) (done []Checkpoint, err error) {
-	if !to.Resume {
-		return nil, nil
-	}
-	if _, err := os.Stat(to.Dir); errors.Is(err, fs.ErrNotExist) {
+	if !to.begun() {
 		return nil, nil
 	}
 	earlier, err := writers.Read(to.Dir, "solves", "errors")
