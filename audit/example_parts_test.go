@@ -10,12 +10,7 @@ import (
 
 // An audit in parts, which may be made on as many machines: a batch of probes of a group each.
 func ExampleAuditor_AuditParts() {
-	probes := waves(4)
-	probes.BatchSize = 2
-	auditor, err := audit.New(newModel(overlaps, waves(1)), overlaps, nil).WithField(temperature).WithGroup(orbits.C4(), probes).Done()
-	if err != nil {
-		panic(err)
-	}
+	auditor := ofTwoBatches()
 	defer auditor.Close()
 	for part := range auditor.Parts() {
 		records, err := auditor.AuditParts(context.Background(), audit.Moment{}, part)
@@ -32,12 +27,7 @@ func ExampleAuditor_AuditParts() {
 
 // Parts that are together are summarised. Those of one checkpoint are At its step.
 func ExampleRecords_Summarise() {
-	probes := waves(4)
-	probes.BatchSize = 2
-	auditor, err := audit.New(newModel(overlaps, waves(1)), overlaps, nil).WithField(temperature).WithGroup(orbits.C4(), probes).Done()
-	if err != nil {
-		panic(err)
-	}
+	auditor := ofTwoBatches()
 	defer auditor.Close()
 	together := &audit.Records{}
 	for part := range auditor.Parts() {
@@ -56,4 +46,15 @@ func ExampleRecords_Summarise() {
 	fmt.Println(len(at.Coherence) == len(whole.Coherence), *at.Coherence[1].Median == *whole.Coherence[1].Median, at.Coherence[1].N)
 	// Output:
 	// true true 4
+}
+
+// ofTwoBatches is an auditor of one group, whose probes are two batches.
+func ofTwoBatches() *audit.Auditor {
+	probes := waves(4)
+	probes.BatchSize = 2
+	auditor, err := audit.New(newModel(overlaps, waves(1)), overlaps, nil).WithField(temperature).WithGroup(orbits.C4(), probes).Done()
+	if err != nil {
+		panic(err)
+	}
+	return auditor
 }

@@ -89,13 +89,9 @@ func Merge(shards []string, out string, command []string) (err error) {
 
 // sameAudit refuses shards that do not belong together.
 func sameAudit(a, b *writers.Contents, inA, inB string) error {
-	for _, compared := range []struct{ what, a, b string }{
-		{"training", a.Info.Audited, b.Info.Audited}, {"configuration", a.Info.Config, b.Info.Config}, {"list of checkpoints", strings.Join(a.Info.Checkpoints, "\n"), strings.Join(b.Info.Checkpoints, "\n")}, {"backend", a.Info.Backend, b.Info.Backend}, {"data", a.Info.DataHash, b.Info.DataHash},
-		{"version of symaudit", a.Info.Versions.Symaudit + a.Info.Revision, b.Info.Versions.Symaudit + b.Info.Revision}, {"version of GoMLX", a.Info.Versions.GoMLX, b.Info.Versions.GoMLX},
-	} {
-		if compared.a != compared.b {
-			return fmt.Errorf("trainer: the shards in %s and %s are not of one audit: each has another %s%s; make one of them anew", inA, inB, compared.what, firstDifference(compared.a, compared.b))
-		}
+	version := func(i writers.Info) string { return i.Versions.Symaudit + i.Revision + ", GoMLX " + i.Versions.GoMLX }
+	if what := another(a.Info, b.Info, compared{"backend", a.Info.Backend, b.Info.Backend}, compared{"version", version(a.Info), version(b.Info)}); what != "" {
+		return fmt.Errorf("trainer: the shards in %s and %s are not of one audit: each has another %s; make one of them anew", inA, inB, what)
 	}
 	for _, of := range a.Info.Trainings {
 		other := b.Training(of.Model, of.Seed)
@@ -111,18 +107,36 @@ func sameAudit(a, b *writers.Contents, inA, inB string) error {
 	return nil
 }
 
+// compared is something that two parts of an audit must have alike.
+type compared struct{ what, was, is string }
+
+// another names the first thing that two parts of an audit do not have alike, with the line in which it differs: what they are of, and what further ones say. It is
+// empty where all is alike.
+func another(was, is writers.Info, further ...compared) string {
+	lines := func(checkpoints []string) string { return strings.Join(checkpoints, "\n") }
+	for _, c := range append([]compared{
+		{"training", was.Audited, is.Audited}, {"configuration", was.Config, is.Config}, {"data set", was.DataHash, is.DataHash},
+		{"list of checkpoints", lines(was.Checkpoints), lines(is.Checkpoints)},
+	}, further...) {
+		if c.was != c.is {
+			return c.what + firstDifference(c.was, c.is)
+		}
+	}
+	return ""
+}
+
 // firstDifference is the first line in which texts differ, in brackets.
-func firstDifference(a, b string) string {
-	before, after := strings.Split(a, "\n"), strings.Split(b, "\n")
+func firstDifference(was, is string) string {
+	before, now := strings.Split(was, "\n"), strings.Split(is, "\n")
 	at := func(lines []string, i int) string {
 		if i < len(lines) && strings.TrimSpace(lines[i]) != "" {
 			return strings.TrimSpace(lines[i])
 		}
 		return "nothing"
 	}
-	for i := range max(len(before), len(after)) {
-		if was, is := at(before, i), at(after, i); was != is {
-			return fmt.Sprintf(" (%q, and now %q)", was, is)
+	for i := range max(len(before), len(now)) {
+		if at(before, i) != at(now, i) {
+			return fmt.Sprintf(" (%q, and now %q)", at(before, i), at(now, i))
 		}
 	}
 	return ""

@@ -147,7 +147,7 @@ func AuditCheckpoints(ctx context.Context, config Config, options Options, check
 	if err != nil {
 		return err
 	}
-	info.Audited = audited.Info.RunID
+	info.Audited, info.DataHash = audited.Info.RunID, audited.Info.DataHash
 	builder := writers.Parquet(to.Dir).WithInfo(info)
 	if to.Resume {
 		builder.WithResume()
@@ -220,13 +220,8 @@ func sameAudits(to Target, now writers.Info) error {
 		return err
 	}
 	began := contents.Info
-	for _, compared := range []struct{ what, was, is string }{
-		{"kind", began.Kind, now.Kind}, {"shard", began.Shard, now.Shard}, {"training", began.Audited, now.Audited}, {"configuration", began.Config, now.Config},
-		{"data", began.DataHash, now.DataHash}, {"list of checkpoints", strings.Join(began.Checkpoints, "\n"), strings.Join(now.Checkpoints, "\n")},
-	} {
-		if compared.was != compared.is {
-			return fmt.Errorf("trainer: the audits in %s were begun for another %s%s; go on as they were begun, or choose another directory", to.Dir, compared.what, firstDifference(compared.was, compared.is))
-		}
+	if what := another(began, now, compared{"kind", began.Kind, now.Kind}, compared{"shard", began.Shard, now.Shard}); what != "" {
+		return fmt.Errorf("trainer: the audits in %s were begun for another %s; go on as they were begun, or choose another directory", to.Dir, what)
 	}
 	return nil
 }
@@ -383,6 +378,9 @@ func openFinished(ctx context.Context, config Config, options Options, checkpoin
 	of.same = reflect.DeepEqual(own.Data, config.Data) && reflect.DeepEqual(own.Audit.Groups, config.Audit.Groups)
 	if of.data, err = openData(ctx, config, options); err != nil {
 		return nil, err
+	}
+	if err := checkSameData(config, options.Dir, of.contents.Info.DataHash, of.data.Hash()); err != nil {
+		return nil, errors.Join(err, of.data.Close())
 	}
 	return of, nil
 }

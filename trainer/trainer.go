@@ -5,9 +5,12 @@
 //
 //	runs/<run>/                                   what package writers keeps: run.json and the tables
 //	runs/<run>/checkpoints/<model>/step-<step>/   one after each epoch, in GoMLX's format
+//	runs/<run>/checkpoints/<model>/seed-<seed>/   the same of each seed, where there are several
 //	runs/<run>/checkpoints/<model>/finished       when its training has ended
 //	runs/<run>/rows.jsonl                         every row as a line, where audit.sinks lists jsonl
 //	runs/<run>/tensorboard/                       curves, where audit.sinks lists tensorboard
+//
+// AuditCheckpoints writes a run directory of its own, with a file finished when all is audited; Merge makes one of several.
 package trainer
 
 import (
@@ -89,8 +92,10 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 			return result, err
 		}
 		info.DataHash = data.Hash()
-		if err := checkSameData(config, options, info.DataHash); err != nil {
-			return result, err
+		if began, err := writers.Read(options.Dir, "decisions"); options.Resume && err == nil { // what is wrong with the run is said where it is opened
+			if err := checkSameData(config, options.Dir, began.Info.DataHash, info.DataHash); err != nil {
+				return result, err
+			}
 		}
 	}
 	run, err := builder.WithInfo(info).Done()
@@ -142,16 +147,13 @@ func Train(ctx context.Context, config Config, options Options) (result Result, 
 	return result, nil
 }
 
-// checkSameData refuses to go on with a run on other data.
-func checkSameData(config Config, options Options, hash string) error {
-	if !options.Resume {
+// checkSameData refuses to go on with a run, or to audit it, on other data than those of a directory that it was trained on. Of data that are generated the run knows
+// no hash: their configuration and backend tell.
+func checkSameData(config Config, run, known, hash string) error {
+	if known == "" || known == hash {
 		return nil
 	}
-	began, err := writers.Read(options.Dir, "decisions")
-	if err != nil || began.Info.DataHash == "" || began.Info.DataHash == hash {
-		return nil // what is wrong with the run is said where it is opened
-	}
-	return keyError("data.directory", "is %q, whose data are not those that %s has been trained on: they were made or imported anew; put the former ones back, or begin another run", config.Data.Directory, options.Dir)
+	return keyError("data.directory", "is %q, whose data are not those that %s has been trained on: they were made or imported anew; put the former ones back, or begin another run", config.Data.Directory, run)
 }
 
 // RunConfig returns the configuration of the run in dir, and the backend that began it: data that are generated anew

@@ -1,4 +1,4 @@
-"""Compressible flow solved by pyro, an independent solver: the peer of TestVerifyData in trainer/euler.
+"""Compressible flow solved by pyro, an independent solver: the peer of BenchmarkVerifyData in trainer/euler.
 
 States are arrays [y, x, 4] of density, momentum_x, momentum_y and energy on square cells. Prints a line of JSON.
 

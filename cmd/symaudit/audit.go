@@ -70,12 +70,11 @@ puts them together.`,
 			switch {
 			case errors.As(err, &occupied):
 				return fmt.Errorf("%s already holds a run; choose another directory for --out, or go on with that by --resume", out)
-			case err != nil && cmd.Context().Err() != nil:
-				return fmt.Errorf("%w; finished audits are kept, go on with --resume", err)
-			case err == nil:
-				fmt.Fprintf(cmd.OutOrStdout(), "audit: %s\n", out)
+			case err != nil:
+				return kept(cmd, err)
 			}
-			return err
+			fmt.Fprintf(cmd.OutOrStdout(), "audit: %s\n", out)
+			return nil
 		})
 	}
 	cmd.Flags().StringVar(&out, "out", "", "run `directory` to write; it must not exist unless --resume is given")

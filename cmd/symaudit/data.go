@@ -84,11 +84,8 @@ alone. What is done is written as it is done: a killed or interrupted generation
 			progress := newProgress(config, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			set, err := trainer.GenerateData(cmd.Context(), choice.Backend, choice.Config, config, out, resume, progress.generating)
 			progress.end()
-			if err != nil && cmd.Context().Err() != nil {
-				return fmt.Errorf("%w; what is done is kept, go on with --resume", err)
-			}
 			if err != nil {
-				return err
+				return kept(cmd, err)
 			}
 			defer set.Close()
 			for _, family := range set.Families {
@@ -162,11 +159,8 @@ interrupted import goes on with --resume.
 				progress.show(fmt.Sprintf("importing trajectory %d of %d", done, total), float64(done)/float64(total), left)
 			})
 			progress.end()
-			if err != nil && cmd.Context().Err() != nil {
-				return fmt.Errorf("%w; what is done is kept, go on with --resume", err)
-			}
 			if err != nil {
-				return err
+				return kept(cmd, err)
 			}
 			defer set.Close()
 			if differing > 0 {
@@ -299,6 +293,14 @@ components of a vector or channels wrongly declared as a vector are named, with 
 			return nil
 		},
 	}
+}
+
+// kept adds to the error of work that was interrupted how it goes on.
+func kept(cmd *cobra.Command, err error) error {
+	if cmd.Context().Err() == nil {
+		return err
+	}
+	return fmt.Errorf("%w; what is done is kept, go on with --resume", err)
 }
 
 // complete reports whether nothing is left to do, and says so: for a job that is queued again that is no failure.

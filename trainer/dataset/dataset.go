@@ -76,7 +76,7 @@ func Open(dir string) (set *Set, err error) {
 		if err != nil {
 			return nil, fault(path, err)
 		}
-		path = filepath.Join(dir, family.Name+trajectoriesAfter)
+		path = filepath.Join(dir, family.Name+recordsSuffix)
 		records, _, err := set.readRecords(path)
 		if err != nil {
 			return nil, fault(path, err)
@@ -182,7 +182,7 @@ func (s *Set) Verify(progress func(done, total int)) error {
 			case found.SHA256 != known.SHA256:
 				err = fmt.Errorf("trajectory %d is not what was written: its hash is another", trajectory)
 			case !reflect.DeepEqual(found, known):
-				err = fmt.Errorf("the statistics of trajectory %d in %s%s are not those of its numbers", trajectory, s.Families[family].Name, trajectoriesAfter)
+				err = fmt.Errorf("the statistics of trajectory %d in %s%s are not those of its numbers", trajectory, s.Families[family].Name, recordsSuffix)
 			}
 			if err != nil {
 				faults = append(faults, fmt.Errorf("dataset: %s: %w; restore the file from a copy, or make the data anew", s.file(family), err))

@@ -294,6 +294,16 @@ func TestDamagedDataAreRefused(t *testing.T) {
 			require.NoError(t, os.WriteFile(path, before, 0o666))
 		}
 	})
+	t.Run("statistics", func(t *testing.T) {
+		before, err := os.ReadFile(lines)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(lines, []byte(strings.Replace(string(before), `"greatest":[`, `"greatest":[1`, 1)), 0o666))
+		defer func() { require.NoError(t, os.WriteFile(lines, before, 0o666)) }()
+		set, err := dataset.Open(dir)
+		require.NoError(t, err)
+		defer set.Close()
+		require.ErrorContains(t, set.Verify(nil), "the statistics of trajectory 3 in riemann.trajectories.jsonl are not those of its numbers")
+	})
 	t.Run("values", func(t *testing.T) {
 		file, err := os.OpenFile(array, os.O_RDWR, 0)
 		require.NoError(t, err)

@@ -52,13 +52,13 @@ const (
 )
 
 const (
-	schemaVersion     = 2
-	descriptionName   = "data.json"
-	mostDescription   = 1 << 20 // bytes
-	mostTrajectories  = 10_000_000
-	mostCells         = 1 << 32 // of a trajectory, over all snapshots and channels
-	bytesOfValue      = 4       // float32
-	trajectoriesAfter = ".trajectories.jsonl"
+	schemaVersion    = 2
+	descriptionName  = "data.json"
+	mostDescription  = 1 << 20 // bytes
+	mostTrajectories = 10_000_000
+	mostCells        = 1 << 32 // of a trajectory, over all snapshots and channels
+	bytesOfValue     = 4       // float32
+	recordsSuffix    = ".trajectories.jsonl"
 )
 
 // values is how many numbers one snapshot has.

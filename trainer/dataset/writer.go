@@ -112,7 +112,7 @@ func Plan(dir string, d Description, resume bool) (missing [][]int, err error) {
 	for _, family := range d.Families {
 		records := make([]record, d.Trajectories)
 		if resume {
-			if records, _, err = d.readRecords(filepath.Join(work, family.Name+trajectoriesAfter)); err != nil {
+			if records, _, err = d.readRecords(filepath.Join(work, family.Name+recordsSuffix)); err != nil {
 				return nil, fmt.Errorf("dataset: %s: family %s: %w; remove the folder and begin again", work, family.Name, err)
 			}
 		}
@@ -216,12 +216,12 @@ func (w *Writer) open(path string) error {
 	if _, err := file.WriteAt(header, 0); err != nil {
 		return err
 	}
-	lines, err := os.OpenFile(path+trajectoriesAfter, os.O_RDWR|os.O_CREATE, 0o666)
+	lines, err := os.OpenFile(path+recordsSuffix, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return err
 	}
 	w.lines = append(w.lines, lines)
-	records, end, err := w.d.readRecords(path + trajectoriesAfter)
+	records, end, err := w.d.readRecords(path + recordsSuffix)
 	if err != nil {
 		return err
 	}

@@ -19,12 +19,12 @@ import (
 	"github.com/symaudit/symaudit/internal/backendtest"
 )
 
-// verifyEnv turns TestVerifyData on, which takes a while, and lists the parts of it: "123456" for all.
+// verifyEnv lists the parts of BenchmarkVerifyData to make: "123456" for all.
 const verifyEnv = "SYMAUDIT_VERIFY_DATA"
 
-// table is what TestVerifyData prints: figures, what they must be, and whether they are.
+// table is what BenchmarkVerifyData prints: figures, what they must be, and whether they are.
 type table struct {
-	t           *testing.T
+	t           testing.TB
 	lines       []string
 	checks, bad int
 	leftOut     string // a clause for the last line
@@ -60,15 +60,16 @@ func (b *table) print(w io.Writer) {
 	fmt.Fprintf(w, "%d of %d checks pass%s\n", b.checks-b.bad, b.checks, b.leftOut)
 }
 
-// TestVerifyData prints the table of docs/data.md.
-func TestVerifyData(t *testing.T) {
+// BenchmarkVerifyData prints the table of docs/data.md; make verify-data runs it.
+func BenchmarkVerifyData(t *testing.B) {
 	parts := os.Getenv(verifyEnv)
 	if parts == "" {
-		t.Skipf("takes long; run make verify-data, or set %s=1234 for its quicker parts", verifyEnv)
+		t.Skipf("run make verify-data, or set %s=1234 for its quicker parts", verifyEnv)
 	}
 	b := &table{t: t}
 	backend, name := backendtest.Go(t), "the Go backend"
-	t.Run("xla", func(t *testing.T) { backend, name = backendtest.XLA(t), "XLA" })
+	t.Run("xla", func(t *testing.B) { backend, name = backendtest.XLA(t), "XLA" })
+	t.ReportMetric(0, "ns/op")
 	fmt.Fprintf(os.Stderr, "verifying the generator on %s\n", name)
 
 	for i, part := range []func(*table, compute.Backend){

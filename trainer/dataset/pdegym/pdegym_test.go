@@ -7,7 +7,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -273,31 +272,6 @@ func TestRefusesWithARemedy(t *testing.T) {
 	}
 	_, err := pdegym.Open()
 	require.EqualError(t, err, "pdegym: there are no files to open; name those of one family, such as data_0.nc")
-}
-
-// The command that an error gives makes a file that is read, with the same values. SYMAUDIT_PYTHON is a Python with h5py.
-func TestRemedy(t *testing.T) {
-	python := os.Getenv("SYMAUDIT_PYTHON")
-	if python == "" {
-		t.Skip("SYMAUDIT_PYTHON names no Python with h5py")
-	}
-	for _, name := range []string{"latest-chunked.h5", "many-names.h5", "big-endian.h5", "float64.h5", "lzf.h5", "fletcher32.h5", "named-type.h5"} {
-		file, err := os.ReadFile(fixture(name))
-		require.NoError(t, err)
-		path := write(t, "it's \"data\" 0.nc", file)
-		_, err = pdegym.Open(path)
-		require.Error(t, err)
-		_, remedy, found := strings.Cut(err.Error(), ": pip install h5py && ")
-		require.True(t, found)
-		shell := exec.Command("sh", "-c", remedy)
-		shell.Env = append(os.Environ(), "PATH="+filepath.Dir(python)+":"+os.Getenv("PATH"))
-		out, err := shell.CombinedOutput()
-		require.NoError(t, err, string(out))
-		all, err := readAll(filepath.Join(filepath.Dir(path), "plain", filepath.Base(path)))
-		require.NoError(t, err)
-		require.Len(t, all, 1)
-		require.NoError(t, same(all[0], 0), name)
-	}
 }
 
 func TestRefusesWhatIsNoHDF5(t *testing.T) {
