@@ -34,8 +34,9 @@ type Writer struct {
 	lines   []*os.File // about the trajectories of each family; none in memory
 	records [][]record
 
-	pending []written // trajectories whose arrays may not be on the disk yet
-	flushed time.Time
+	pending []written   // trajectories whose arrays may not be on the disk yet
+	timer   *time.Timer // until these are flushed; nil where there are none
+	late    error       // of a flush by the timer
 }
 
 type written struct {
@@ -43,11 +44,10 @@ type written struct {
 	line   []byte
 }
 
-// How much may be lost to a kill.
-const (
-	mostPending  = 64
-	longestDelay = 5 * time.Second
-)
+// How much may be lost to a kill. A sync of each trajectory would cost small ones more than solving them.
+const mostPending = 64
+
+var longestDelay = 5 * time.Second // tests do not wait as long
 
 func partial(dir string) string { return filepath.Clean(dir) + ".partial" }
 
@@ -172,12 +172,13 @@ func difference(was, is []byte) string {
 	return "one says more than the other"
 }
 
-// Create begins a data set in a directory that does not exist, or with resume goes on with one that was begun with the same description.
+// Create begins a data set in a directory that does not exist, or with resume goes on with one that was begun with the same description; if that is complete the
+// error is a *CompleteError.
 func Create(dir string, d Description, resume bool) (w *Writer, err error) {
 	if _, err := Plan(dir, d, resume); err != nil {
 		return nil, err
 	}
-	w = &Writer{d: d, dir: dir, flushed: time.Now()}
+	w = &Writer{d: d, dir: dir}
 	work := partial(dir)
 	if err := os.MkdirAll(work, 0o777); err != nil {
 		return nil, fmt.Errorf("dataset: %w", err)
@@ -278,14 +279,27 @@ func (w *Writer) Put(family, trajectory int, states []float32) error {
 	defer w.mu.Unlock()
 	w.records[family][trajectory] = found
 	w.pending = append(w.pending, written{family, append(line, '\n')})
-	if len(w.pending) < mostPending && time.Since(w.flushed) < longestDelay {
-		return nil
+	if len(w.pending) == mostPending {
+		return errors.Join(w.late, w.flush())
 	}
-	return w.flush()
+	if w.timer == nil && w.dir != "" {
+		w.timer = time.AfterFunc(longestDelay, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.timer != nil { // else something else has flushed them
+				w.late = errors.Join(w.late, w.flush())
+			}
+		})
+	}
+	return w.late
 }
 
 // flush says of the pending trajectories that they are there, once they are.
 func (w *Writer) flush() error {
+	if w.timer != nil {
+		w.timer.Stop()
+		w.timer = nil
+	}
 	if w.dir == "" {
 		w.pending = nil
 		return nil
@@ -300,7 +314,7 @@ func (w *Writer) flush() error {
 			return w.full(err)
 		}
 	}
-	w.pending, w.flushed = nil, time.Now()
+	w.pending = nil
 	return nil
 }
 
@@ -322,7 +336,9 @@ func (w *Writer) Finish() (*Set, error) {
 		return &Set{Description: w.d, arrays: w.arrays, records: w.records}, nil
 	}
 	work := partial(w.dir)
-	err := w.flush()
+	w.mu.Lock()
+	err := errors.Join(w.late, w.flush())
+	w.mu.Unlock()
 	if err == nil {
 		err = atomicfile.Write(atomicfile.OS{}, filepath.Join(work, descriptionName), w.d.text())
 	}
@@ -340,6 +356,8 @@ func (w *Writer) Close() error {
 	if w.dir == "" {
 		return nil
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	var err error
 	if len(w.pending) > 0 {
 		err = w.flush()
