@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/support/exceptions"
@@ -32,7 +33,7 @@ func scaledConv(scope *model.Scope, x *graph.Node, outChannels, kernel, stride i
 		exceptions.Panicf("models: convolution in %q: kernel %d is not odd and positive; GoMLX's gradient of an even kernel is wrong, use 1, 3 or 5",
 			scope.Scope(), kernel)
 	}
-	requireState("convolution", x)
+	requireState("convolution", x, dtypes.BFloat16)
 	grid, inChannels := gridOf(x), channelsOf(x)
 	if !divides(stride, grid) {
 		exceptions.Panicf("models: convolution in %q: stride %d does not divide the grid %s", scope.Scope(), stride, grid)
@@ -51,8 +52,7 @@ func scaledConv(scope *model.Scope, x *graph.Node, outChannels, kernel, stride i
 	if x.Graph().Backend().Name() == xlaName {
 		lower = convolveStock
 	}
-	y := lower(x, weights, stride)
-	return graph.Add(y, alongChannels(variable(scope, x, "biases", constant(0), outChannels), y))
+	return addBiases(scope, lower(x, weights, stride))
 }
 
 // convolveStock is the circular convolution by GoMLX's own operation.

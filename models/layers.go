@@ -14,13 +14,15 @@ const varianceFloor = 1e-5
 // channels, sample by sample, then applies a learned gain and bias per channel (Wu and He 2018). GoMLX has none.
 func groupNorm(scope *model.Scope, x *graph.Node, groups int) *graph.Node {
 	dimensions := x.Shape().Dimensions
-	split := graph.Reshape(x, dimensions[0], -1, groups, channelsOf(x)/groups)
-	return gainAndBias(scope, graph.Reshape(standardize(split, 1, 3), dimensions...))
+	return inFloat32(x, func(x *graph.Node) *graph.Node {
+		split := graph.Reshape(x, dimensions[0], -1, groups, channelsOf(x)/groups)
+		return gainAndBias(scope, graph.Reshape(standardize(split, 1, 3), dimensions...))
+	})
 }
 
 // layerNorm normalises each token of x [batch, token, channel] over its channels (Ba et al. 2016).
 func layerNorm(scope *model.Scope, x *graph.Node) *graph.Node {
-	return gainAndBias(scope, standardize(x, -1))
+	return inFloat32(x, func(x *graph.Node) *graph.Node { return gainAndBias(scope, standardize(x, -1)) })
 }
 
 func standardize(x *graph.Node, axes ...int) *graph.Node {
@@ -36,6 +38,13 @@ func gainAndBias(scope *model.Scope, x *graph.Node) *graph.Node {
 	return graph.Add(graph.Mul(x, alongChannels(gain, x)), alongChannels(bias, x))
 }
 
+// addBiases adds a learned bias to each channel, whose gradient is a sum over all cells.
+func addBiases(scope *model.Scope, y *graph.Node) *graph.Node {
+	return inFloat32(y, func(y *graph.Node) *graph.Node {
+		return graph.Add(y, alongChannels(variable(scope, y, "biases", constant(0), channelsOf(y)), y))
+	})
+}
+
 // silu is x sigmoid(x).
 func silu(x *graph.Node) *graph.Node { return graph.Mul(x, graph.Sigmoid(x)) }
 
@@ -47,18 +56,19 @@ func gelu(x *graph.Node) *graph.Node {
 
 // softmax is taken over the last axis, from elementary operations for the reason given at gelu.
 func softmax(x *graph.Node) *graph.Node {
-	// The maximum only guards against overflow: the result does not depend on it, hence neither does the gradient.
-	largest := graph.StopGradient(graph.ReduceAndKeep(x, graph.ReduceMax, -1))
-	exponentials := graph.Exp(graph.Sub(x, largest))
-	return graph.Div(exponentials, graph.ReduceAndKeep(exponentials, graph.ReduceSum, -1))
+	return inFloat32(x, func(x *graph.Node) *graph.Node {
+		// The maximum only guards against overflow: the result does not depend on it, hence neither does the gradient.
+		largest := graph.StopGradient(graph.ReduceAndKeep(x, graph.ReduceMax, -1))
+		exponentials := graph.Exp(graph.Sub(x, largest))
+		return graph.Div(exponentials, graph.ReduceAndKeep(exponentials, graph.ReduceSum, -1))
+	})
 }
 
 // dense maps the last axis of x to outChannels, with a bias. Initial weights keep the variance of x, times scale^2.
 func dense(scope *model.Scope, x *graph.Node, outChannels int, scale float64) *graph.Node {
 	inChannels := channelsOf(x)
 	weights := variable(scope, x, "weights", normal(scale/math.Sqrt(float64(inChannels))), inChannels, outChannels)
-	y := product(x, weights)
-	return graph.Add(y, alongChannels(variable(scope, x, "biases", constant(0), outChannels), y))
+	return addBiases(scope, product(x, weights))
 }
 
 // selfAttention lets the tokens of x [batch, token, channel] attend to each other, without any notion of position

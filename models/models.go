@@ -4,8 +4,8 @@
 // [batch, z, y, x, channel].
 //
 // Models are configuration structs; Fn turns one into the function that GoMLX trains. They follow the dtype of their
-// input, float32 or float64, so the same function works on a float32 store and on a float64 copy of it, and their
-// variables are laid out alike on every backend, so a checkpoint moves between backends. Initial weights follow the
+// input, float32 or float64, so the same function works on a float32 store and on a float64 copy of it. With DType
+// bfloat16 a network computes in that, on float32 weights. Variables are laid out alike on every backend, so a checkpoint moves between backends. Initial weights follow the
 // hyperparameter model.ParamInitialSeed and, up to rounding, depend neither on backend nor on dtype. A scope may be
 // visited any number of times; the weights are then shared.
 //
@@ -31,9 +31,16 @@ type Fn = func(scope *model.Scope, x *graph.Node) *graph.Node
 // starts near persistence, yet gradients reach every weight below, which zeros would prevent.
 const outputInitialScale = 0.1
 
-// advance is the frame of every model: it calls network on the normalised state and makes of its result the next state.
-func advance(x *graph.Node, n Normalization, direct bool, network func(x *graph.Node) *graph.Node) *graph.Node {
-	y := network(n.apply(x))
+// advance is the frame of every model: it calls network on the normalised state, in dtype if that is set, and makes of its result the next state.
+func advance(x *graph.Node, n Normalization, direct bool, dtype dtypes.DType, network func(x *graph.Node) *graph.Node) *graph.Node {
+	y := n.apply(x)
+	if dtype != dtypes.InvalidDType {
+		if dtype != dtypes.BFloat16 || x.DType() != dtypes.Float32 {
+			exceptions.Panicf("models: DType %s on states of %s; a network computes in the type of its states, or in bfloat16 on those of float32", dtype, x.DType())
+		}
+		y = graph.ConvertDType(y, dtype)
+	}
+	y = graph.ConvertDType(network(y), x.DType())
 	if direct {
 		return n.undo(y)
 	}
@@ -48,9 +55,18 @@ func recomputed(asked bool, x *graph.Node, block func(x *graph.Node) *graph.Node
 	return block(x.Checkpoint()).StopCheckpoint()
 }
 
-// requireState panics unless x is a state or feature map.
-func requireState(user string, x *graph.Node) {
-	if x.Rank() < 3 || x.Rank() > 5 || (x.DType() != dtypes.Float32 && x.DType() != dtypes.Float64) {
+// inFloat32 is f(x), which sums over more than bfloat16 can: its 8 bits end at a sum of 256 ones. Computed in float32 where x is of bfloat16, then rounded; its
+// gradient likewise.
+func inFloat32(x *graph.Node, f func(x *graph.Node) *graph.Node) *graph.Node {
+	if x.DType() != dtypes.BFloat16 {
+		return f(x)
+	}
+	return graph.ConvertDType(f(graph.ConvertDType(x, dtypes.Float32)), x.DType())
+}
+
+// requireState panics unless x is a state or, of bfloat16 too, a feature map.
+func requireState(user string, x *graph.Node, also ...dtypes.DType) {
+	if x.Rank() < 3 || x.Rank() > 5 || !slices.Contains(append(also, dtypes.Float32, dtypes.Float64), x.DType()) {
 		exceptions.Panicf("models: %s: input must be [batch, space..., channel] of float32 or float64 with one to three space axes, got %s",
 			user, x.Shape())
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/symaudit/symaudit/internal/backendtest"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/solver/network"
 )
 
 const rounding = 1e-11 // of float64, after a few dozen layers
@@ -64,6 +65,56 @@ func TestModelsFollowTheDType(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// In bfloat16 outputs and gradients are those of float32 to about the 8 bits that it has, and weights, states and gradients are float32.
+func TestModelsInBfloat16(t *testing.T) {
+	const most, least = 2e-2, 1e-5 // of the relative difference
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		unet, vit, fno := models.UNet{Widths: []int{4, 8}, Blocks: 1, Groups: 2, Heads: 2}, models.ViT{Patch: 4, Width: 8, Layers: 1, Heads: 2, Expansion: 2}, models.FNO{Width: 4, Modes: 3, Layers: 2}
+		single := map[string]models.Fn{"unet": unet.Fn(), "vit": vit.Fn(), "fno": fno.Fn()}
+		unet.DType, vit.DType, fno.DType = dtypes.BFloat16, dtypes.BFloat16, dtypes.BFloat16
+		x := random(1, 2, 8, 8, 4)
+		for name, half := range map[string]models.Fn{"unet": unet.Fn(), "vit": vit.Fn(), "fno": fno.Fn()} {
+			// The increment, and the gradient of its sum of squares by each variable.
+			of := func(b compute.Backend, fn models.Fn) (all [][]float64) {
+				store := model.NewStore()
+				store.SetParam(model.ParamInitialSeed, int64(7))
+				var paths []string
+				exec, err := model.NewExec(b, store, func(scope *model.Scope, x *graph.Node) []*graph.Node {
+					y := fn(scope, x)
+					require.Equal(t, dtypes.Float32, y.DType())
+					increment := graph.Sub(y, x)
+					var weights []*graph.Node
+					for v := range store.IterVariables() {
+						if v.Trainable {
+							require.Equal(t, dtypes.Float32, v.DType(), v.Path())
+							weights, paths = append(weights, v.NodeValue(x)), append(paths, v.Path())
+						}
+					}
+					return append([]*graph.Node{increment}, graph.Gradient(graph.ReduceAllSum(graph.Square(increment)), weights...)...)
+				})
+				require.NoError(t, err)
+				defer exec.Finalize()
+				x, err := network.ConvertDType(x, dtypes.Float32)
+				require.NoError(t, err)
+				for _, out := range exec.MustCall(x) {
+					require.Equal(t, dtypes.Float32, out.DType())
+					values, err := network.Values(out)
+					require.NoError(t, err)
+					all = append(all, values)
+				}
+				return all
+			}
+			want, got := of(backendtest.Go(t), single[name]), of(b, half)
+			require.Less(t, floats.Distance(got[0], want[0], 2), most*floats.Norm(want[0], 2), name)
+			require.Greater(t, floats.Distance(got[0], want[0], 2), least*floats.Norm(want[0], 2), "%s: the network computes in float32", name)
+			gotAll, wantAll := slices.Concat(got[1:]...), slices.Concat(want[1:]...)
+			require.Less(t, floats.Distance(gotAll, wantAll, 2), most*floats.Norm(wantAll, 2), name)
+		}
+		_, err := model.CallOnce(b, model.NewStore(), vit.Fn(), x)
+		require.ErrorContains(t, err, "models: DType BFloat16 on states of Float64; a network computes in the type of its states, or in bfloat16 on those of float32")
 	})
 }
 

@@ -14,8 +14,12 @@ import (
 //
 // Its variables in scope are "real" [mode, channel, channel] and "imaginary", the same without mode 0, whose amplitude is real. Of k
 // and -k the one is a mode whose last component that is not 0 is positive; modes are ordered by the last component, then the one
-// before.
+// before. An amplitude is a sum over all cells.
 func spectral(scope *model.Scope, x *graph.Node, modes int) *graph.Node {
+	return inFloat32(x, func(x *graph.Node) *graph.Node { return spectralOf(scope, x, modes) })
+}
+
+func spectralOf(scope *model.Scope, x *graph.Node, modes int) *graph.Node {
 	width, z := channelsOf(x), toModes(x, modes)
 	count := z.re.Shape().Dimensions[2]
 	initial := normal(1 / math.Sqrt(2*float64(width))) // keeps the variance of a mode

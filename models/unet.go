@@ -1,6 +1,7 @@
 package models
 
 import (
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 )
@@ -25,6 +26,9 @@ type UNet struct {
 	// Recompute computes each residual block once more in the backward pass of a training, whose values then need not be kept until then: less memory for
 	// about a third more time. Outputs and gradients are the same up to rounding.
 	Recompute bool `yaml:"-"`
+	// DType is what the network computes in, by default that of the states. dtypes.BFloat16 is for float32 states; weights, and sums over many cells, stay in
+	// float32. What the layers hand on then takes half the memory, and products are faster on devices with units for them.
+	DType dtypes.DType `yaml:"-"`
 	// Normalization of the states; by default none. It is fitted to data, not configured.
 	Normalization Normalization `yaml:"-"`
 }
@@ -73,7 +77,7 @@ func (c UNet) Fn() Fn {
 			panic(err)
 		}
 		scope = scope.At("unet")
-		return advance(x, c.Normalization, c.Direct, func(x *graph.Node) *graph.Node { return c.network(scope, x) })
+		return advance(x, c.Normalization, c.Direct, c.DType, func(x *graph.Node) *graph.Node { return c.network(scope, x) })
 	}
 }
 

@@ -22,20 +22,25 @@ func normal(deviation float64) distribution {
 	return func(source *rand.Rand) float64 { return deviation * source.NormFloat64() }
 }
 
-// variable returns the value of a trainable variable of x's dtype, creating it when scope has none of this name.
+// variable returns the value of a trainable variable in x's dtype, creating it when scope has none of this name. It is of that dtype itself, and of float32
+// for an x of bfloat16: in bfloat16 a weight would not change by less than its 256th part.
 //
 // New values are drawn on the host, from the store's model.ParamInitialSeed and the variable's path. Unlike GoMLX's
 // initializers they are then the same on every backend, up to rounding the same in float32 and float64, and independent
 // of the order of creation; and XLA need not compile a random number generator per variable, which takes it seconds.
 func variable(scope *model.Scope, x *graph.Node, name string, initial distribution, dimensions ...int) *graph.Node {
-	shape := shapes.Make(x.DType(), dimensions...)
+	dtype := x.DType()
+	if dtype == dtypes.BFloat16 {
+		dtype = dtypes.Float32
+	}
+	shape := shapes.Make(dtype, dimensions...)
 	draw := func() *tensors.Tensor { return drawTensor(scope, name, initial, shape) }
 	if scope.GetVariable(name) == nil {
 		scope.VariableWithValue(name, draw())
 	}
 	// The initializer serves Variable.Reset.
 	scope = scope.WithInitializer(func(g *graph.Graph, _ shapes.Shape) *graph.Node { return graph.ConstTensor(g, draw()) })
-	return scope.VariableWithShape(name, shape).NodeValue(x)
+	return graph.ConvertDType(scope.VariableWithShape(name, shape).NodeValue(x), x.DType())
 }
 
 func drawTensor(scope *model.Scope, name string, initial distribution, shape shapes.Shape) *tensors.Tensor {

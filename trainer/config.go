@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/goccy/go-yaml"
+	"github.com/gomlx/compute/dtypes"
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/models"
@@ -51,8 +52,8 @@ type architecture interface {
 	Fn() models.Fn
 }
 
-// resolve returns the one architecture that is meant, with the data's normalization; recompute is of its gradient.
-func (m Model) resolve(n models.Normalization, recompute bool) (architecture, error) {
+// resolve returns the one architecture that is meant, with the data's normalization, as it is computed in a training; in that without settings as in an audit.
+func (m Model) resolve(n models.Normalization, in Training) (architecture, error) {
 	given := 0
 	for _, set := range []bool{m.Preset != "", m.UNet != nil, m.ViT != nil, m.FNO != nil} {
 		if set {
@@ -65,15 +66,15 @@ func (m Model) resolve(n models.Normalization, recompute bool) (architecture, er
 	switch {
 	case m.UNet != nil:
 		unet := *m.UNet
-		unet.Normalization, unet.Recompute = n, recompute
+		unet.Normalization, unet.Recompute, unet.DType = n, in.Recompute, computeTypes[in.DType]
 		return unet, nil
 	case m.ViT != nil:
 		vit := *m.ViT
-		vit.Normalization, vit.Recompute = n, recompute
+		vit.Normalization, vit.Recompute, vit.DType = n, in.Recompute, computeTypes[in.DType]
 		return vit, nil
 	case m.FNO != nil:
 		fno := *m.FNO
-		fno.Normalization, fno.Recompute = n, recompute
+		fno.Normalization, fno.Recompute, fno.DType = n, in.Recompute, computeTypes[in.DType]
 		return fno, nil
 	}
 	var spelledOut Model
@@ -95,20 +96,20 @@ func (m Model) resolve(n models.Normalization, recompute bool) (architecture, er
 	default:
 		return nil, fmt.Errorf("unknown preset %q; use tiny-unet, tiny-vit, tiny-fno, paper-unet, paper-vit-4, paper-vit-8 or paper-fno", m.Preset)
 	}
-	return spelledOut.resolve(n, recompute)
+	return spelledOut.resolve(n, in)
 }
 
 func (m Model) validate(grid []int) error {
-	network, err := m.resolve(models.Normalization{}, false)
+	network, err := m.resolve(models.Normalization{}, Training{})
 	if err != nil {
 		return err
 	}
 	return network.Validate(grid...)
 }
 
-// fn is the model's graph function with the data's normalization, for a configuration that is valid.
-func (m Model) fn(n models.Normalization, recompute bool) models.Fn {
-	network, _ := m.resolve(n, recompute)
+// fn is the graph function of resolve, for a configuration that is valid.
+func (m Model) fn(n models.Normalization, in Training) models.Fn {
+	network, _ := m.resolve(n, in)
 	return network.Fn()
 }
 
@@ -122,11 +123,15 @@ type Training struct {
 	WeightDecay     float64 `yaml:"weight_decay"`         // of Adam
 	Augment         *Group  `yaml:"augment,omitempty"`    // the group of which an element, drawn anew each time, moves each sample; left out: none
 	Evaluate        bool    `yaml:"evaluate"`             // also table evaluation: with each audit, errors of the held-out trajectories one step ahead and rolled out; two predictions of each of their states
+	DType           string  `yaml:"dtype,omitempty"`      // that the models compute in while they are trained: "float32", or "bfloat16", with weights, and sums over many cells, in float32; audits and table evaluation do not use it; "": float32
 	Recompute       bool    `yaml:"recompute,omitempty"`  // compute each step of a prediction again in the backward pass, and each block of its model: less memory for more time
 	Devices         int     `yaml:"devices,omitempty"`    // of the backend, among which each batch is dealt out evenly; 0: one
 	SaveEvery       int     `yaml:"save_every,omitempty"` // steps between checkpoints besides that after each epoch; a killed run repeats what came after the latest; 0: none
 	KeepCheckpoints int     `yaml:"keep_checkpoints"`     // latest to keep of each model, one an epoch; at least 1
 }
+
+// computeTypes are the values of Training.DType.
+var computeTypes = map[string]dtypes.DType{"": dtypes.InvalidDType, "float32": dtypes.InvalidDType, "bfloat16": dtypes.BFloat16}
 
 // Audit says what is audited and how precisely.
 type Audit struct {
@@ -156,14 +161,14 @@ type Audit struct {
 	RestoreBest     bool       `yaml:"restore_best"`           // a model that a rule stops is taken back to the audit that is best by the first rule
 }
 
-// Group is a symmetry group to audit. Translations are audited at the last step of each probe trajectory that does not touch the
-// end of the time domain, as the paper does, and all others, D4 for instance, at the first.
+// Group is a symmetry group: one that is audited, or the one of training.augment. Translations are audited at the last step of each probe trajectory that
+// does not touch the end of the time domain, as in the paper, and all others, D4 for instance, at the first.
 type Group struct {
 	Name       string          `yaml:"name"`                 // of the group, or of several with * between them for their product
 	Stride     float64         `yaml:"stride,omitempty"`     // between translations, and for these alone; a fraction is interpolated
 	Velocities []orbits.Vector `yaml:"velocities,omitempty"` // of boosts alone, each {x: ..., y: ...}
 	Factors    []float64       `yaml:"factors,omitempty"`    // of scalings alone
-	Elements   []string        `yaml:"elements,omitempty"`   // of the group that are audited, by name, such as r or t(0,4), beside the identity; []: all
+	Elements   []string        `yaml:"elements,omitempty"`   // of the group that are used, by name, such as r or t(0,4), beside the identity; []: all
 }
 
 // StopRule ends a model's training when a monitored value is good enough, has stopped getting better, or has become bad. At least one of

@@ -4,9 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/goccy/go-yaml"
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/atomicfile"
@@ -114,8 +118,11 @@ type compared struct{ what, was, is string }
 // empty where all is alike.
 func another(was, is writers.Info, further ...compared) string {
 	lines := func(checkpoints []string) string { return strings.Join(checkpoints, "\n") }
+	if was.Config != is.Config {
+		return "configuration" + firstKey(was.Config, is.Config)
+	}
 	for _, c := range append([]compared{
-		{"training", was.Audited, is.Audited}, {"configuration", was.Config, is.Config}, {"data set", was.DataHash, is.DataHash},
+		{"training", was.Audited, is.Audited}, {"data set", was.DataHash, is.DataHash},
 		{"list of checkpoints", lines(was.Checkpoints), lines(is.Checkpoints)},
 	}, further...) {
 		if c.was != c.is {
@@ -123,6 +130,37 @@ func another(was, is writers.Info, further ...compared) string {
 		}
 	}
 	return ""
+}
+
+// firstKey is the first key in which configurations differ, with those that it belongs to, in brackets.
+func firstKey(was, is string) string {
+	keys := func(source string) (all map[string]any) {
+		_ = yaml.Unmarshal([]byte(source), &all) // of a run that was read
+		return all
+	}
+	var path []string
+	before, now := any(keys(was)), any(keys(is))
+	for {
+		a, inGroup := before.(map[string]any)
+		b, inBoth := now.(map[string]any)
+		if !inGroup || !inBoth {
+			break
+		}
+		names := slices.Sorted(maps.Keys(a))
+		names = append(names, slices.Sorted(maps.Keys(b))...)
+		at := slices.IndexFunc(names, func(name string) bool { return !reflect.DeepEqual(a[name], b[name]) })
+		if at < 0 {
+			return firstDifference(was, is) // in how they are written
+		}
+		path, before, now = append(path, names[at]), a[names[at]], b[names[at]]
+	}
+	word := func(value any) string {
+		if value == nil {
+			return "left out"
+		}
+		return strings.ReplaceAll(fmt.Sprint(value), "map[", "[")
+	}
+	return fmt.Sprintf(" (%s: %s, and now %s)", strings.Join(path, "."), word(before), word(now))
 }
 
 // firstDifference is the first line in which texts differ, in brackets.

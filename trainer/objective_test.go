@@ -1,6 +1,7 @@
 package trainer_test
 
 import (
+	"context"
 	"math"
 	"path/filepath"
 	"slices"
@@ -204,6 +205,26 @@ func TestExtendedRun(t *testing.T) {
 	grown.Watcher.Step = func(string, int, int) { events++ }
 	trainTiny(t, extended, grown)
 	require.Zero(t, events, "nothing is left to do")
+}
+
+// A training in bfloat16 is another one by a little, and its audits are in float32: made again from its weights by a run that is not, they are the same.
+func TestTrainingInBfloat16(t *testing.T) {
+	b := backendtest.Go(t)
+	plain := tinyVit(t, func(c *trainer.Config) { c.Training.Epochs = 2 })
+	half := plain
+	half.Training.DType = "bfloat16"
+	options := optionsFor(b, filepath.Join(t.TempDir(), "half"))
+	got := trainTiny(t, half, options)
+	want := trainTiny(t, plain, optionsFor(b, filepath.Join(t.TempDir(), "plain")))
+	require.InEpsilonSlice(t, losses(want.Records), losses(got.Records), 0.05)
+	require.NotEqual(t, losses(want.Records), losses(got.Records))
+	last := got.Records.At("vit", plain.Seed, 2*tinyEpoch)
+	all, err := trainer.Select(plain, options.Dir, trainer.Selection{})
+	require.NoError(t, err)
+	again := filepath.Join(t.TempDir(), "again")
+	require.NoError(t, trainer.AuditCheckpoints(context.Background(), plain, options, all, trainer.Target{Dir: again}))
+	require.NotEmpty(t, last.Influence)
+	requireSameRows(t, audit.Records{Influence: last.Influence, Errors: last.Errors}, audit.Records{Influence: read(t, again).Records.Influence, Errors: read(t, again).Records.Errors})
 }
 
 // Steps before a checkpoint are in the table when it is saved: a process that is killed then leaves no gap.

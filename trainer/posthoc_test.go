@@ -74,7 +74,7 @@ func TestShardsAreTheWhole(t *testing.T) {
 		`begun for another shard ("1/3", and now "2/3"); go on as they were begun`: func() error {
 			return trainer.AuditCheckpoints(context.Background(), config, options, all, trainer.Target{Dir: dir(1), Resume: true, Shard: trainer.Shard{Index: 2, Of: shards}})
 		},
-		`begun for another configuration ("tolerance: 0.3", and now "tolerance: 0.2")`: func() error {
+		`begun for another configuration (audit.tolerance: 0.3, and now 0.2)`: func() error {
 			return trainer.AuditCheckpoints(context.Background(), changed, options, all, trainer.Target{Dir: whole, Resume: true})
 		},
 		`begun for another list of checkpoints ("vit, seed 3, step 3", and now "vit, seed 3, step 6")`: func() error {
@@ -109,7 +109,7 @@ func TestShardsAreTheWhole(t *testing.T) {
 	other.Audit.RelativeLambdas = []float64{0.2}
 	to := trainer.Target{Dir: filepath.Join(filepath.Dir(whole), "other"), Shard: trainer.Shard{Index: 1, Of: shards}}
 	require.NoError(t, trainer.AuditCheckpoints(context.Background(), other, options, all, to))
-	require.ErrorContains(t, trainer.Merge([]string{dir(0), to.Dir, dir(2)}, merged+"-2", nil), `each has another configuration ("- 0.1", and now "- 0.2")`)
+	require.ErrorContains(t, trainer.Merge([]string{dir(0), to.Dir, dir(2)}, merged+"-2", nil), `each has another configuration (audit.relative_lambdas: [0.1], and now [0.2])`)
 }
 
 // requireSameRows compares all that audits have found, but for the times and the run.

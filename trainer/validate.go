@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -157,6 +158,8 @@ func (t Training) validate(data dataset.Description, steps int) error {
 		return keyError("training.weight_decay", "is %g; it must be between 0 and 1", t.WeightDecay)
 	case t.Devices < 0 || t.Devices > t.BatchSize:
 		return keyError("training.devices", "is %d; it must be between 1 and training.batch_size, %d, or 0 for 1", t.Devices, t.BatchSize)
+	case !slices.Contains(slices.Collect(maps.Keys(computeTypes)), t.DType):
+		return keyError("training.dtype", "is %q; use float32 or bfloat16", t.DType)
 	case t.SaveEvery < 0:
 		return keyError("training.save_every", "is %d; it must be positive, or 0 for no checkpoint within an epoch", t.SaveEvery)
 	case t.KeepCheckpoints < 1:

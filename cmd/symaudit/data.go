@@ -141,6 +141,9 @@ interrupted import goes on with --resume.
 				return err
 			}
 			defer m.Close()
+			if unknown := m.Unknown(); len(unknown) > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s: only CE-RP, CE-CRP and CE-RPUI are known to be in PDEGym's layout of the Euler equations; check channels and orientation with symaudit data verify\n", strings.Join(unknown, ", "))
+			}
 			missing, err := m.Plan(out, resume)
 			if complete(cmd, err) {
 				return nil
@@ -236,7 +239,7 @@ func inspect(out io.Writer, set *dataset.Set) {
 	if set.Field.RowDown {
 		rows = "down, as in an image"
 	}
-	fmt.Fprintf(out, "families   %d, each of %d trajectories; %s\n", len(set.Families), set.Trajectories, rounded(set.Bytes()))
+	fmt.Fprintf(out, "families   %d, %d trajectories of each; %s\n", len(set.Families), set.Trajectories, rounded(set.Bytes()))
 	fmt.Fprintf(out, "snapshots  %d, every %g in time\n", set.Snapshots, set.Interval)
 	fmt.Fprintf(out, "grid       %s; rows run %s\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(set.Grid), " ", "x"), "[]"), rows)
 	for i, split := range set.Splits {

@@ -118,21 +118,21 @@ func dryRun(cmd *cobra.Command, s *settings, config trainer.Config) error {
 		where = "memory, generated anew"
 	}
 	data := cost.Data
-	fmt.Fprintf(out, "data: %d families of %d trajectories of %d snapshots, %s in %s\n", len(data.Families), data.Trajectories, data.Snapshots, rounded(data.Bytes()), where)
+	fmt.Fprintf(out, "data: %s of %d trajectories of %d snapshots, %s in %s\n", count(len(data.Families), "family", "families"), data.Trajectories, data.Snapshots, rounded(data.Bytes()), where)
 	seeds := len(config.Trainings()) / len(config.Models)
 	var all time.Duration
 	for _, m := range cost.Models {
 		fmt.Fprintf(out, "%s: %d parameters\n", m.Name, m.Parameters)
-		fmt.Fprintf(out, "  training: %d epochs of %d steps of %s, %s\n", config.Training.Epochs, m.StepsAnEpoch, seconds(m.Step), about(m.Training()))
+		fmt.Fprintf(out, "  training: %s of %s of %s, %s\n", count(config.Training.Epochs, "epoch", "epochs"), count(m.StepsAnEpoch, "step", "steps"), seconds(m.Step), about(m.Training()))
 		audits := fmt.Sprintf("audits %s", config.Audit.Schedule)
 		if m.Audits >= 0 {
-			audits = fmt.Sprintf("%d audits", m.Audits)
+			audits = count(m.Audits, "audit", "audits")
 		}
-		fmt.Fprintf(out, "  %s: each %d gradients and at least %d products of %s, at least %s, and as many times more as small damping and narrow intervals take; %s of vectors and primal values\n",
+		fmt.Fprintf(out, "  %s: each %d gradients and at least %d products of %s, %s or more, and as many times more as small damping and narrow intervals take; %s of vectors and primal values\n",
 			audits, m.Audit.Gradients, m.Audit.Products, seconds(m.Audit.ProductTime), about(m.AuditAtLeast()), rounded(m.Audit.Bytes))
 		all += time.Duration(seeds) * (m.Training() + time.Duration(max(1, m.Audits))*m.AuditAtLeast())
 	}
-	fmt.Fprintf(out, "all %d trainings: at least %s on this machine\n", len(config.Trainings()), about(all))
+	fmt.Fprintf(out, "%s in all: %s or more on this machine\n", count(len(config.Trainings()), "training", "trainings"), about(all))
 	return nil
 }
 

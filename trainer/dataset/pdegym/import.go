@@ -222,6 +222,16 @@ func (m *Import) checkSame(writer *dataset.Writer, family int, missing []int, st
 	return nil
 }
 
+// Unknown are the labels of families that are none of the Euler families whose layout is known: CE-RP, CE-CRP and CE-RPUI.
+func (m *Import) Unknown() (labels []string) {
+	for _, family := range m.Families {
+		if names[family.Label] == "" {
+			labels = append(labels, family.Label)
+		}
+	}
+	return labels
+}
+
 // Close closes the files.
 func (m *Import) Close() (err error) {
 	for _, files := range m.files {

@@ -289,6 +289,9 @@ func explain(path string, err error) error {
 		return fmt.Errorf("pdegym: %s is closed; open it again", path)
 	case errors.As(err, &of):
 		return fmt.Errorf("pdegym: %s cannot be read: %w; name a file that is there and that you may read", path, of.Err)
+	case errors.Is(err, hdf5.ErrClassic):
+		into := filepath.Join(filepath.Dir(path), "plain", filepath.Base(path))
+		return fmt.Errorf("pdegym: %s is not read here: %w; rewrite it as NetCDF-4: mkdir -p %s && nccopy -k netCDF-4 %s %s", path, err, quote(filepath.Dir(into)), quote(path), quote(into))
 	case errors.Is(err, hdf5.ErrFormat):
 		return fmt.Errorf("pdegym: %s is not a file of PDEGym: %w; download it again", path, err)
 	case errors.Is(err, hdf5.ErrDamaged):
@@ -310,6 +313,8 @@ func rewrite(path, into string) string {
 		"a = h5py.File(sys.argv[1])['" + Variable + "']; " +
 		"b = h5py.File(sys.argv[2], 'w', libver='earliest').create_dataset('" + Variable + "', a.shape, '<f4'); " +
 		"[b.__setitem__(i, a[i]) for i in range(len(a))]"
-	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 	return fmt.Sprintf("pip install h5py && python3 -c \"%s\" %s %s", program, quote(path), quote(into))
 }
+
+// quote is a word of a shell's command.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

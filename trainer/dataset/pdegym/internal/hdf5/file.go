@@ -2,6 +2,7 @@ package hdf5
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -87,6 +88,20 @@ func (c *cursor) sized(code byte) uint64 {
 
 const signature = "\x89HDF\r\n\x1a\n"
 
+// userBlock is how many bytes of the user's own come before the header: 512, 1024, 2048 and so on, or 0 where there is no header.
+func (f *file) userBlock() (uint64, error) {
+	found := make([]byte, len(signature))
+	for block := uint64(512); block+uint64(len(found)) <= f.size; block *= 2 {
+		if err := f.read(found, block); err != nil {
+			return 0, err
+		}
+		if string(found) == signature {
+			return block, nil
+		}
+	}
+	return 0, nil
+}
+
 // superblock reads the file's own header, and returns the address of the root group's.
 func (f *file) superblock() (uint64, error) {
 	start := make([]byte, min(f.size, 96))
@@ -96,7 +111,12 @@ func (f *file) superblock() (uint64, error) {
 	switch {
 	case f.size == 0:
 		return 0, fault{ErrFormat, "it is empty"}
+	case bytes.HasPrefix(start, []byte("CDF")) && len(start) > 3 && start[3] < ' ':
+		return 0, fault{ErrClassic, "it is NetCDF of the classic format"}
 	case !bytes.HasPrefix(start, []byte(signature)):
+		if block, err := f.userBlock(); err != nil || block > 0 {
+			return 0, cmp.Or(err, error(fault{ErrUnsupported, fmt.Sprintf("%d bytes of something else come before its header", block)}))
+		}
 		return 0, fault{ErrFormat, fmt.Sprintf("it is not an HDF5 file: it begins with %q", start[:min(len(start), 24)])}
 	}
 	c := cursor{left: start[len(signature):]}

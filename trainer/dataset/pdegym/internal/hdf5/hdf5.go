@@ -25,6 +25,7 @@ import (
 // Kinds of faults, for errors.Is.
 var (
 	ErrFormat      = errors.New("not HDF5")         // the file is something else
+	ErrClassic     = errors.New("classic NetCDF")   // NetCDF of the versions before 4, which is not HDF5
 	ErrDamaged     = errors.New("damaged")          // cut off, overwritten, or never finished
 	ErrMissing     = errors.New("missing")          // it has no such array
 	ErrUnsupported = errors.New("stored otherwise") // sound, for all that is known, but not read here
