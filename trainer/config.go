@@ -3,13 +3,18 @@ package trainer
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/gomlx/compute/dtypes"
 
 	"github.com/symaudit/symaudit/audit"
+	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/trainer/dataset"
 	"github.com/symaudit/symaudit/trainer/euler"
 )
 
@@ -44,6 +49,9 @@ type Model struct {
 	UNet   *models.UNet `yaml:"unet,omitempty"`
 	ViT    *models.ViT  `yaml:"vit,omitempty"`
 	FNO    *models.FNO  `yaml:"fno,omitempty"`
+	// Symmetrize is a group, d4, c4 or reflections, over whose elements g the mean of g^-1 f(g x) is predicted in place of f(x). That is exactly equivariant
+	// whatever the weights, and costs as many times as much as the group has elements; empty: f(x).
+	Symmetrize string `yaml:"symmetrize,omitempty"`
 }
 
 // architecture is what all models can do.
@@ -99,18 +107,34 @@ func (m Model) resolve(n models.Normalization, in Training) (architecture, error
 	return spelledOut.resolve(n, in)
 }
 
-func (m Model) validate(grid []int) error {
+func (m Model) validate(data dataset.Description) error {
+	if m.Symmetrize != "" {
+		group, known := wholeGroups[m.Symmetrize]
+		if !known {
+			return fmt.Errorf("symmetrize is %q; use one of %s, whose elements are a whole group", m.Symmetrize, strings.Join(slices.Sorted(maps.Keys(wholeGroups)), ", "))
+		}
+		if err := group.Check(data.Field, data.Grid...); err != nil {
+			return cause.Say("symmetrize: "+cause.Plain(err), err)
+		}
+	}
 	network, err := m.resolve(models.Normalization{}, Training{})
 	if err != nil {
 		return err
 	}
-	return network.Validate(grid...)
+	return network.Validate(data.Grid...)
 }
 
-// fn is the graph function of resolve, for a configuration that is valid.
-func (m Model) fn(n models.Normalization, in Training) models.Fn {
+// wholeGroups are those that Symmetrize can average over.
+var wholeGroups = map[string]orbits.Group{orbits.D4Name: orbits.D4(), orbits.C4Name: orbits.C4(), orbits.ReflectionsName: orbits.Reflections()}
+
+// fn is the graph function of resolve, symmetrized if asked for, for a configuration that is valid.
+func (m Model) fn(data dataset.Description, n models.Normalization, in Training) models.Fn {
 	network, _ := m.resolve(n, in)
-	return network.Fn()
+	if m.Symmetrize == "" {
+		return network.Fn()
+	}
+	elements, _ := wholeGroups[m.Symmetrize].Elements(data.Grid...)
+	return models.Symmetrize(network.Fn(), data.Field, elements)
 }
 
 // Training is the prediction of the next states by Adam on SMSE.

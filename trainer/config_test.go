@@ -127,6 +127,7 @@ func TestValidateRefuses(t *testing.T) {
 		"two kinds":     {"models: [{name: a, preset: tiny-vit, vit: {}}]", "exactly one of preset, unet, vit and fno"},
 		"two kinds 2":   {"models: [{name: a, vit: {}, fno: {}}]", "exactly one of preset, unet, vit and fno"},
 		"modes":         {"models: [{name: a, fno: {width: 4, modes: 17, layers: 1}}]", `model "a" on the grid of data.euler.resolution 32: fno: modes 17 do not fit grid 32x32`},
+		"symmetrize":    {"models: [{name: a, preset: tiny-vit, symmetrize: translations}]", `symmetrize is "translations"; use one of c4, d4, reflections, whose elements are a whole group`},
 		"shape":         {"data: {euler: {resolution: 18}}", "18x18"},
 		"epochs":        {"training: {epochs: 0}", "training.epochs is 0"},
 		"learning rate": {"training: {learning_rate: 0}", "training.learning_rate is 0"},

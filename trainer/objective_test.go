@@ -207,6 +207,25 @@ func TestExtendedRun(t *testing.T) {
 	require.Zero(t, events, "nothing is left to do")
 }
 
+// A symmetrized model commutes with the group, and what it learns from a state it learns from all of its orbit; the one that it is made of does not.
+func TestSymmetrizedModel(t *testing.T) {
+	config := tinyVit(t, func(c *trainer.Config) { c.Training.Epochs, c.Models[0].Symmetrize = 1, "c4" })
+	require.NoError(t, config.Validate())
+	records := trainTiny(t, config, optionsFor(backendtest.Go(t), filepath.Join(t.TempDir(), "run"))).Records
+	for _, row := range records.Errors {
+		if slices.Contains([]string{"e", "r", "r2", "r3"}, row.Element) {
+			require.Less(t, row.CommutatorError, 1e-11, row.Element)
+		} else if row.GroupName == "d4" {
+			require.Greater(t, row.CommutatorError, 1e-11, row.Element)
+		}
+	}
+	for _, row := range records.Coherence {
+		if row.GroupName == "d4" && row.Element == "r" {
+			require.InDelta(t, 1, *row.Median, 1e-3)
+		}
+	}
+}
+
 // A training in bfloat16 is another one by a little, and its audits are in float32: made again from its weights by a run that is not, they are the same.
 func TestTrainingInBfloat16(t *testing.T) {
 	b := backendtest.Go(t)

@@ -48,7 +48,7 @@ func (s *session) open(step *int64) (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s.modelFn = s.model.fn(normalization, Training{})
+	s.modelFn = s.model.fn(s.data.Description, normalization, Training{})
 	variables, err := s.variables()
 	switch {
 	case err != nil:
@@ -67,7 +67,7 @@ func (s *session) open(step *int64) (found bool, err error) {
 	}
 	err = exceptions.TryCatch[error](func() {
 		s.optimizer = optimizer.Adam().LearningRate(s.config.Training.LearningRate).WeightDecay(s.config.Training.WeightDecay).Done()
-		s.trainer = train.NewTrainer(s.options.Backend, s.store, s.predict(s.model.fn(normalization, s.config.Training)), meanLoss, s.optimizer, nil, nil)
+		s.trainer = train.NewTrainer(s.options.Backend, s.store, s.predict(s.model.fn(s.data.Description, normalization, s.config.Training)), meanLoss, s.optimizer, nil, nil)
 	})
 	if err != nil {
 		return false, fmt.Errorf("trainer: %w", err)

@@ -48,7 +48,7 @@ func (c Config) Validate() error {
 			return keyError("models", "has two called %q; give each a name of its own", m.Name)
 		}
 		seen[m.Name] = true
-		if err := m.validate(data.Grid); err != nil {
+		if err := m.validate(data); err != nil {
 			return cause.Say(fmt.Sprintf("trainer: model %q on the grid %s: %s", m.Name, c.Data.grid(data), cause.Plain(err)), err)
 		}
 	}
