@@ -338,12 +338,12 @@ func colored(values [][]float64, reach float64) image.Image {
 type scale view.Scale
 
 func (f scale) Plot(c draw.Canvas, p *plot.Plot) {
-	const steps = 33
+	const steps, across = 33, 4 // pixels, which are squares
 	at := room(c, p, f.X, f.Y)
-	at.Max.X = at.Min.X + vg.Points(6)
+	at.Max.X = at.Min.X + (at.Max.Y-at.Min.Y)*across/steps
 	values := make([][]float64, steps)
 	for i := range values {
-		values[i] = []float64{f.Reach * (2*float64(i)/(steps-1) - 1)}
+		values[i] = slices.Repeat([]float64{f.Reach * (2*float64(i)/(steps-1) - 1)}, across)
 	}
 	c.DrawImage(at, colored(values, f.Reach))
 	style := p.X.Tick.Label
