@@ -166,7 +166,7 @@ func TestRolloutPicturesByHand(t *testing.T) {
 	})
 }
 
-// Of many times a few are pictured, the first and the last among them.
+// Of many times a few are pictured, the first and the last among them. The last error decides which trajectory is the worst, and NaN is worst. States on a line have no pictures.
 func TestTimesOfRolloutPictures(t *testing.T) {
 	for snapshots, want := range map[int][]int32{2: {0, 1}, 3: {0, 1, 2}, 11: {0, 3, 5, 8, 10}, 21: {0, 5, 10, 15, 20}} {
 		config := smallConfig()
@@ -174,14 +174,21 @@ func TestTimesOfRolloutPictures(t *testing.T) {
 		e := evaluationOf(t, backendtest.Go(t), config, 1, 3)
 		evaluated, err := e.measure(context.Background(), audit.Moment{})
 		require.NoError(t, err)
+		steps := snapshots - 1
+		evaluated[3*steps+steps-1].RolloutError = math.NaN()
 		rows, err := e.pictures(context.Background(), evaluated)
 		require.NoError(t, err)
 		var times []int32
 		for _, row := range rows {
 			if row.Rank == "worst" && row.Channel == "density" {
+				require.EqualValues(t, 3, row.Sample)
 				times = append(times, row.TimeIndex)
 			}
 		}
 		require.Equal(t, want, times)
+		e.states.Grid = e.states.Grid[:1]
+		rows, err = e.pictures(context.Background(), evaluated)
+		require.NoError(t, err)
+		require.Empty(t, rows)
 	}
 }
