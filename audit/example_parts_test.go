@@ -2,7 +2,9 @@ package audit_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/orbits"
@@ -57,4 +59,19 @@ func ofTwoBatches() *audit.Auditor {
 		panic(err)
 	}
 	return auditor
+}
+
+// Whoever rolls out a model in a loop of their own adds pictures to the records of an audit: here a state of one row, whose middle is predicted too low.
+func ExampleRolloutRow_Cells() {
+	bytes := func(values ...float32) (all []byte) {
+		for _, value := range values {
+			all = binary.LittleEndian.AppendUint32(all, math.Float32bits(value))
+		}
+		return all
+	}
+	records := &audit.Records{Rollouts: []audit.RolloutRow{{TimeIndex: 4, Rank: "worst", Channel: "temperature", Height: 1, Width: 3, Truth: bytes(1, 2, 1), Prediction: bytes(1, 1.5, 1)}}}
+	truth, prediction := records.Rollouts[0].Cells()
+	fmt.Println(truth, prediction)
+	// Output:
+	// [[1 2 1]] [[1 1.5 1]]
 }

@@ -70,25 +70,3 @@ func TestPicturesAreOfTheWorstElement(t *testing.T) {
 		require.InEpsilon(t, commutator, sum/float64(len(field.Channels)), 1e-4, rank)
 	}
 }
-
-// Of 130x65 cells blocks of 3x3 are averaged, those at the edges of what there is.
-func TestPicturesOfFineStatesAreAveraged(t *testing.T) {
-	const height, width, channels = 130, 65, 2
-	state := make([]float64, height*width*channels)
-	for i := range state {
-		state[i] = float64(i/channels/width) + 1000*float64(i/channels%width)
-		if i%channels == 0 {
-			state[i] = -1
-		}
-	}
-	var row PictureRow
-	row.draw(state, height, width, channels, 1)
-	require.EqualValues(t, 44, row.Height)
-	require.EqualValues(t, 22, row.Width)
-	cells := row.Cells()
-	require.Equal(t, 1+1000.0, cells[0][0])
-	require.Equal(t, 4+1000.0, cells[1][0])
-	require.Equal(t, 1+4000.0, cells[0][1])
-	require.Equal(t, 129+1000.0, cells[43][0], "one row")
-	require.Equal(t, 1+63500.0, cells[0][21], "two columns")
-}

@@ -40,6 +40,24 @@ type EvaluationRow struct {
 	RolloutPersistenceError float64 `parquet:"rollout_persistence_error"`  // of x_0 against x_t
 }
 
+// RolloutRow is a picture of a channel of a state of a held-out trajectory, beside that of what a rollout predicts for it: of the trajectories whose rollouts end with the smallest error, the
+// one in the middle and the largest, at a few times. Where a rollout begins, at time index 0, both are the same. An Auditor makes none, as of EvaluationRow.
+type RolloutRow struct {
+	Moment
+	Split        string  `parquet:"split"`
+	Sample       int32   `parquet:"sample"` // as in EvaluationRow
+	Class        string  `parquet:"class"`
+	Trajectory   int64   `parquet:"trajectory"`
+	TimeIndex    int32   `parquet:"time_index"`
+	Rank         string  `parquet:"rank"`          // "best", "median" or "worst", by the error at the last time
+	RolloutError float64 `parquet:"rollout_error"` // of the whole state, as in EvaluationRow; 0 where the rollout begins
+	Channel      string  `parquet:"channel"`       // of the field
+	Height       int32   `parquet:"height"`
+	Width        int32   `parquet:"width"`
+	Truth        []byte  `parquet:"truth"`      // values as those of PictureRow
+	Prediction   []byte  `parquet:"prediction"` // as Truth
+}
+
 // ErrorRow is a probe sample under a group element. Errors are dimensionless: SMSE of states; of an invariant output the loss
 // and the relative change (Builder.WithInvariantOutput). They are not finite where the model's output is not.
 type ErrorRow struct {
@@ -273,6 +291,7 @@ type Records struct {
 	Training    []TrainingRow
 	Decisions   []DecisionRow
 	Evaluation  []EvaluationRow
+	Rollouts    []RolloutRow
 	Errors      []ErrorRow
 	LocalErrors []LocalErrorRow
 	Influence   []InfluenceRow
@@ -288,6 +307,7 @@ func (r *Records) Moments() (all []*Moment) {
 	all = momentsOf(all, r.Training, func(row *TrainingRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Decisions, func(row *DecisionRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Evaluation, func(row *EvaluationRow) *Moment { return &row.Moment })
+	all = momentsOf(all, r.Rollouts, func(row *RolloutRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Errors, func(row *ErrorRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.LocalErrors, func(row *LocalErrorRow) *Moment { return &row.Moment })
 	all = momentsOf(all, r.Influence, func(row *InfluenceRow) *Moment { return &row.Moment })
@@ -310,6 +330,7 @@ func (r *Records) Add(other *Records) {
 	r.Training = append(r.Training, other.Training...)
 	r.Decisions = append(r.Decisions, other.Decisions...)
 	r.Evaluation = append(r.Evaluation, other.Evaluation...)
+	r.Rollouts = append(r.Rollouts, other.Rollouts...)
 	r.Errors = append(r.Errors, other.Errors...)
 	r.LocalErrors = append(r.LocalErrors, other.LocalErrors...)
 	r.Influence = append(r.Influence, other.Influence...)
@@ -327,6 +348,7 @@ func (r *Records) At(model string, seed, step int64) *Records {
 	at.Training = rowsWhere(r.Training, func(row TrainingRow) bool { return is(row.Moment) })
 	at.Decisions = rowsWhere(r.Decisions, func(row DecisionRow) bool { return is(row.Moment) })
 	at.Evaluation = rowsWhere(r.Evaluation, func(row EvaluationRow) bool { return is(row.Moment) })
+	at.Rollouts = rowsWhere(r.Rollouts, func(row RolloutRow) bool { return is(row.Moment) })
 	at.Errors = rowsWhere(r.Errors, func(row ErrorRow) bool { return is(row.Moment) })
 	at.LocalErrors = rowsWhere(r.LocalErrors, func(row LocalErrorRow) bool { return is(row.Moment) })
 	at.Influence = rowsWhere(r.Influence, func(row InfluenceRow) bool { return is(row.Moment) })
@@ -352,6 +374,7 @@ func (r *Records) DropAfter(step int64) {
 	r.Training = slices.DeleteFunc(r.Training, func(row TrainingRow) bool { return row.Step > step })
 	r.Decisions = slices.DeleteFunc(r.Decisions, func(row DecisionRow) bool { return row.Step > step })
 	r.Evaluation = slices.DeleteFunc(r.Evaluation, func(row EvaluationRow) bool { return row.Step > step })
+	r.Rollouts = slices.DeleteFunc(r.Rollouts, func(row RolloutRow) bool { return row.Step > step })
 	r.Errors = slices.DeleteFunc(r.Errors, func(row ErrorRow) bool { return row.Step > step })
 	r.LocalErrors = slices.DeleteFunc(r.LocalErrors, func(row LocalErrorRow) bool { return row.Step > step })
 	r.Influence = slices.DeleteFunc(r.Influence, func(row InfluenceRow) bool { return row.Step > step })

@@ -165,7 +165,7 @@ type Audit struct {
 	Groups          []Group    `yaml:"groups"`
 	Directions      []string   `yaml:"directions,omitempty"`   // what influence is of: "loss", "kernel", or "total_" and a channel; []: the loss
 	KernelDraws     int        `yaml:"kernel_draws,omitempty"` // changes of the data that stand for the kernel, in the direction kernel; 0: the default
-	Pictures        bool       `yaml:"pictures,omitempty"`     // also table pictures: states and outputs of the samples that commute best, in the middle and worst
+	Pictures        bool       `yaml:"pictures,omitempty"`     // also table pictures: states and outputs of the samples that commute best, in the middle and worst; and, where training.evaluate is true, table rollouts: the best, middle and worst rollouts beside what is true
 	LocalErrors     bool       `yaml:"local_errors,omitempty"` // also table local_errors: the model's Lie derivatives under translations, boosts and scalings
 	Layers          bool       `yaml:"layers,omitempty"`       // also table layers: the share of each layer in the influence; takes about three times the products
 	Spectrum        bool       `yaml:"spectrum,omitempty"`     // also table spectrum, and the effective dimension at each lambda

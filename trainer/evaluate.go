@@ -3,6 +3,7 @@ package trainer
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 
 	"github.com/gomlx/compute/dtypes"
@@ -13,14 +14,16 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/cause"
+	"github.com/symaudit/symaudit/internal/picture"
 	"github.com/symaudit/symaudit/solver/network"
 	"github.com/symaudit/symaudit/trainer/dataset"
 )
 
-// evaluating is an auditor whose audits have rows of table evaluation, too.
+// evaluating is an auditor whose audits have rows of table evaluation, too, and of rollouts where pictures are asked for.
 type evaluating struct {
 	*audit.Auditor
 	evaluation *evaluation
+	pictures   bool
 }
 
 func (a evaluating) Audit(ctx context.Context, at audit.Moment) (*audit.Records, error) {
@@ -30,6 +33,11 @@ func (a evaluating) Audit(ctx context.Context, at audit.Moment) (*audit.Records,
 	}
 	if records.Evaluation, err = a.evaluation.measure(ctx, at); err != nil {
 		return nil, cause.In("trainer", err)
+	}
+	if a.pictures {
+		if records.Rollouts, err = a.evaluation.pictures(ctx, records.Evaluation); err != nil {
+			return nil, cause.In("trainer", err)
+		}
 	}
 	return records, nil
 }
@@ -69,14 +77,8 @@ func (e *evaluation) measure(ctx context.Context, at audit.Moment) (rows []audit
 	if err := e.network.Load(e.source); err != nil {
 		return nil, err
 	}
-	var initial []dataset.Snapshot
-	for _, family := range e.states.families {
-		for i := range e.states.heldOut.Count {
-			initial = append(initial, dataset.Snapshot{Family: family, Trajectory: e.states.heldOut.First + i})
-		}
-	}
-	for of := range slices.Chunk(initial, e.batchSize) {
-		found, err := e.errors(ctx, of)
+	for of := range e.batches() {
+		found, err := e.errors(ctx, of, func(int, *tensors.Tensor, *tensors.Tensor) error { return nil })
 		if err != nil {
 			return nil, err
 		}
@@ -93,8 +95,92 @@ func (e *evaluation) measure(ctx context.Context, at audit.Moment) (rows []audit
 	return rows, nil
 }
 
-// errors predicts the trajectories that begin with some states, in both ways: by time, then the distances in their order, then by trajectory.
-func (e *evaluation) errors(ctx context.Context, of []dataset.Snapshot) (all [][4][]float64, err error) {
+// mostTimes is how many times of a trajectory are pictured besides the initial one.
+const mostTimes = 4
+
+// pictures are those of the trajectories whose rollouts end with the smallest, the middle and the largest error, by batch, time and channel; of states on a plane alone. rows
+// are what measure has found, whose weights the network still has. The batches of these trajectories are predicted again: which ones they are is known when all
+// have been, and to keep the states of all until then would take memory in proportion to the data.
+func (e *evaluation) pictures(ctx context.Context, rows []audit.EvaluationRow) (all []audit.RolloutRow, err error) {
+	steps := e.states.steps
+	if len(e.states.Grid) != 2 {
+		return nil, nil
+	}
+	var ends []float64
+	for last := steps - 1; last < len(rows); last += steps {
+		ends = append(ends, rows[last].RolloutError)
+	}
+	times := []int{0}
+	for n, i := min(mostTimes, steps), 1; i <= n; i++ {
+		times = append(times, (i*steps+n/2)/n)
+	}
+	chosen, first := picture.Choose(ends), 0 // of the batch's trajectories
+	for of := range e.batches() {
+		ours := slices.DeleteFunc(slices.Clone(chosen), func(c picture.Choice) bool { return c.Sample < first || c.Sample >= first+len(of) })
+		if len(ours) > 0 {
+			_, err := e.errors(ctx, of, func(time int, truth, prediction *tensors.Tensor) error {
+				if !slices.Contains(times, time) {
+					return nil
+				}
+				drawn, err := e.draw(rows, ours, first, time, truth, prediction)
+				all = append(all, drawn...)
+				return err
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		first += len(of)
+	}
+	return all, nil
+}
+
+// draw pictures the states of some trajectories at a time, all channels. first is the trajectory that the batch begins with.
+func (e *evaluation) draw(rows []audit.EvaluationRow, chosen []picture.Choice, first, time int, truth, prediction *tensors.Tensor) (all []audit.RolloutRow, err error) {
+	var values [2][]float64
+	for i, states := range []*tensors.Tensor{truth, prediction} {
+		copied, err := states.LocalClone()
+		if err != nil {
+			return nil, err
+		}
+		if values[i], err = network.Values(copied); err != nil {
+			return nil, err
+		}
+	}
+	channels := e.states.Field.Channels
+	height, width := e.states.Grid[0], e.states.Grid[1]
+	size := height * width * len(channels)
+	for _, choice := range chosen {
+		evaluated, rolloutError := rows[choice.Sample*e.states.steps], 0.0
+		if time > 0 {
+			rolloutError = rows[choice.Sample*e.states.steps+time-1].RolloutError
+		}
+		at := (choice.Sample - first) * size
+		for c, channel := range channels {
+			row := audit.RolloutRow{Moment: evaluated.Moment, Split: evaluated.Split, Sample: evaluated.Sample, Class: evaluated.Class, Trajectory: evaluated.Trajectory, TimeIndex: int32(time),
+				Rank: choice.Rank, RolloutError: rolloutError, Channel: channel}
+			row.Height, row.Width, row.Truth = picture.Of(values[0][at:at+size], height, width, len(channels), c)
+			_, _, row.Prediction = picture.Of(values[1][at:at+size], height, width, len(channels), c)
+			all = append(all, row)
+		}
+	}
+	return all, nil
+}
+
+// batches are the initial states of the held-out trajectories, so many at once as are predicted together.
+func (e *evaluation) batches() iter.Seq[[]dataset.Snapshot] {
+	var initial []dataset.Snapshot
+	for _, family := range e.states.families {
+		for i := range e.states.heldOut.Count {
+			initial = append(initial, dataset.Snapshot{Family: family, Trajectory: e.states.heldOut.First + i})
+		}
+	}
+	return slices.Chunk(initial, e.batchSize)
+}
+
+// errors predicts the trajectories that begin with some states, in both ways: by time, then the distances in their order, then by trajectory. see is shown the true states and
+// those of the rollouts, from the initial ones on, where they are the same; they are freed afterwards.
+func (e *evaluation) errors(ctx context.Context, of []dataset.Snapshot, see func(time int, truth, prediction *tensors.Tensor) error) (all [][4][]float64, err error) {
 	held := map[*tensors.Tensor]bool{}
 	defer func() {
 		for tensor := range held {
@@ -113,7 +199,10 @@ func (e *evaluation) errors(ctx context.Context, of []dataset.Snapshot) (all [][
 	}
 	at := slices.Clone(of)
 	before, rolled := initial, initial
-	for range e.states.steps {
+	for time := 0; ; time++ {
+		if err := see(time, before, rolled); err != nil || time == e.states.steps {
+			return all, err
+		}
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
@@ -149,7 +238,6 @@ func (e *evaluation) errors(ctx context.Context, of []dataset.Snapshot) (all [][
 			}
 		}
 	}
-	return all, nil
 }
 
 // compare returns the distances of each trajectory's states.

@@ -3,7 +3,9 @@ package trainer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -122,4 +124,71 @@ func TestEvaluationIsGivenUp(t *testing.T) {
 	cancel(reason)
 	_, err := e.measure(ctx, audit.Moment{})
 	require.ErrorIs(t, err, reason)
+}
+
+// Of the model x + 3 the error falls with the value of a trajectory. Which trajectories are predicted together makes no difference.
+func TestRolloutPicturesByHand(t *testing.T) {
+	backendtest.Each(t, func(t *testing.T, b compute.Backend) {
+		for _, batchSize := range []int{1, 4, 100} { // of 6 trajectories
+			config := smallConfig()
+			config.Training.BatchSize = batchSize
+			e := evaluationOf(t, b, config, 1, 3)
+			at := audit.Moment{Model: "known", Seed: 2, Step: 7, Epoch: 0.5}
+			evaluated, err := e.measure(context.Background(), at)
+			require.NoError(t, err)
+			rows, err := e.pictures(context.Background(), evaluated)
+			require.NoError(t, err)
+			channels := e.states.Field.Channels
+			require.Len(t, rows, 3*5*len(channels), "trajectories, times, channels")
+			seen := map[string]bool{}
+			for _, row := range rows {
+				seen[fmt.Sprint(row.Rank, row.TimeIndex, row.Channel)] = true
+				sample := map[string]int{"best": 5, "median": 2, "worst": 0}[row.Rank]
+				value, steps := float64(10000*(sample/2)+300+100*(sample%2)), int(row.TimeIndex)
+				truth, prediction := row.Cells()
+				require.Len(t, truth, 4)
+				require.Len(t, prediction, 4)
+				for y := range truth {
+					require.Equal(t, slices.Repeat([]float64{value + float64(steps)}, 4), truth[y], "%v", row)
+					require.Equal(t, slices.Repeat([]float64{value + 3*float64(steps)}, 4), prediction[y], "%v", row)
+				}
+				if steps > 0 {
+					require.Equal(t, evaluated[4*sample+steps-1].RolloutError, row.RolloutError)
+				} else {
+					require.Zero(t, row.RolloutError)
+				}
+				row.Rank, row.RolloutError, row.Channel, row.Truth, row.Prediction = "", 0, "", nil, nil
+				require.Equal(t, audit.RolloutRow{Moment: at, Split: "test", Sample: int32(sample), Class: []string{"CE-RP", "CE-CRP", "CE-RPUI"}[sample/2], Trajectory: int64(3 + sample%2),
+					TimeIndex: int32(steps), Height: 4, Width: 4}, row)
+			}
+			require.Len(t, seen, len(rows))
+		}
+	})
+}
+
+// Of many times a few are pictured, the first and the last among them. The last error decides which trajectory is the worst, and NaN is worst. States on a line have no pictures.
+func TestTimesOfRolloutPictures(t *testing.T) {
+	for snapshots, want := range map[int][]int32{2: {0, 1}, 3: {0, 1, 2}, 11: {0, 3, 5, 8, 10}, 21: {0, 5, 10, 15, 20}} {
+		config := smallConfig()
+		config.Data.Euler.Snapshots = snapshots
+		e := evaluationOf(t, backendtest.Go(t), config, 1, 3)
+		evaluated, err := e.measure(context.Background(), audit.Moment{})
+		require.NoError(t, err)
+		steps := snapshots - 1
+		evaluated[3*steps+steps-1].RolloutError = math.NaN()
+		rows, err := e.pictures(context.Background(), evaluated)
+		require.NoError(t, err)
+		var times []int32
+		for _, row := range rows {
+			if row.Rank == "worst" && row.Channel == "density" {
+				require.EqualValues(t, 3, row.Sample)
+				times = append(times, row.TimeIndex)
+			}
+		}
+		require.Equal(t, want, times)
+		e.states.Grid = e.states.Grid[:1]
+		rows, err = e.pictures(context.Background(), evaluated)
+		require.NoError(t, err)
+		require.Empty(t, rows)
+	}
 }

@@ -214,6 +214,7 @@ func requireSameByHand(t *testing.T, dir string, want audit.Records) {
 		Training:    globbed(t, dir, "training", func(row audit.TrainingRow) audit.Moment { return row.Moment }),
 		Decisions:   globbed(t, dir, "decisions", func(row audit.DecisionRow) audit.Moment { return row.Moment }),
 		Evaluation:  globbed(t, dir, "evaluation", func(row audit.EvaluationRow) audit.Moment { return row.Moment }),
+		Rollouts:    globbed(t, dir, "rollouts", func(row audit.RolloutRow) audit.Moment { return row.Moment }),
 		Errors:      globbed(t, dir, "errors", func(row audit.ErrorRow) audit.Moment { return row.Moment }),
 		LocalErrors: globbed(t, dir, "local_errors", func(row audit.LocalErrorRow) audit.Moment { return row.Moment }),
 		Influence:   globbed(t, dir, "influence", func(row audit.InfluenceRow) audit.Moment { return row.Moment }),

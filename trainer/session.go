@@ -200,7 +200,7 @@ func (s *session) train(ctx context.Context, run *writers.Run, history *audit.Re
 			return "", err
 		}
 		defer evaluation.close()
-		audits = evaluating{auditor, evaluation}
+		audits = evaluating{auditor, evaluation, s.config.Audit.Pictures}
 	}
 	loop := train.NewLoop(s.trainer)
 	hook, err := s.attach(ctx, loop, audits, run, history.Coherence)

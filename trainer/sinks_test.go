@@ -65,8 +65,8 @@ func requireSameLines(t *testing.T, dir string, records audit.Records) {
 		return fmt.Sprintf("%s %s %d %s %d %d", table, m.RunID, m.Attempt, m.Model, m.Seed, m.Step)
 	}
 	for table, of := range map[string]*audit.Records{
-		"training": {Training: records.Training}, "decisions": {Decisions: records.Decisions}, "evaluation": {Evaluation: records.Evaluation}, "errors": {Errors: records.Errors},
-		"influence": {Influence: records.Influence}, "solves": {Solves: records.Solves}, "coherence": {Coherence: records.Coherence},
+		"training": {Training: records.Training}, "decisions": {Decisions: records.Decisions}, "evaluation": {Evaluation: records.Evaluation}, "rollouts": {Rollouts: records.Rollouts}, "errors": {Errors: records.Errors},
+		"influence": {Influence: records.Influence}, "solves": {Solves: records.Solves}, "pictures": {Pictures: records.Pictures}, "coherence": {Coherence: records.Coherence},
 	} {
 		for _, m := range of.Moments() {
 			count[key(table, *m)]++

@@ -38,6 +38,7 @@ audit:
   relative_lambdas: [0.1]
   dtype: float64
   tolerance: 0.3
+  pictures: true
 `
 
 const tinyEpoch, tinyEpochs = 3, 3 // steps of an epoch: 12 transitions in batches of 5; epochs
@@ -209,7 +210,7 @@ func TestABatchLargerThanTheDataHoldsAllOfThem(t *testing.T) {
 	require.Contains(t, log.String(), `"transitions":12,"message":"training.batch_size is larger than the training data`)
 }
 
-// Evaluating the model changes nothing of its training and of its audits, bit for bit.
+// Evaluating the model, with pictures, changes nothing of its training and of its audits, bit for bit.
 func TestEvaluationLeavesTheTrainingAsItIs(t *testing.T) {
 	config, data := parse(t, tinySource), filepath.Join(t.TempDir(), "data")
 	set, err := trainer.GenerateData(context.Background(), backendtest.Go(t), "go", config, data, false, nil)
@@ -223,8 +224,11 @@ func TestEvaluationLeavesTheTrainingAsItIs(t *testing.T) {
 		without.Training.Evaluate = false
 		plain := trainTiny(t, without, optionsFor(b, filepath.Join(dir, "without"))).Records
 		require.Len(t, evaluated.Evaluation, 2*6, "two audits of six states")
+		require.Len(t, evaluated.Rollouts, 2*2*4*4, "two audits of two trajectories at four times, four channels")
+		require.NotEqual(t, evaluated.Rollouts[len(evaluated.Rollouts)/2-1].Prediction, evaluated.Rollouts[len(evaluated.Rollouts)-1].Prediction, "the weights are others")
 		require.Empty(t, plain.Evaluation)
-		evaluated.Evaluation = nil
+		require.Empty(t, plain.Rollouts)
+		evaluated.Evaluation, evaluated.Rollouts = nil, nil
 		requireSameRun(t, filepath.Join(dir, "without"), filepath.Join(dir, "with"), plain, evaluated)
 	})
 }

@@ -33,7 +33,7 @@ func threeAudits(t *testing.T) directory {
 }
 
 func TestAWholeRunIsCounted(t *testing.T) {
-	require.Equal(t, Checked{Audits: 3, Rows: 60, Parts: 3}, *Check(threeAudits(t).path))
+	require.Equal(t, Checked{Audits: 3, Rows: 66, Parts: 3}, *Check(threeAudits(t).path))
 	require.Equal(t, Checked{Audits: 5, Rows: 216, Parts: 5}, *Check(version1))
 }
 
@@ -162,7 +162,7 @@ func TestWhatIsBeingWrittenIsNoFault(t *testing.T) {
 	writer := resumeRun(t, run.path)
 	require.NoError(t, os.WriteFile(run.hidden("errors", 3), []byte("PAR1"), 0o666))
 	require.NoError(t, os.Rename(run.visible("coherence", 2), run.hidden("coherence", 2)))
-	require.Equal(t, Checked{Audits: 2, Rows: 40, Parts: 2}, *Check(run.path))
+	require.Equal(t, Checked{Audits: 2, Rows: 44, Parts: 2}, *Check(run.path))
 	require.NoError(t, writer.Close())
 	require.Len(t, Check(run.path).Faults, 2)
 }

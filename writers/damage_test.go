@@ -149,6 +149,9 @@ func requireWholeAudits(t testingT, records audit.Records) map[int64]bool {
 	for _, row := range records.Evaluation {
 		count("evaluation", row.Moment)
 	}
+	for _, row := range records.Rollouts {
+		count("rollouts", row.Moment)
+	}
 	for _, row := range records.Pictures {
 		count("pictures", row.Moment)
 	}
@@ -172,7 +175,7 @@ func requireWholeAudits(t testingT, records audit.Records) map[int64]bool {
 	}
 	steps := map[int64]bool{}
 	for step, got := range counts {
-		want := map[string]int{"training": 2, "decisions": 2, "evaluation": 2, "errors": 2, "local_errors": 2, "influence": 2, "solves": 2, "layers": 2, "spectrum": 2, "pictures": 2, "coherence": 2}
+		want := map[string]int{"training": 2, "decisions": 2, "evaluation": 2, "rollouts": 2, "errors": 2, "local_errors": 2, "influence": 2, "solves": 2, "layers": 2, "spectrum": 2, "pictures": 2, "coherence": 2}
 		if alone[step] {
 			want = map[string]int{"training": 2}
 		}

@@ -27,6 +27,9 @@ func auditAt(step int64) *audit.Records {
 		Evaluation: []audit.EvaluationRow{
 			{Moment: moment, Split: "test", Class: "riemann", Trajectory: 4, TimeIndex: 1, OneStepError: 0.1, OneStepPersistenceError: 0.2, RolloutError: 0.1, RolloutPersistenceError: 0.2},
 			{Moment: moment, Split: "test", Class: "riemann", Trajectory: 4, TimeIndex: 2, OneStepError: 0.1, OneStepPersistenceError: 0.2, RolloutError: math.Inf(1), RolloutPersistenceError: 0.3}},
+		Rollouts: []audit.RolloutRow{
+			{Moment: moment, Split: "test", Class: "riemann", Trajectory: 4, Rank: "worst", Channel: "density", Height: 1, Width: 1, Truth: []byte{0, 0, 128, 63}, Prediction: []byte{0, 0, 128, 63}},
+			{Moment: moment, Split: "test", Class: "riemann", Trajectory: 4, TimeIndex: 2, Rank: "worst", RolloutError: math.Inf(1), Channel: "density", Height: 1, Width: 1, Truth: []byte{0, 0, 128, 63}, Prediction: []byte{0, 0, 128, 127}}},
 		LocalErrors: []audit.LocalErrorRow{
 			{Moment: moment, Class: "riemann", GroupName: "translations", Generator: "translation_x", LocalError: 0.01},
 			{Moment: moment, Class: "riemann", GroupName: "translations", Generator: "translation_y", LocalError: 0.02}},

@@ -28,6 +28,7 @@ func TestReadLatest(t *testing.T) {
 	all := readRecords(t, dir)
 	want := all
 	latest := func(m audit.Moment) bool { return m.Step == 2 && (m.Model == "vit" || m.Attempt == 2) }
+	want.Rollouts = kept(all.Rollouts, func(row audit.RolloutRow) bool { return latest(row.Moment) })
 	want.Errors = kept(all.Errors, func(row audit.ErrorRow) bool { return latest(row.Moment) })
 	want.LocalErrors = kept(all.LocalErrors, func(row audit.LocalErrorRow) bool { return latest(row.Moment) })
 	want.Influence = kept(all.Influence, func(row audit.InfluenceRow) bool { return latest(row.Moment) })

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -182,7 +183,7 @@ func linesByTable(t *testing.T, path string) map[string][]string {
 				}
 			case string:
 				said = strconv.Quote(value)
-				if name == "values" {
+				if slices.Contains([]string{"values", "truth", "prediction"}, name) {
 					bytes, err := base64.StdEncoding.DecodeString(value)
 					require.NoError(t, err)
 					said = strconv.Quote(string(bytes))

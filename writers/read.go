@@ -73,8 +73,8 @@ func Read(dir string, tableNamed ...string) (*Contents, error) {
 	return r.current(), nil
 }
 
-// ReadLatest is Read without the tables that are long, but for the latest audit of each series of a training: of errors, local_errors, influence,
-// layers and spectrum there are no other rows. Files with none of these are not opened, so that it takes little time and memory where Read takes much; what is damaged in them
+// ReadLatest is Read without the tables that are long, but for the latest audit of each series of a training: of rollouts, errors, local_errors, influence,
+// layers, spectrum and pictures there are no other rows. Files with none of these are not opened, so that it takes little time and memory where Read takes much; what is damaged in them
 // is for Check to find. Runs of schema version 1 are read whole.
 func ReadLatest(dir string) (*Contents, error) {
 	r, err := open(dir)

@@ -102,6 +102,13 @@ var tables = []table{
 			return rowKey{what: row.Split, sample: row.Sample, other: row.TimeIndex}
 		},
 		readRows[audit.EvaluationRow]},
+	tableOf[audit.RolloutRow]{"rollouts",
+		func(r *audit.Records) *[]audit.RolloutRow { return &r.Rollouts },
+		func(row *audit.RolloutRow) *audit.Moment { return &row.Moment },
+		func(row *audit.RolloutRow) rowKey {
+			return rowKey{what: row.Split + " " + row.Channel, sample: row.Sample, other: row.TimeIndex}
+		},
+		readRows[audit.RolloutRow]},
 	tableOf[audit.ErrorRow]{"errors",
 		func(r *audit.Records) *[]audit.ErrorRow { return &r.Errors },
 		func(row *audit.ErrorRow) *audit.Moment { return &row.Moment },

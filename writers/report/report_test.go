@@ -92,10 +92,11 @@ func textsOf(t *testing.T, file string) (texts []string) {
 
 func TestFiguresHaveAxesUnitsAndLegends(t *testing.T) {
 	page, figures := written(t, bothModels)
-	require.Len(t, figures, 13)
+	require.Len(t, figures, 14)
 	require.Subset(t, figures["epochs"], []string{"epoch", "cosine of x and g.x", "loss", "unet", "vit",
 		"Coherence under d4 (n = 63)", "Coherence under translations (n = 126)", "Errors under d4 (n = 9)", "Training loss"})
 	require.Subset(t, figures["held-out"], []string{"epoch", "steps since the initial state", "error", "unet", "vit", "One-step error (n = 32)", "Rollout error (n = 4)"})
+	require.Subset(t, figures["rollouts"], []string{"unet, worst: riemann 2, rollout error 0.744", "steps since the initial state", "0", "8", "truth", "prediction", "+1", "−1"})
 	elements := []string{"e", "r", "r2", "r3", "s", "sr", "sr2", "sr3", "element g", "unet", "vit"}
 	require.Subset(t, figures["errors-d4"], append(elements, "target error", "commutator error"))
 	require.Subset(t, figures["influence-d4"], append(elements, "influence (Frobenius-scaled)", "cosine of x and g.x"))

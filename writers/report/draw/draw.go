@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -26,8 +27,9 @@ const (
 	panelWidth   = 340
 	panelHeight  = 215
 	mapHeight    = 300
-	rowHeight    = 106 // of pictures side by side
-	gap          = 16  // between panels of a file
+	rowHeight    = 94 // of pictures side by side, with what is above and below
+	nextRow      = 46 // of further rows below
+	gap          = 16 // between panels of a file
 	legendHeight = 19
 )
 
@@ -44,9 +46,14 @@ func Panels(f view.Figure) ([]string, error) {
 	return all, nil
 }
 
-// Figure returns a figure as a file of its own: the legend, and below it the panels in two columns, or a single one.
+// Figure returns a figure as a file of its own: the legend, and below it the panels in two columns, or in three where they are of pictures, of up to three
+// samples of each model.
 func Figure(f view.Figure) ([]byte, error) {
-	columns := min(2, len(f.Panels))
+	columns := 2
+	if slices.ContainsFunc(f.Panels, pictured) {
+		columns = 3
+	}
+	columns = min(columns, len(f.Panels))
 	width := float64(columns*panelWidth + (columns-1)*gap)
 	legend := legendRows(f.Legend, width)
 	y := float64(len(legend)*legendHeight + 6)
@@ -193,10 +200,12 @@ func newPanel(p view.Panel) *panel {
 	}
 	if p.Y.Names != nil {
 		drawn.height = mapHeight
+		if pictured(p) {
+			drawn.height = rowHeight + nextRow*float64(max(0, len(p.Y.Names)-1))
+			drawn.X.LineStyle.Width, drawn.Y.LineStyle.Width = 0, 0
+		}
 		if len(p.Y.Names) == 0 {
-			drawn.height = rowHeight
 			drawn.HideY()
-			drawn.X.LineStyle.Width = 0
 		}
 		drawn.Y.Tick.Marker = plot.ConstantTicks(named(p.Y.Names))
 		drawn.Y.Tick.LineStyle.Width = 0
@@ -207,6 +216,14 @@ func newPanel(p view.Panel) *panel {
 		drawn.Add(plotter(mark))
 	}
 	return drawn
+}
+
+// pictured reports whether a panel is of pictures.
+func pictured(p view.Panel) bool {
+	return slices.ContainsFunc(p.Marks, func(mark view.Mark) bool {
+		_, is := mark.(view.Picture)
+		return is
+	})
 }
 
 // labelWidth is that of the widest number or name beside a vertical axis of a figure, whose panels then begin at the same place.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
@@ -37,6 +38,8 @@ func plotter(mark view.Mark) plot.Plotter {
 		return cells(m)
 	case view.Picture:
 		return picture(m)
+	case view.Scale:
+		return scale(m)
 	}
 	panic(fmt.Sprintf("report: no drawing of %T", mark)) // view has no other
 }
@@ -300,19 +303,58 @@ func (f picture) Plot(c draw.Canvas, p *plot.Plot) {
 	if len(f.Values) == 0 || len(f.Values[0]) == 0 {
 		return
 	}
-	height, width := len(f.Values), len(f.Values[0])
+	height, width := vg.Length(len(f.Values)), vg.Length(len(f.Values[0]))
+	at := room(c, p, f.X, f.Y)
+	cell := min((at.Max.X-at.Min.X)/width, (at.Max.Y-at.Min.Y)/height)
+	at.Min.X += ((at.Max.X - at.Min.X) - cell*width) / 2
+	at.Min.Y += ((at.Max.Y - at.Min.Y) - cell*height) / 2
+	at.Max = vg.Point{X: at.Min.X + cell*width, Y: at.Min.Y + cell*height}
+	c.DrawImage(at, colored(f.Values, f.Reach))
+}
+
+// room is that of a picture at a place, with a little between it and the next.
+func room(c draw.Canvas, p *plot.Plot, x, y float64) vg.Rectangle {
+	const half = 0.47
+	across, up := p.Transforms(&c)
+	return vg.Rectangle{Min: vg.Point{X: across(x - half), Y: up(y - half)}, Max: vg.Point{X: across(x + half), Y: up(y + half)}}
+}
+
+// colored is an image of values, the first row lowest.
+func colored(values [][]float64, reach float64) image.Image {
+	height, width := len(values), len(values[0])
 	drawn := image.NewNRGBA(image.Rect(0, 0, width, height))
-	colors := cells{Low: -f.Reach, High: f.Reach}
-	for y, row := range f.Values {
+	colors := cells{Low: -reach, High: reach}
+	for y, row := range values {
 		for x, value := range row {
 			ink := colors.color(value)
 			ink.A = uint8(min(255, int(ink.A)*255/strongest))
 			drawn.SetNRGBA(x, height-1-y, ink)
 		}
 	}
-	x, _ := p.Transforms(&c)
-	const share = 0.94 // of the room to the next
-	side := min((x(1)-x(0))*share, c.Max.Y-c.Min.Y)
-	left := x(f.At) - side/2
-	c.DrawImage(vg.Rectangle{Min: vg.Point{X: left, Y: c.Min.Y}, Max: vg.Point{X: left + side, Y: c.Min.Y + side*vg.Length(height)/vg.Length(width)}}, drawn)
+	return drawn
+}
+
+// scale is as high as a picture, and its numbers are how far the strongest colours are from the middle.
+type scale view.Scale
+
+func (f scale) Plot(c draw.Canvas, p *plot.Plot) {
+	const steps, across = 33, 4 // pixels, which are squares
+	at := room(c, p, f.X, f.Y)
+	at.Max.X = at.Min.X + (at.Max.Y-at.Min.Y)*across/steps
+	values := make([][]float64, steps)
+	for i := range values {
+		values[i] = slices.Repeat([]float64{f.Reach * (2*float64(i)/(steps-1) - 1)}, across)
+	}
+	c.DrawImage(at, colored(values, f.Reach))
+	style := p.X.Tick.Label
+	style.XAlign = draw.XLeft
+	reach := view.Number(f.Reach)
+	for _, label := range []struct {
+		text  string
+		at    vg.Length
+		align text.YAlignment
+	}{{"+" + reach, at.Max.Y, draw.YTop}, {f.Middle, (at.Min.Y + at.Max.Y) / 2, draw.YCenter}, {"−" + reach, at.Min.Y, draw.YBottom}} {
+		style.YAlign = label.align
+		c.FillText(style, vg.Point{X: at.Max.X + vg.Points(2), Y: label.at}, label.text)
+	}
 }

@@ -44,6 +44,7 @@ type series struct {
 	epoch     float64
 	audited   bool
 	evaluated []audit.EvaluationRow // of the last audit, as all that follows
+	rollouts  []audit.RolloutRow
 	errors    []audit.ErrorRow
 	local     []audit.LocalErrorRow
 	influence []influenceRow // at the smallest damping
@@ -193,6 +194,7 @@ func (d *data) findSeries(runs []Run) {
 	for _, s := range d.series {
 		ours := func(m audit.Moment) bool { return s.step == m.Step && s.wrote(m) }
 		s.evaluated = rowsOf(r.Evaluation, func(row audit.EvaluationRow) bool { return ours(row.Moment) })
+		s.rollouts = rowsOf(r.Rollouts, func(row audit.RolloutRow) bool { return ours(row.Moment) })
 		s.errors = rowsOf(r.Errors, func(row audit.ErrorRow) bool { return ours(row.Moment) })
 		s.local = rowsOf(r.LocalErrors, func(row audit.LocalErrorRow) bool { return ours(row.Moment) })
 		for _, row := range r.Influence {

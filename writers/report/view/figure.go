@@ -37,7 +37,7 @@ type Axis struct {
 	Names     []string // of 0, 1, 2, ...: there are names in the place of numbers
 }
 
-// Mark is what a panel shows: a Box, Line, Band, Bars, Curve, Level, Rule, Point, Cells or Picture.
+// Mark is what a panel shows: a Box, Line, Band, Bars, Curve, Level, Rule, Point, Cells, Picture or Scale.
 type Mark interface{ mark() }
 
 type (
@@ -93,11 +93,18 @@ type (
 		Log       bool        // the strength of the colour goes with the logarithm
 	}
 
-	// Picture is a field in a square at a place of the horizontal axis, the first row lowest.
+	// Picture is a field in a square at 0, 1, 2, ... of both axes, the first row lowest. NaN is no cell.
 	Picture struct {
-		At     float64
+		X, Y   float64
 		Values [][]float64 // above and below 0
 		Reach  float64     // the value whose colour is the strongest
+	}
+
+	// Scale is a bar of the colours of pictures, as high as one, with what they stand for.
+	Scale struct {
+		X, Y   float64
+		Middle string  // beside the colour of 0
+		Reach  float64 // as that of the pictures
 	}
 )
 
@@ -111,6 +118,7 @@ func (Rule) mark()    {}
 func (Point) mark()   {}
 func (Cells) mark()   {}
 func (Picture) mark() {}
+func (Scale) mark()   {}
 
 // modelLegend has an entry for each series.
 func (d *data) modelLegend(lines bool) (legend []Entry) {

@@ -99,6 +99,7 @@ func (d *data) figures() []Figure {
 	}
 	add(d.overTime())
 	add(d.heldOut())
+	add(d.rollouts())
 	add(d.overDampings())
 	for _, g := range d.groups {
 		ofLoss := g.direction == "" // errors have no direction

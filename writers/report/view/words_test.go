@@ -1,7 +1,9 @@
 package view
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -317,9 +319,53 @@ func TestPicturesShowWhereTheSymmetryBreaks(t *testing.T) {
 	require.True(t, ok)
 	panel := find(t, f, "unet, worst: s, commutator error 0.25")
 	require.Equal(t, []string{"x", "g.x", "f(g.x)", "g.f(x)", "Δ ×2"}, panel.X.Names)
-	for i, want := range []Picture{{0, [][]float64{{-1, 1}}, 1}, {1, [][]float64{{1, -1}}, 1}, {2, [][]float64{{1, -0.5}}, 1}, {3, [][]float64{{1, -1}}, 1}, {4, [][]float64{{0, 0.5}}, 0.5}} {
+	for i, want := range []Mark{Picture{0, 0, [][]float64{{-1, 1}}, 1}, Picture{1, 0, [][]float64{{1, -1}}, 1}, Picture{2, 0, [][]float64{{1, -0.5}}, 1}, Picture{3, 0, [][]float64{{1, -1}}, 1}, Picture{4, 0, [][]float64{{0, 0.5}}, 0.5},
+		Scale{5, 0, "2", 1}} {
 		require.Equal(t, want, panel.Marks[i])
 	}
+}
+
+// What is true and what is predicted are drawn about the mean of the initial state on the scale of the truth, and the difference on its own, which is no weaker.
+func TestRolloutsAreDrawnBesideWhatIsTrue(t *testing.T) {
+	row := func(rank, channel string, time int32, rolloutError float64, truth, prediction [2]float32) audit.RolloutRow {
+		bytes := func(values [2]float32) (all []byte) {
+			for _, value := range values {
+				all = binary.LittleEndian.AppendUint32(all, math.Float32bits(value))
+			}
+			return all
+		}
+		return audit.RolloutRow{Moment: moment(4), Class: "shocks", Trajectory: 7, TimeIndex: time, Rank: rank, RolloutError: rolloutError, Channel: channel, Height: 1, Width: 2, Truth: bytes(truth), Prediction: bytes(prediction)}
+	}
+	nan := float32(math.NaN())
+	records := small()
+	before := row("worst", "density", 0, 0, [2]float32{9, 9}, [2]float32{9, 9}) // of an earlier audit
+	before.Moment = moment(1)
+	records.Rollouts = []audit.RolloutRow{
+		before,
+		row("best", "density", 0, 0, [2]float32{1, 3}, [2]float32{1, 3}), row("worst", "density", 0, 0, [2]float32{1, 3}, [2]float32{1, 3}), row("worst", "pressure", 0, 0, [2]float32{8, 8}, [2]float32{8, 8}),
+		row("best", "density", 2, 0.5, [2]float32{4, 2}, [2]float32{4, 1.5}), row("worst", "density", 2, math.NaN(), [2]float32{4, 2}, [2]float32{20, nan}),
+	}
+	f, ok := ofRecords(records).rollouts()
+	require.True(t, ok)
+	require.Len(t, f.Panels, 2)
+	best := find(t, f, "unet, best: shocks 7, rollout error 0.5")
+	require.Equal(t, []string{"0", "2"}, best.X.Names)
+	require.Equal(t, []string{"Δ ×4", "prediction", "truth"}, best.Y.Names)
+	require.Equal(t, []Mark{
+		Picture{0, 0, [][]float64{{0, 0}}, 0.5}, Picture{0, 1, [][]float64{{-1, 1}}, 2}, Picture{0, 2, [][]float64{{-1, 1}}, 2},
+		Picture{1, 0, [][]float64{{0, -0.5}}, 0.5}, Picture{1, 1, [][]float64{{2, -0.5}}, 2}, Picture{1, 2, [][]float64{{2, 0}}, 2},
+		Scale{2, 1.5, "2", 2}, Scale{2, 0, "0", 0.5},
+	}, best.Marks)
+	worst := find(t, f, "unet, worst: shocks 7, rollout error NaN")
+	require.Equal(t, "Δ ×1", worst.Y.Names[0])
+	require.Contains(t, worst.Marks, Scale{2, 0, "0", 2}, "no weaker than the states")
+	require.Equal(t, 16.0, worst.Marks[3].(Picture).Values[0][0])
+	require.True(t, math.IsNaN(worst.Marks[4].(Picture).Values[0][1]))
+	require.Contains(t, f.Caption, "Where a prediction is NaN, nothing is drawn.")
+
+	records.Rollouts = records.Rollouts[:1]
+	_, ok = ofRecords(records).rollouts()
+	require.False(t, ok, "the last audit has none")
 }
 
 // Seeds of one run are summed up as several runs are.

@@ -117,7 +117,7 @@ func (c Run) Audit(model string, epoch int) *audit.Records {
 			Loss: 0.3*math.Exp(-done.Epoch/2) + 0.01*math.Exp(0.4*random.NormFloat64())})
 	}
 	if c.Evaluation {
-		records.Evaluation = evaluation(at, quality)
+		records.Evaluation, records.Rollouts = evaluation(at, quality), rollouts(at, quality)
 	}
 	for _, groupName := range c.Groups {
 		c.auditGroup(records, groupName, at, progress, quality, random)
@@ -287,6 +287,26 @@ func evaluation(at audit.Moment, quality float64) (rows []audit.EvaluationRow) {
 			spread := 0.7 + 0.2*float64(sample)
 			rows = append(rows, audit.EvaluationRow{Moment: at, Split: "test", Sample: sample, Class: []string{"riemann", "smooth"}[sample/2], Trajectory: int64(sample), TimeIndex: steps,
 				OneStepError: quality * spread, OneStepPersistenceError: 0.06, RolloutError: quality * spread * float64(steps*steps), RolloutPersistenceError: 0.06 * float64(steps)})
+		}
+	}
+	return rows
+}
+
+// rollouts are of three of these trajectories, waves of 8x8 cells that travel on a cell in each step and are predicted too low.
+func rollouts(at audit.Moment, quality float64) (rows []audit.RolloutRow) {
+	const size = 8
+	for sample, rank := range []string{"best", "median", "worst"} {
+		for steps := int32(0); steps <= 8; steps += 2 {
+			row := audit.RolloutRow{Moment: at, Split: "test", Sample: int32(sample), Class: "riemann", Trajectory: int64(sample), TimeIndex: steps, Rank: rank,
+				RolloutError: quality * (0.7 + 0.2*float64(sample)) * float64(steps*steps), Channel: "density", Height: size, Width: size}
+			for range size {
+				for x := range size {
+					value := math.Sin(2 * math.Pi * float64(x-int(steps)) / size)
+					row.Truth = binary.LittleEndian.AppendUint32(row.Truth, math.Float32bits(float32(1+value)))
+					row.Prediction = binary.LittleEndian.AppendUint32(row.Prediction, math.Float32bits(float32(1+value*(1-0.02*float64(int(steps)*(1+sample))))))
+				}
+			}
+			rows = append(rows, row)
 		}
 	}
 	return rows
