@@ -55,7 +55,7 @@ func run() (err error) {
 		group orbits.Group
 		time  int // of the state: as a training's audits have it
 	}{
-		{orbits.D4(), 0}, {orbits.Translations(8), set.Snapshots - 3},
+		{orbits.D4(), 0}, {orbits.Translations(6), set.Snapshots - 3},
 		{orbits.Boosts(set.Interval*cells, vector(oneCell, 0), vector(-oneCell, oneCell)), 0}, {orbits.Scalings(0.5, 2), 0},
 	} {
 		probes, err := probes(set, of.time)
