@@ -9,6 +9,8 @@
 #             and the network, and 8 GB of memory
 # make verify-data   the generated data against exact solutions, and an independent solver where there is Python and the network: one
 #             table, an exit code, half an hour; PARTS=1234 for the quicker ones (docs/data.md)
+# make experiments   the paper's experiment redone at a scale that two cores bear, with its controls, beside docs/results.md: 90 minutes at most, goes on
+#             where it was; needs Python and the network for the comparison
 # make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of
 # make queries  the documented queries, every reader, and exports recomputed in NumPy, on a small run that was resumed; needs Python and
 #             the network
@@ -34,7 +36,7 @@ ARGS ?=
 PARTS ?= 123456
 NETWORKS ?= .
 
-.PHONY: demo test lint bench bench-solver bench-paper jax bench-peers-step bench-peers-train verify-data verify-import soak queries build
+.PHONY: demo test lint bench bench-solver bench-paper jax bench-peers-step bench-peers-train verify-data verify-import soak queries experiments build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -65,6 +67,9 @@ queries:
 	go run ./scripts/resumed-run "$$run" && scripts/check-readers "$$run" && scripts/check-tensorboard "$$run" && scripts/check-queries "$$run" && \
 	go run ./cmd/symaudit export "$$run" --model unet --out "$$folder/unet" && scripts/check-export "$$folder/unet" && \
 	go run ./cmd/symaudit export "$$run" --model vit --relative-lambdas 1e-8,1e-6 --out "$$folder/vit" && scripts/check-export "$$folder/vit"
+
+experiments:
+	scripts/experiments
 
 verify-import:
 	scripts/check-import
