@@ -8,7 +8,7 @@
 # make bench-peers-train  a step of the training on XLA and in JAX, from the same weights; NETWORKS=paper for those of the paper alone; needs Python
 #             and the network, and 8 GB of memory
 # make bench-peers-checks  other tools' answers on the same work: Lie derivatives of the same networks in JAX, the callbacks of Keras and Lightning that stop a
-#             training, h5py on the same files; needs Python, the network, 7 GB of disk and ten minutes
+#             training, h5py on the same files; needs Python, the network, 7 GB of disk and ten minutes or less
 # make verify-data   the generated data against exact solutions, and an independent solver where there is Python and the network: one
 #             table, an exit code, half an hour; PARTS=1234 for the quicker ones (docs/data.md)
 # make soak   50 trainings killed at random and 1,000 audits, which make test has fewer of

@@ -167,7 +167,7 @@ def main():
     print(f"Early stopping: symaudit, Keras {keras.__version__}, Lightning {pytorch_lightning.__version__} (PyTorch {torch.__version__})")
     total, faults = agreement(program, run)
     faults += differences(program)
-    print("verdict:", f"{faults} FAILED" if faults else f"{total} rules stop at the same audit; what differs is as listed")
+    print("verdict:", f"{faults} FAILED" if faults else f"the same audit in all {total} comparisons; what differs is as listed")
     sys.exit(1 if faults else 0)
 
 if __name__ == "__main__":
