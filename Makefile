@@ -7,6 +7,8 @@
 # make bench-peers-step   a step of the solver on XLA and in JAX, on the same models; needs Python and the network
 # make bench-peers-train  a step of the training on XLA and in JAX, from the same weights; NETWORKS=paper for those of the paper alone; needs Python
 #             and the network, and 8 GB of memory
+# make bench-peers-checks  other tools' answers on the same work: Lie derivatives of the same networks in JAX, the callbacks of Keras and Lightning that stop a
+#             training, h5py on the same files; needs Python, the network, 7 GB of disk and ten minutes or less
 # make verify-data   the generated data against exact solutions, and an independent solver where there is Python and the network: one
 #             table, an exit code, half an hour; PARTS=1234 for the quicker ones (docs/data.md)
 # make experiments   the paper's experiment redone at a scale that two cores bear, with its controls, beside docs/results.md: 90 minutes at most, goes on
@@ -36,7 +38,7 @@ ARGS ?=
 PARTS ?= 123456
 NETWORKS ?= .
 
-.PHONY: demo test lint bench bench-solver bench-paper jax bench-peers-step bench-peers-train verify-data verify-import soak queries experiments build
+.PHONY: demo test lint bench bench-solver bench-paper jax bench-peers-step bench-peers-train bench-peers-checks verify-data verify-import soak queries experiments build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -98,6 +100,15 @@ bench-peers-step: jax
 
 bench-peers-train: jax
 	SYMAUDIT_JAX=$(CURDIR)/bench/peers/.venv/bin/python go test -run "^$$" -bench "TrainingStep/$(NETWORKS)" -benchtime 1x -timeout 60m ./bench
+
+# One after the other, so that each has the machine; all of them, also where one fails.
+bench-peers-checks: build
+	python3 -m venv bench/peers/.venv-checks
+	bench/peers/.venv-checks/bin/pip install --quiet --disable-pip-version-check -r bench/peers/requirements-checks.txt
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && python=$(CURDIR)/bench/peers/.venv-checks/bin/python && failed=0 && go build -o "$$folder/stopped-at" ./scripts/stopped-at && \
+	{ $$python bench/peers/equivariance.py bin/symaudit "$$folder" || failed=1; echo; \
+	$$python bench/peers/stops.py "$$folder/stopped-at" "$$folder/run/rows.jsonl" || failed=1; echo; \
+	SYMAUDIT_PYTHON=$$python go test -run "^$$" -bench BigFile -benchtime 1x -timeout 30m ./trainer/dataset/pdegym || failed=1; exit $$failed; }
 
 verify-data:
 	scripts/verify-data $(PARTS)

@@ -4,8 +4,9 @@
     big.py write PATH N KIND    writes N trajectories in the shape of PDEGym's files: KIND is plain, deflate or contiguous
     big.py read PATH            reads them with h5py, one at a time, and prints the seconds and the peak of memory in MB
     big.py conserved PATH       the same, in conserved variables
+    big.py sums PATH            prints the SHA-256 of all values as read, and of those in conserved variables
 """
-import resource
+import hashlib
 import sys
 import time
 
@@ -31,19 +32,41 @@ def write(path, n, kind):
             v[i] = a
 
 
-def read(path, conserved):
-    start = time.perf_counter()
+def trajectories(path):
     with h5py.File(path) as f:
         d = f["data"]
         a = np.empty(d.shape[1:], np.float32)
         for i in range(d.shape[0]):
             d.read_direct(a, np.s_[i])
-            if conserved:
-                np.stack([a[:, 0], a[:, 0] * a[:, 1], a[:, 0] * a[:, 2], a[:, 4]], axis=-1)
-    print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+            yield a
+
+
+def in_conserved(a):
+    return np.stack([a[:, 0], a[:, 0] * a[:, 1], a[:, 0] * a[:, 2], a[:, 4]], axis=-1)
+
+
+def read(path, conserved):
+    start = time.perf_counter()
+    for a in trajectories(path):
+        if conserved:
+            in_conserved(a)
+    seconds = time.perf_counter() - start
+    with open("/proc/self/status") as status:  # ru_maxrss would have what the process had that started this one
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    print(seconds, peak * 1.024e-3)
+
+
+def sums(path):
+    read, conserved = hashlib.sha256(), hashlib.sha256()
+    for a in trajectories(path):
+        read.update(a)
+        conserved.update(in_conserved(a))
+    print(read.hexdigest(), conserved.hexdigest())
 
 
 if sys.argv[1] == "write":
     write(*sys.argv[2:])
+elif sys.argv[1] == "sums":
+    sums(sys.argv[2])
 else:
     read(sys.argv[2], sys.argv[1] == "conserved")
