@@ -5,7 +5,7 @@
 #             audits of the demo's models recomputed in NumPy; needs Python and the network
 # make bench-paper   the paper's networks of 13 and 5 million parameters on 128x128, audited on XLA
 # make bench-peers   symaudit, JAX, curvlinops, pyDVL and bergson on the same networks, batch and right-hand sides: one table; NETWORKS=unet-tiny for
-#             some; needs XLA, Python 3.11 or later, the network, 8 GB of disk, and half an hour
+#             some; needs XLA, Python 3.11 or later, the network, 8 GB of disk, and half an hour of two idle cores
 # make bench-peers-step   a step of the solver on XLA and in JAX, on the same models; needs Python and the network
 # make bench-peers-train  a step of the training on XLA and in JAX, from the same weights; NETWORKS=paper for those of the paper alone; needs Python
 #             and the network, and 8 GB of memory
@@ -100,8 +100,8 @@ bench-peers: jax torch
 	@cd runs/bench-peers && peers=$(CURDIR)/bench/peers && \
 	{ [ -d data ] || ./symaudit data generate --config $$peers/networks.json --out data; } && \
 	{ [ -f run/report.html ] || { rm -rf run && ./symaudit train --config $$peers/networks.json --dir run; }; } && \
-	for model in unet-tiny vit-tiny; do [ -d $$model ] || ./symaudit export run --model $$model --relative-lambdas 1e-6,1e-4,1e-2 --out $$model || exit 1; done && \
-	{ [ -d unet-medium ] || ./symaudit export run --model unet-medium --relative-lambdas 1e-4,1e-2 --jacobian-limit 0 --out unet-medium; }
+	write() { [ -d $$1 ] || ./symaudit export run --model $$1 --relative-lambdas 1e-6,1e-4,1e-2 --jacobian-limit $$2 --out $$1; } && \
+	write unet-tiny 1GiB && write vit-tiny 1GiB && write unet-medium 0
 	bench/peers/.venv/bin/python bench/peers/table.py runs/bench-peers runs/bench-peers/side $(if $(filter-out .,$(NETWORKS)),$(NETWORKS))
 
 bench-peers-step: jax

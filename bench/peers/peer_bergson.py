@@ -18,5 +18,8 @@ class Collector(PyTorch):
         model = self.models[setting["dtype"]]
         states = datasets.Dataset.from_dict({"input_ids": model.x.flatten(1).tolist(), "labels": model.y.flatten(1).tolist(), "length": [model.x[0].numel()] * len(model.x)})
         with tempfile.TemporaryDirectory() as folder:
-            bergson.collect_gradients(model.module, states, bergson.GradientProcessor(), bergson.IndexConfig(run_path=folder))
+            try:
+                bergson.collect_gradients(model.module, states, bergson.GradientProcessor(), bergson.IndexConfig(run_path=folder))
+            except AttributeError as fault:
+                raise NotImplementedError(f"it takes models of transformers, of sequences of tokens: {fault}") from fault
         raise NotImplementedError("gradients are collected; no inverse of the metric is computed of them here")

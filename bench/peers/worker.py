@@ -4,7 +4,7 @@
 
 A peer is a class in a module peer_*.py, named module:class, with
 
-    version                              of the library, and threads that it computes with
+    version, threads, compiles           of the library, how many it computes with, and whether a first call compiles
     check()                              prediction and gradient of the batch, in float64 where it can
     works()                              what is timed: functions by name, each of which returns when its result is there
     settings                             lists of them, each from the cheapest to the most precise
@@ -32,7 +32,7 @@ class Late(Exception):
 def answer(peer, problem, request):
     if request["do"] == "check":
         prediction, gradient = peer.check()
-        return {"found": {"prediction": numpy.ravel(prediction).tolist(), "gradient": numpy.ravel(gradient).tolist(), "version": peer.version, "threads": peer.threads,
+        return {"found": {"prediction": numpy.ravel(prediction).tolist(), "gradient": numpy.ravel(gradient).tolist(), "version": peer.version, "threads": peer.threads, "compiles": peer.compiles,
                           "settings": peer.settings}}
     if request["do"] == "time":
         works = peer.works()
