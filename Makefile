@@ -5,7 +5,7 @@
 #             audits of the demo's models recomputed in NumPy; needs Python and the network
 # make bench-paper   the paper's networks of 13 and 5 million parameters on 128x128, audited on XLA
 # make bench-peers   symaudit, JAX, curvlinops, pyDVL and bergson on the same networks, batch and right-hand sides: one table; NETWORKS=unet-tiny for
-#             some; needs XLA, Python 3.11 or later, the network, 8 GB of disk, and half an hour of two idle cores
+#             some; needs XLA, Python 3.11 or later, the network, 8 GB of disk, and an hour or more
 # make bench-peers-step   a step of the solver on XLA and in JAX, on the same models; needs Python and the network
 # make bench-peers-train  a step of the training on XLA and in JAX, from the same weights; NETWORKS=paper for those of the paper alone; needs Python
 #             and the network, and 8 GB of memory
