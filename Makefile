@@ -4,6 +4,8 @@
 # make bench-solver  a million intervals against extended precision, products to certified intervals against conjugate gradients, and
 #             audits of the demo's models recomputed in NumPy; needs Python and the network
 # make bench-paper   the paper's networks of 13 and 5 million parameters on 128x128, audited on XLA
+# make bench-peers   symaudit, JAX, curvlinops, pyDVL and bergson on the same networks, batch and right-hand sides: one table; NETWORKS=unet-tiny for
+#             some; needs XLA, Python 3.11 or later, the network, 8 GB of disk, and an hour or more
 # make bench-peers-step   a step of the solver on XLA and in JAX, on the same models; needs Python and the network
 # make bench-peers-train  a step of the training on XLA and in JAX, from the same weights; NETWORKS=paper for those of the paper alone; needs Python
 #             and the network, and 8 GB of memory
@@ -38,7 +40,7 @@ ARGS ?=
 PARTS ?= 123456
 NETWORKS ?= .
 
-.PHONY: demo test lint bench bench-solver bench-paper jax bench-peers-step bench-peers-train bench-peers-checks verify-data verify-import soak queries experiments build
+.PHONY: demo test lint bench bench-solver bench-paper jax torch bench-peers bench-peers-step bench-peers-train bench-peers-checks verify-data verify-import soak queries experiments build
 demo: build
 	bin/symaudit demo $(ARGS)
 
@@ -90,9 +92,24 @@ bench-paper:
 	go test -run "^$$" -bench '^BenchmarkPaper$$/vit' -benchtime 1x -timeout 120m ./bench
 	go test -run "^$$" -bench PaperHost -benchtime 1x -timeout 120m ./bench
 
+# The requirements are whole, so that pip has nothing to resolve.
 jax:
 	python3 -m venv bench/peers/.venv
-	bench/peers/.venv/bin/pip install --quiet --disable-pip-version-check -r bench/peers/requirements.txt
+	bench/peers/.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r bench/peers/requirements.txt
+
+torch:
+	python3 -m venv bench/peers/.venv-torch
+	bench/peers/.venv-torch/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r bench/peers/requirements-torch.txt
+
+# Data, run and exports are kept in runs/bench-peers and used again: remove it to have them anew.
+bench-peers: jax torch
+	@mkdir -p runs/bench-peers && go build -o runs/bench-peers/symaudit ./cmd/symaudit && go build -o runs/bench-peers/side ./bench/peers/symaudit
+	@cd runs/bench-peers && peers=$(CURDIR)/bench/peers && \
+	{ [ -d data ] || ./symaudit data generate --config $$peers/networks.json --out data; } && \
+	{ [ -f run/report.html ] || { rm -rf run && ./symaudit train --config $$peers/networks.json --dir run; }; } && \
+	write() { [ -d $$1 ] || ./symaudit export run --model $$1 --relative-lambdas 1e-6,1e-4,1e-2 --jacobian-limit $$2 --out $$1; } && \
+	write unet-tiny 1GiB && write vit-tiny 1GiB && write unet-medium 0
+	bench/peers/.venv/bin/python bench/peers/table.py runs/bench-peers runs/bench-peers/side $(if $(filter-out .,$(NETWORKS)),$(NETWORKS))
 
 bench-peers-step: jax
 	bench/peers/.venv/bin/python bench/peers/step.py runs/bench-peers/step.json

@@ -87,8 +87,8 @@ def advance(network, p, x, mean, scale):
     """The next state, of states [batch, y, x, channel] with this mean and scale of each channel, as models.Normalization."""
     return x + scale * network(lambda name, *_, **__: p[name], (x - mean) / scale)
 
-def smse(target, prediction):
-    """audit.Loss, of channels none of which is zero throughout."""
-    units = jnp.abs(target).max((0, 1, 2))
+def smse(target, prediction, units=None):
+    """audit.Loss, of channels none of which is zero throughout. Their units are the largest magnitudes in the batch of targets, if no others are given."""
+    units = jnp.abs(target).max((0, 1, 2)) if units is None else units
     rms = jnp.sqrt(((target / units) ** 2).mean((1, 2), keepdims=True))
     return ((((prediction - target) / units) / (rms + 1e-6)) ** 2).mean()

@@ -19,7 +19,7 @@ import (
 	"github.com/symaudit/symaudit/internal/backendtest"
 )
 
-// pyroEnv is the Python interpreter that has the packages of bench/peers/requirements-flow.txt.
+// pyroEnv is the Python interpreter that has the packages of bench/peers/requirements.txt.
 const pyroEnv = "SYMAUDIT_PYRO"
 
 // pyro is the solver of that name, in a process of its own.
@@ -128,7 +128,7 @@ func verifyAgainstPyro(b *table, backend compute.Backend) {
 	python := os.Getenv(pyroEnv)
 	if python == "" {
 		b.leftOut = "; part 6 was left out"
-		b.tell("left out: "+pyroEnv+" names no Python with bench/peers/requirements-flow.txt; make verify-data installs it", "")
+		b.tell("left out: "+pyroEnv+" names no Python with bench/peers/requirements.txt; make verify-data installs it", "")
 		return
 	}
 	p := pyro{b.t, python, b.t.TempDir()}
