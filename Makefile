@@ -73,7 +73,7 @@ queries:
 	go run ./cmd/symaudit export "$$run" --model vit --relative-lambdas 1e-8,1e-6 --out "$$folder/vit" && scripts/check-export "$$folder/vit"
 
 experiments:
-	scripts/experiments
+	scripts/experiments $(ARGS)
 
 verify-import:
 	scripts/check-import

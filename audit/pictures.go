@@ -67,10 +67,10 @@ func (a *Auditor) pictures(o *orbit, errors []ErrorRow, predictions, moved []*te
 	return rows, nil
 }
 
-// Cells are the picture's values, row by row.
+// Cells are the picture's values, row by row; nil where Values are not as many.
 func (row *PictureRow) Cells() [][]float64 { return picture.Cells(row.Height, row.Width, row.Values) }
 
-// Cells are the values of both pictures, row by row.
+// Cells are the values of both pictures, row by row; nil where Truth or Prediction are not as many.
 func (row *RolloutRow) Cells() (truth, prediction [][]float64) {
 	return picture.Cells(row.Height, row.Width, row.Truth), picture.Cells(row.Height, row.Width, row.Prediction)
 }

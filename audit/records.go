@@ -40,8 +40,9 @@ type EvaluationRow struct {
 	RolloutPersistenceError float64 `parquet:"rollout_persistence_error"`  // of x_0 against x_t
 }
 
-// RolloutRow is a picture of a channel of a state of a held-out trajectory, beside that of what a rollout predicts for it: of the trajectories whose rollouts end with the smallest error, the
-// one in the middle and the largest, at a few times. Where a rollout begins, at time index 0, both are the same. An Auditor makes none, as of EvaluationRow.
+// RolloutRow has two pictures of one channel of a state: what is true of a held-out trajectory, and what a rollout predicts for it. There are some of up to three
+// trajectories, those whose rollouts end with the smallest error, the one in the middle and the largest, at a few times. At time index 0, where a rollout
+// begins, both are the same. An Auditor makes none, as of EvaluationRow.
 type RolloutRow struct {
 	Moment
 	Split        string  `parquet:"split"`

@@ -33,26 +33,20 @@ func BenchmarkCost(b *testing.B) {
 		b.Skip("needs XLA")
 	}
 	base := costCase{samples: 4, elements: 4, width: 32, resolution: 32}
-	cases := map[string][]costCase{"samples": nil, "elements": nil, "width": nil, "resolution": nil}
-	for _, factor := range []int{1, 2, 4} {
-		for axis := range cases {
-			c := base
-			switch axis {
-			case "samples":
-				c.samples *= factor
-			case "elements":
-				c.elements = factor * 2 // of the eight of D4
-			case "width":
-				c.width *= factor
-			case "resolution":
-				c.resolution *= factor
-			}
-			cases[axis] = append(cases[axis], c)
-		}
-	}
-	for axis, all := range cases {
+	for _, axis := range []string{"samples", "elements", "width", "resolution"} {
 		b.Run(axis, func(b *testing.B) {
-			for _, c := range all {
+			for _, factor := range []int{1, 2, 4} {
+				c := base
+				switch axis {
+				case "samples":
+					c.samples *= factor
+				case "elements":
+					c.elements = factor * 2 // of the eight of D4
+				case "width":
+					c.width *= factor
+				case "resolution":
+					c.resolution *= factor
+				}
 				fmt.Println(cost(b, on, axis, c))
 			}
 			b.ReportMetric(0, "ns/op")

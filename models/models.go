@@ -5,9 +5,9 @@
 //
 // Models are configuration structs; Fn turns one into the function that GoMLX trains. They follow the dtype of their
 // input, float32 or float64, so the same function works on a float32 store and on a float64 copy of it. With DType
-// bfloat16 a network computes in that, on float32 weights. Variables are laid out alike on every backend, so a checkpoint moves between backends. Initial weights follow the
-// hyperparameter model.ParamInitialSeed and, up to rounding, depend neither on backend nor on dtype. A scope may be
-// visited any number of times; the weights are then shared.
+// bfloat16 a network computes in that, on float32 weights. Variables are laid out alike on every backend, so a checkpoint
+// moves between backends. Initial weights follow the hyperparameter model.ParamInitialSeed and, up to rounding, depend
+// neither on backend nor on dtype. A scope may be visited any number of times; the weights are then shared.
 //
 // All operations have simple derivatives, forward and reverse: there is no pooling, no convolution with an even kernel and no
 // complex number, whose reverse-mode gradients GoMLX gets wrong.
@@ -36,7 +36,7 @@ func advance(x *graph.Node, n Normalization, direct bool, dtype dtypes.DType, ne
 	y := n.apply(x)
 	if dtype != dtypes.InvalidDType {
 		if dtype != dtypes.BFloat16 || x.DType() != dtypes.Float32 {
-			exceptions.Panicf("models: DType %s on states of %s; a network computes in the type of its states, or in bfloat16 on those of float32", dtype, x.DType())
+			exceptions.Panicf("models: DType %s on states of %s; leave it out, and the network computes in the type of its states, as audits need it; the one other type is bfloat16, on states of float32", dtype, x.DType())
 		}
 		y = graph.ConvertDType(y, dtype)
 	}

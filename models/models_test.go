@@ -114,7 +114,7 @@ func TestModelsInBfloat16(t *testing.T) {
 			require.Less(t, floats.Distance(gotAll, wantAll, 2), most*floats.Norm(wantAll, 2), name)
 		}
 		_, err := model.CallOnce(b, model.NewStore(), vit.Fn(), x)
-		require.ErrorContains(t, err, "models: DType BFloat16 on states of Float64; a network computes in the type of its states, or in bfloat16 on those of float32")
+		require.ErrorContains(t, err, "models: DType BFloat16 on states of Float64; leave it out, and the network computes in the type of its states, as audits need it")
 	})
 }
 

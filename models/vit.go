@@ -28,7 +28,8 @@ type ViT struct {
 	// about a third more time. Outputs and gradients are the same up to rounding.
 	Recompute bool `yaml:"-"`
 	// DType is what the network computes in, by default that of the states. dtypes.BFloat16 is for float32 states; weights, and sums over many cells, stay in
-	// float32. What the layers hand on then takes half the memory, and products are faster on devices with units for them.
+	// float32. What the layers hand on then takes half the memory, and products are faster on devices with units for them. An audit refuses such a
+	// network: give it the same one without DType.
 	DType dtypes.DType `yaml:"-"`
 	// Normalization of the states; by default none. It is fitted to data, not configured.
 	Normalization Normalization `yaml:"-"`

@@ -60,7 +60,7 @@ type architecture interface {
 	Fn() models.Fn
 }
 
-// resolve returns the one architecture that is meant, with the data's normalization, as it is computed in a training; in that without settings as in an audit.
+// resolve returns the one architecture that is meant, with the data's normalization. A training says how it is computed; audits give none: Training{}.
 func (m Model) resolve(n models.Normalization, in Training) (architecture, error) {
 	given := 0
 	for _, set := range []bool{m.Preset != "", m.UNet != nil, m.ViT != nil, m.FNO != nil} {
@@ -147,7 +147,7 @@ type Training struct {
 	WeightDecay     float64 `yaml:"weight_decay"`         // of Adam
 	Augment         *Group  `yaml:"augment,omitempty"`    // the group of which an element, drawn anew each time, moves each sample; left out: none
 	Evaluate        bool    `yaml:"evaluate"`             // also table evaluation: with each audit, errors of the held-out trajectories one step ahead and rolled out; two predictions of each of their states
-	DType           string  `yaml:"dtype,omitempty"`      // that the models compute in while they are trained: "float32", or "bfloat16", with weights, and sums over many cells, in float32; audits and table evaluation do not use it; "": float32
+	DType           string  `yaml:"dtype,omitempty"`      // number type that the models compute in while they are trained: "float32", or "bfloat16", where weights and sums over many cells stay in float32; audits and table evaluation do not use it; "": float32
 	Recompute       bool    `yaml:"recompute,omitempty"`  // compute each step of a prediction again in the backward pass, and each block of its model: less memory for more time
 	Devices         int     `yaml:"devices,omitempty"`    // of the backend, among which each batch is dealt out evenly; 0: one
 	SaveEvery       int     `yaml:"save_every,omitempty"` // steps between checkpoints besides that after each epoch; a killed run repeats what came after the latest; 0: none

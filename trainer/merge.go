@@ -114,16 +114,18 @@ func sameAudit(a, b *writers.Contents, inA, inB string) error {
 // compared is something that two parts of an audit must have alike.
 type compared struct{ what, was, is string }
 
-// another names the first thing that two parts of an audit do not have alike, with the line in which it differs: what they are of, and what further ones say. It is
-// empty where all is alike.
+// another names the first thing that two parts of an audit do not have alike, with the line or the key in which it differs: what they are of, and what further ones
+// say. It is empty where all is alike.
 func another(was, is writers.Info, further ...compared) string {
 	lines := func(checkpoints []string) string { return strings.Join(checkpoints, "\n") }
-	if was.Config != is.Config {
+	switch {
+	case was.Audited != is.Audited:
+		return "training" + firstDifference(was.Audited, is.Audited)
+	case was.Config != is.Config:
 		return "configuration" + firstKey(was.Config, is.Config)
 	}
 	for _, c := range append([]compared{
-		{"training", was.Audited, is.Audited}, {"data set", was.DataHash, is.DataHash},
-		{"list of checkpoints", lines(was.Checkpoints), lines(is.Checkpoints)},
+		{"data set", was.DataHash, is.DataHash}, {"list of checkpoints", lines(was.Checkpoints), lines(is.Checkpoints)},
 	}, further...) {
 		if c.was != c.is {
 			return c.what + firstDifference(c.was, c.is)

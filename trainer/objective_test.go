@@ -226,7 +226,7 @@ func TestSymmetrizedModel(t *testing.T) {
 	}
 }
 
-// A training in bfloat16 is another one by a little, and its audits are in float32: made again from its weights by a run that is not, they are the same.
+// A training in bfloat16 is another one by a little, and its audits do not use bfloat16: made again from its weights by a run that is not, they are the same.
 func TestTrainingInBfloat16(t *testing.T) {
 	b := backendtest.Go(t)
 	plain := tinyVit(t, func(c *trainer.Config) { c.Training.Epochs = 2 })

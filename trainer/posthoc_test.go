@@ -81,8 +81,8 @@ func TestShardsAreTheWhole(t *testing.T) {
 			return trainer.AuditCheckpoints(context.Background(), config, options, all[1:], trainer.Target{Dir: whole, Resume: true})
 		},
 		"begun for another training": func() error {
-			_, other := manyCheckpoints(t)
-			return trainer.AuditCheckpoints(context.Background(), config, other, all, trainer.Target{Dir: whole, Resume: true})
+			_, other := manyCheckpoints(t) // which says more than that the configuration is another, too
+			return trainer.AuditCheckpoints(context.Background(), changed, other, all, trainer.Target{Dir: whole, Resume: true})
 		},
 	} {
 		require.ErrorContains(t, refused(), want)

@@ -29,15 +29,16 @@ func Of(state []float64, height, width, channels, c int) (rows, columns int32, v
 	return int32((height + block - 1) / block), int32((width + block - 1) / block), values
 }
 
-// Cells are the values of a picture, row by row; 0 where a damaged file lacks some.
+// Cells are the values of a picture, row by row; nil where there are not as many as cells.
 func Cells(rows, columns int32, values []byte) [][]float64 {
+	if rows < 0 || columns < 0 || len(values) != 4*int(rows)*int(columns) {
+		return nil
+	}
 	cells := make([][]float64, rows)
 	for y := range cells {
 		cells[y] = make([]float64, columns)
 		for x := range cells[y] {
-			if at := 4 * (y*int(columns) + x); at+4 <= len(values) {
-				cells[y][x] = float64(math.Float32frombits(binary.LittleEndian.Uint32(values[at:])))
-			}
+			cells[y][x] = float64(math.Float32frombits(binary.LittleEndian.Uint32(values[4*(y*int(columns)+x):])))
 		}
 	}
 	return cells

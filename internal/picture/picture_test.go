@@ -28,6 +28,14 @@ func TestFineStatesAreAveraged(t *testing.T) {
 	require.Equal(t, 1+63500.0, cells[0][21], "two columns")
 }
 
+// Rows of others may say what is not so.
+func TestCellsOfOtherSizes(t *testing.T) {
+	require.Len(t, Cells(1, 2, make([]byte, 8)), 1)
+	for _, size := range [][2]int32{{1, 1}, {2, 2}, {-1, -2}, {1 << 30, 2}, {math.MaxInt32, math.MaxInt32}} {
+		require.Nil(t, Cells(size[0], size[1], make([]byte, 8)), size)
+	}
+}
+
 func TestChoose(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	for _, c := range []struct {

@@ -84,14 +84,19 @@ func run() (err error) {
 	return sink.Write(records)
 }
 
-// probes are the states of the first held-out trajectories at a time, one of each family in each of two batches, and those after them.
+const batches = 2 // of states, of one of each family
+
+// probes are the states of the first held-out trajectories at a time, one of each family in each batch, and those after them.
 func probes(set *dataset.Set, time int) (probes audit.Probes, err error) {
 	var before, after []dataset.Snapshot
 	for _, split := range set.Splits {
 		if split.Name != dataset.Test {
 			continue
 		}
-		for i := range 2 {
+		if split.Count < batches {
+			return probes, fmt.Errorf("the split %s has %d trajectories of each family, and %d are audited; give the data at least so many data.probes", split.Name, split.Count, batches)
+		}
+		for i := range batches {
 			for family := range set.Families {
 				at := dataset.Snapshot{Family: family, Trajectory: split.First + i, Time: time}
 				before = append(before, at)
