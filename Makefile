@@ -57,7 +57,7 @@ lint:
 	go run $(STATICCHECK) ./...
 
 bench:
-	go test -run "^$$" -bench 'Oracles|Product|Gap|Budget|Host' -benchtime 1x -timeout 60m ./bench
+	go test -run "^$$" -bench 'Oracles|Product|Gap|Budget|Host|Cost|Limit' -benchtime 1x -timeout 60m ./bench
 	go test -run "^$$" -bench . -benchtime 1x -timeout 60m ./trainer/euler ./models ./writers/report
 
 soak:

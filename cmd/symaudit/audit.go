@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -181,8 +182,8 @@ func auditFlags(cmd *cobra.Command) (change func(*trainer.Config)) {
 			"kernel-draws":     func() { config.Audit.KernelDraws = draws },
 			"directions": func() {
 				config.Audit.Directions, config.Audit.Stop, config.Audit.RestoreBest = directions, nil, false // rules are the training's
-				if !cmd.Flags().Changed("kernel-draws") {
-					config.Audit.KernelDraws = 0
+				if !cmd.Flags().Changed("kernel-draws") && !slices.Contains(directions, audit.KernelName) {
+					config.Audit.KernelDraws = 0 // of a direction that is not asked for
 				}
 			},
 			"estimator": func() {
