@@ -6,7 +6,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/orbits"
+	"github.com/symaudit/symaudit/trainer/dataset"
 )
 
 func TestGroupsOfAConfiguration(t *testing.T) {
@@ -65,4 +67,14 @@ func TestElementsOfAGroup(t *testing.T) {
 	}
 	config.Audit.Groups[0].Elements = []string{"r5"}
 	require.ErrorContains(t, config.Validate(), `trainer: audit.groups: group d4 has no element "r5"; it has e, r, r2, r3, s, sr, sr2, sr3`)
+}
+
+// A model is symmetrized over a group that the data can be moved by, or refused before anything is made.
+func TestSymmetrizeSuitsTheData(t *testing.T) {
+	line := dataset.Description{Field: orbits.Field{Channels: []string{"u"}}, Grid: []int{16}}
+	symmetrized := func(group string) Model {
+		return Model{Name: "a", FNO: &models.FNO{Width: 4, Modes: 4, Layers: 1}, Symmetrize: group}
+	}
+	require.NoError(t, symmetrized("reflections").validate(line))
+	require.ErrorContains(t, symmetrized("c4").validate(line), "symmetrize: ")
 }
