@@ -14,6 +14,7 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
+	"github.com/symaudit/symaudit/internal/backend"
 	"github.com/symaudit/symaudit/internal/cause"
 	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/solver/network"
@@ -34,6 +35,8 @@ type Forecast struct {
 //   - an operation without a forward derivative, or a gradient that is not the adjoint of the derivative, in evaluation or in
 //     training, with its layer;
 //
+//   - an XLA plugin that computes derivatives of normalisations wrongly, as that of jaxlib 0.11.2 does unless it is told not to;
+//
 //   - outputs that differ between two evaluations of the same states: randomness or state in evaluation mode;
 //
 //   - outputs of a sample that depend on the others of its batch;
@@ -52,6 +55,9 @@ type Forecast struct {
 func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 	if err := a.load(); err != nil {
 		return Forecast{}, err
+	}
+	if err := backend.CheckSums(a.backend); err != nil {
+		return Forecast{}, fmt.Errorf("audit: %w", err) // every other check would be of wrong numbers
 	}
 	var faults []error
 	outputs := 0 // of a sample

@@ -85,7 +85,7 @@ func BenchmarkTrainingStep(b *testing.B) {
 			var peers []*jaxTraining // with JAX's own XLA, and with that of the plugin
 			if python := os.Getenv(jaxEnv); python != "" {
 				plugin := backend.Plugins()["cpu"]
-				peers = append(peers, startJAX(b, python, ours, network), startJAX(b, python, ours, network, "JAX_PLATFORMS=plugin", "PJRT_NAMES_AND_LIBRARY_PATHS=plugin:"+plugin))
+				peers = append(peers, startJAX(b, python, ours, network), startJAX(b, python, ours, network, "JAX_PLATFORMS=plugin", "PJRT_NAMES_AND_LIBRARY_PATHS=plugin:"+plugin, "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=-reduce"))
 			} else {
 				b.Logf("without JAX: %s names no Python with bench/peers/requirements.txt; make bench-peers-train installs it", jaxEnv)
 			}

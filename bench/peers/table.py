@@ -37,9 +37,10 @@ PEERS = [
 ]
 
 def plugin():
-    """What makes JAX use the XLA that symaudit uses."""
+    """What makes JAX use the XLA that symaudit uses, as symaudit does (docs/gomlx.md)."""
     library = pathlib.Path(os.environ.get("PJRT_PLUGIN_LIBRARY_PATH", "")) / "pjrt_c_api_cpu_plugin.so"
-    return {"JAX_PLATFORMS": "plugin", "PJRT_NAMES_AND_LIBRARY_PATHS": f"plugin:{library}"}
+    return {"JAX_PLATFORMS": "plugin", "PJRT_NAMES_AND_LIBRARY_PATHS": f"plugin:{library}",
+            "XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=-reduce"}
 
 class Side:
     """A process that answers requests."""

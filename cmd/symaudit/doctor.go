@@ -52,7 +52,8 @@ func newDoctor(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "say what symaudit runs on, and test the gradients of models",
-		Long: `doctor says which backend is used and why, which plugins and versions there are, and tests whether the gradient that
+		Long: `doctor says which backend is used and why, and which plugins and versions there are. It tests whether the backend computes
+derivatives of normalisations rightly, which not every XLA plugin does (docs/gomlx.md), and whether the gradient that
 GoMLX computes is the adjoint of the derivative, <u, J v> = <J^T u, v>, for the models that come with symaudit. If it is
 not, it names the layer: training would run on a wrong gradient without any error. --model strided-conv shows one. Test
 a model of your own with network.Network.CheckGradient.`,
@@ -77,6 +78,10 @@ a model of your own with network.Network.CheckGradient.`,
 			}
 			fmt.Fprintf(out, "system: %s/%s, %d processors\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 			printVersions(cmd)
+			if err := backend.CheckSums(choice.Backend); err != nil {
+				return err
+			}
+			fmt.Fprintln(out, "derivatives of normalisations: right")
 			sound := true
 			for _, name := range names {
 				report, err := checkGradient(choice, checkups[name])
@@ -121,7 +126,7 @@ func versions() []string {
 
 func printVersions(cmd *cobra.Command) {
 	fmt.Fprintf(cmd.OutOrStdout(), "versions: %s\n", strings.Join(versions(), ", "))
-	for _, name := range []string{"GOMLX_BACKEND", "PJRT_PLUGIN_LIBRARY_PATH", "GOMLX_FUSION"} {
+	for _, name := range []string{"GOMLX_BACKEND", "PJRT_PLUGIN_LIBRARY_PATH", "XLA_FLAGS", "GOMLX_FUSION"} {
 		if value := os.Getenv(name); value != "" {
 			fmt.Fprintf(cmd.OutOrStdout(), "environment: %s=%s\n", name, value)
 		}

@@ -17,6 +17,9 @@ import (
 // Auto lets Open choose: XLA on CUDA, else XLA on the CPU, else Go.
 const Auto = "auto"
 
+// sequential is the configuration that "go" is opened as.
+const sequential = "go:ops_sequential"
+
 // Choice is an opened backend with the reason for it.
 type Choice struct {
 	// Backend is no embedded field, lest a Choice be passed as a backend: GoMLX compares backends by identity.
@@ -27,12 +30,13 @@ type Choice struct {
 
 // Open opens the backend called name: "", Auto, "go", "xla", "xla:cpu", "xla:cuda" or any GoMLX configuration of these.
 //
-// "go" is opened as "go:ops_sequential". With compute v0.1.4 independent large matrix products that start together wait
+// "go" is opened as "go:ops_sequential": with compute v0.1.4 independent large matrix products that start together wait
 // for one another's workers and never end (16 products of 256 x 256 do); one operation at a time is also as fast where
 // each uses all processors.
 //
 // On CUDA it turns TF32 off, whose ten-bit mantissa would leave three digits in a metric product, and preallocation
-// off, so that a training process keeps its memory.
+// off, so that a training process keeps its memory. On the CPU it has XLA compute sums itself, for those of the library YNNPACK can
+// be wrong (CheckSums).
 func Open(name string) (Choice, error) {
 	config, reason := name, "asked for"
 	if name == "" || name == Auto || name == "xla" {
@@ -40,7 +44,7 @@ func Open(name string) (Choice, error) {
 	}
 	kind, isXLA := strings.CutPrefix(config, "xla:")
 	kind, _, options := strings.Cut(kind, ",")
-	_, found := Plugins()[kind]
+	plugin, found := Plugins()[kind]
 	switch {
 	case config == "xla" || isXLA && !found:
 		return Choice{}, &MissingError{name, kind, slices.Sorted(maps.Keys(Plugins()))}
@@ -48,11 +52,15 @@ func Open(name string) (Choice, error) {
 		config += ",tf32=false,preallocate=false"
 	case isXLA:
 	case config == "go":
-		config = "go:ops_sequential"
+		config = sequential
 	case !strings.HasPrefix(config, "go:"):
 		return Choice{}, fmt.Errorf("backend: unknown backend %q; use auto, go, xla, xla:cpu or xla:cuda", name)
 	}
-	opened, err := compute.NewWithConfig(config)
+	open := func() (compute.Backend, error) { return compute.NewWithConfig(config) }
+	if kind == "cpu" {
+		open = withOwnSums(plugin, open)
+	}
+	opened, err := open()
 	if err != nil {
 		return Choice{}, fmt.Errorf("backend: cannot open %q: %w", config, err)
 	}
