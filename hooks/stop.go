@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -30,6 +31,14 @@ func (m Mode) String() string {
 	return fmt.Sprintf("Mode(%d)", int(m))
 }
 
+// worst is what every finite value beats.
+func (m Mode) worst() float64 {
+	if m == Minimize {
+		return math.Inf(1)
+	}
+	return math.Inf(-1)
+}
+
 // better reports whether a beats b by more than delta.
 func (m Mode) better(a, b, delta float64) bool {
 	if m == Minimize {
@@ -50,7 +59,7 @@ type StopRule struct {
 	// interval that contains the exact value, when all of it is. nil never.
 	Threshold *float64
 	// Patience stops after this many audits in a row without an improvement; 0 never. An audit in which the value does
-	// not exist, is not a number, or may be anything from -1 to 1, has not improved it. Otherwise values are compared here, not
+	// not exist, is not a number, is the worst infinity, or may be anything from -1 to 1, has not improved it. Otherwise values are compared here, not
 	// intervals, for on a plateau these always overlap: a MinDelta of the audit's tolerance tells an improvement from what the
 	// interval leaves open.
 	Patience int
@@ -172,13 +181,14 @@ func (p *progress) observe(step int64, r monitor.Reading) (best bool, reason str
 		return p.best != nil && p.bestStep == step, "" // of the same weights nothing new is learned: a resume with an initial audit repeats the one before
 	}
 	p.latest = step + 1
+	worst := p.Mode.worst()
 	if value := r.Value; value != nil {
-		if p.best == nil || p.Mode.better(*value, *p.best, 0) {
+		if p.Mode.better(*value, *cmp.Or(p.best, &worst), 0) {
 			seen := *value
 			p.best, p.bestStep, best = &seen, step, true
 		}
 		p.stale++
-		if p.mark == nil || p.Mode.better(*value, *p.mark, p.MinDelta) {
+		if p.Mode.better(*value, *cmp.Or(p.mark, &worst), p.MinDelta) {
 			mark := *value
 			p.mark, p.stale = &mark, 0
 		}
@@ -196,7 +206,7 @@ func (p *progress) observe(step int64, r monitor.Reading) (best bool, reason str
 		return best, ""
 	}
 	if p.mark == nil {
-		return best, fmt.Sprintf("%s has had no value in %d audits", p.Monitor, p.stale)
+		return best, fmt.Sprintf("%s has had no finite value in %d audits", p.Monitor, p.stale)
 	}
 	now := "has no value"
 	if r.Value != nil {

@@ -87,7 +87,15 @@ func TestStopRules(t *testing.T) {
 		},
 		"never a value": {
 			[]float64{none}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Patience: 4, Threshold: ptr(0.0)}},
-			4, "d4/coherence has had no value in 4 audits, at step 4",
+			4, "d4/coherence has had no finite value in 4 audits, at step 4",
+		},
+		"the worst infinity is no value": {
+			[]float64{math.Inf(1), math.Inf(1), 0.5}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Minimize, Patience: 2}},
+			2, "d4/coherence has had no finite value in 2 audits",
+		},
+		"the worst infinity, growing, and then another": {
+			[]float64{math.Inf(-1), 0.5, math.Inf(-1), 0.4}, []hooks.StopRule{{Monitor: "d4/coherence", Mode: hooks.Maximize, Patience: 2}},
+			4, "d4/coherence is 0.4 and has not improved on 0.5",
 		},
 		"the first of two": {
 			[]float64{0.1, 0.2, 0.3}, []hooks.StopRule{

@@ -140,12 +140,11 @@ func firstKey(was, is string) string {
 		_ = yaml.Unmarshal([]byte(source), &all) // of a run that was read
 		return all
 	}
-	var path []string
+	path := ""
 	before, now := any(keys(was)), any(keys(is))
 	for {
-		a, inGroup := before.(map[string]any)
-		b, inBoth := now.(map[string]any)
-		if !inGroup || !inBoth {
+		a, b := entries(before), entries(now)
+		if a == nil || b == nil {
 			break
 		}
 		names := slices.Sorted(maps.Keys(a))
@@ -154,7 +153,7 @@ func firstKey(was, is string) string {
 		if at < 0 {
 			return firstDifference(was, is) // in how they are written
 		}
-		path, before, now = append(path, names[at]), a[names[at]], b[names[at]]
+		path, before, now = path+names[at], a[names[at]], b[names[at]]
 	}
 	word := func(value any) string {
 		if value == nil {
@@ -162,7 +161,28 @@ func firstKey(was, is string) string {
 		}
 		return strings.ReplaceAll(fmt.Sprint(value), "map[", "[")
 	}
-	return fmt.Sprintf(" (%s: %s, and now %s)", strings.Join(path, "."), word(before), word(now))
+	return fmt.Sprintf(" (%s: %s, and now %s)", strings.TrimPrefix(path, "."), word(before), word(now))
+}
+
+// entries are those of a group of keys, by how they continue its path: ".tolerance", and of a list of such groups: "[1]". Of other values there are none.
+func entries(value any) map[string]any {
+	all := map[string]any{}
+	switch value := value.(type) {
+	case map[string]any:
+		for key, entry := range value {
+			all["."+key] = entry
+		}
+	case []any:
+		for i, entry := range value {
+			if _, ok := entry.(map[string]any); !ok {
+				return nil
+			}
+			all[fmt.Sprintf("[%d]", i)] = entry
+		}
+	default:
+		return nil
+	}
+	return all
 }
 
 // firstDifference is the first line in which texts differ, in brackets.
