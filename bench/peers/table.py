@@ -20,7 +20,8 @@ HERE = pathlib.Path(__file__).parent
 MARK = 0.01       # relative error, in the Frobenius norm, of influence and of the norms, that is asked for
 GIVEN_UP = 10     # times symaudit's time, after which a peer is given up,
 AT_LEAST, AT_MOST = 5, 20  # but seconds
-SYMAUDIT = [[{"dtype": dtype, "tolerance": t} for t in (0.02, 0.005, 0.001)] for dtype in ("float32", "float64")]
+TOLERANCES = (0.02, 0.005, 0.001)             # symaudit's
+SINGLE_FROM = 1e-5                            # the least multiple of the largest eigenvalue at which audits take float32
 LAMBDAS = (1e-2, 1e-4, 1e-6)                   # times the largest eigenvalue
 FEWER = {"unet-medium": (1e-2, 1e-4)}         # where the smallest takes longer than the benchmark is worth
 PEERS = [
@@ -98,6 +99,10 @@ class Exact:
         nearest = abs(cosines).argmax(0), numpy.arange(cosines.shape[1])  # the row whose cosine says most of a norm
         return rows, (rows[nearest] / cosines[nearest]) ** 2 / numpy.diag(rows)[nearest[0]]
 
+def symaudit(relative):
+    """Its settings to search: in the precision that an audit takes, then in float64."""
+    return [[{"dtype": dtype, "tolerance": t} for t in TOLERANCES] for dtype in ("float32", "float64") if dtype == "float64" or relative >= SINGLE_FROM]
+
 def error(reply, exact):
     with numpy.errstate(over="ignore"):
         return float(max(numpy.linalg.norm(numpy.array(reply[name]) - of) / numpy.linalg.norm(of) for name, of in zip(("values", "norms"), exact)))
@@ -158,7 +163,7 @@ def compare(name, folder, ours_command, rows):
     for relative in lambdas:
         damping = relative * problem.largest
         forms = exact.forms(relative)
-        best[relative], closest, fault = cheapest(ours, damping, forms, SYMAUDIT, 120)
+        best[relative], closest, fault = cheapest(ours, damping, forms, symaudit(relative), 120)
         if best[relative] is None:
             raise SystemExit(f"symaudit did not reach the mark at {relative}: {closest}, {fault}")
         said, truth = best[relative]["stated"], forms[0]
