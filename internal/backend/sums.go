@@ -30,7 +30,7 @@ const (
 func withOwnSums(path string, open func() (compute.Backend, error)) func() (compute.Backend, error) {
 	return func() (compute.Backend, error) {
 		flags, were := os.LookupEnv(flagsEnv)
-		inFile := were && !strings.HasPrefix(flags, "-")
+		inFile := flags != "" && !strings.HasPrefix(strings.TrimSpace(flags), "-")
 		known, err := contains(path, fusionFlag)
 		if err != nil || !known || inFile || strings.Contains(flags, fusionFlag) {
 			return open()
