@@ -108,7 +108,7 @@ bench-peers: jax torch
 	{ [ -d data ] || ./symaudit data generate --config $$peers/networks.json --out data; } && \
 	{ [ -f run/report.html ] || { rm -rf run && ./symaudit train --config $$peers/networks.json --dir run; }; } && \
 	write() { [ -d $$1 ] || ./symaudit export run --model $$1 --relative-lambdas 1e-6,1e-4,1e-2 --jacobian-limit $$2 --out $$1; } && \
-	write unet-tiny 1GiB && write vit-tiny 1GiB && write unet-medium 0
+	write unet-tiny 1GiB && write vit-tiny 1GiB && write vit-medium 0
 	bench/peers/.venv/bin/python bench/peers/table.py runs/bench-peers runs/bench-peers/side $(if $(filter-out .,$(NETWORKS)),$(NETWORKS))
 
 bench-peers-step: jax

@@ -1,6 +1,7 @@
 """JAX: the metric by jax.linearize and its transpose, whose residuals are kept; conjugate gradients of jax.scipy."""
 import functools
 import os
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ import networks
 
 jax.config.update("jax_enable_x64", True)
 
+MOST = 5_000  # iterations
+
 class CG:
     """Right-hand sides one after the other, or all by jax.vmap, whichever is faster, in compiled programs that take any damping and tolerance."""
 
@@ -19,7 +22,7 @@ class CG:
 
     def __init__(self, problem):
         self.problem, self.network = problem, getattr(networks, problem.kind)(**problem.settings)
-        self.kept = functools.cache(self.linearised)
+        self.kept, self.each = functools.cache(self.linearised), {}
 
     def model(self, dtype):
         """The network as a function of its parameters, and these."""
@@ -41,8 +44,8 @@ class CG:
         weight = self.problem.weight
         unravel = ravel_pytree(p)[1]
 
-        def solver(count, most=5_000):
-            def solve(linear, damping, tolerance, g):
+        def solver(count):
+            def solve(linear, damping, tolerance, most, g):
                 transpose = jax.linear_transpose(linear, p)
                 def apply(v):
                     if count is not None:
@@ -51,8 +54,18 @@ class CG:
                 return ravel_pytree(jax.scipy.sparse.linalg.cg(apply, unravel(g), tol=tolerance, maxiter=most)[0])[0]
             return solve
 
-        together = solver(None, 1_000)  # iterations, for nothing can end them sooner
-        return linear, jax.jit(solver(None)), jax.jit(jax.vmap(together, in_axes=(None, None, None, 0))), jax.jit(solver(self.count))
+        together = jax.vmap(solver(None), in_axes=(None, None, None, None, 0))
+        return linear, jax.jit(solver(None)), jax.jit(together), jax.jit(solver(self.count))
+
+    def fitting(self, dtype, damping, g, limit):
+        """How many iterations of all right-hand sides together end within a limit, for nothing ends them sooner."""
+        if dtype not in self.each:
+            linear, _, together, _ = self.kept(dtype)
+            for _ in range(2):  # the first time compiles
+                start = time.perf_counter()
+                jax.block_until_ready(together(linear, damping, 0.0, 3, g))
+                self.each[dtype] = (time.perf_counter() - start) / 3
+        return max(1, min(MOST, int(limit / self.each[dtype])))
 
     def count(self):
         self.counted += 1
@@ -75,10 +88,10 @@ class CG:
         linear, alone, together, counted = self.kept(setting["dtype"])
         g = self.ordered(rhs, setting["dtype"])
         if setting["together"] and not counting:
-            return together(linear, damping, setting["tolerance"], g), g
+            return together(linear, damping, setting["tolerance"], self.fitting(setting["dtype"], damping, g, tick.limit), g), g
         x = []
         for row in g:
-            x.append(numpy.asarray((counted if counting else alone)(linear, damping, setting["tolerance"], row)))
+            x.append(numpy.asarray((counted if counting else alone)(linear, damping, setting["tolerance"], MOST, row)))
             tick(0)
         return numpy.stack(x), g
 

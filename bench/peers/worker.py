@@ -9,7 +9,7 @@ A peer is a class in a module peer_*.py, named module:class, with
     works()                              what is timed: functions by name, each of which returns when its result is there
     settings                             lists of them, each from the cheapest to the most precise
     solve(damping, rhs, setting, tick)   solutions of (eta + damping) x = g for the rows of rhs, and the right-hand sides in the same order of parameters,
-                                         both as arrays; it calls tick(n) for n products where it can, which ends what takes too long
+                                         both as arrays; it calls tick(n) for n products where it can, which ends what takes longer than tick.limit
 
 A request is a line of JSON on the standard input, the answer one on the standard output; bench/peers/symaudit does the same.
 """
@@ -52,6 +52,7 @@ def answer(peer, problem, request):
         products += n
         if time.perf_counter() - start > request["limit"]:
             raise Late
+    tick.limit = request["limit"]
     try:
         x, g = peer.solve(request["lambda"], rhs, request["setting"], tick)
     except Late:
