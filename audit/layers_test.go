@@ -62,7 +62,7 @@ func TestLayersAgainstADenseOracle(t *testing.T) {
 		"ntk":      {ntk, func(b *Builder) { b.WithRelativeLambda(1e-1, 1e-3) }},
 		"float32":  {ntk, func(b *Builder) { b.WithDType(dtypes.Float32).WithTolerance(1e-2) }},
 		"limited":  {ntk, func(b *Builder) { b.WithMaxProducts(60) }},
-		"parts":    {ntk, func(b *Builder) { b.WithMaxBytes(360 << 10) }},
+		"parts":    {ntk, func(b *Builder) { b.WithMaxBytes(240 << 10) }},
 		"fisher":   {fisher, func(b *Builder) { b.WithMetric(MetricFisher) }},
 		"identity": {zero, func(b *Builder) { b.WithMetric(MetricIdentity) }},
 	} {
@@ -174,7 +174,7 @@ func TestSpectrumAgainstADenseOracle(t *testing.T) {
 	for name, set := range map[string]func(*Builder){
 		"float64": func(*Builder) {},
 		"float32": func(b *Builder) { b.WithDType(dtypes.Float32).WithTolerance(1e-2) },
-		"parts":   func(b *Builder) { b.WithMaxBytes(300 << 10) },
+		"parts":   func(b *Builder) { b.WithMaxBytes(240 << 10) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, records := directed(t, source, twoConvolutions, orbits.D4(), func(b *Builder) { set(b.WithSpectrum().WithRelativeLambda(1e-1, 1e-3)) })
