@@ -180,6 +180,7 @@ func TestSpectrumAgainstADenseOracle(t *testing.T) {
 			_, records := directed(t, source, twoConvolutions, orbits.D4(), func(b *Builder) { set(b.WithSpectrum().WithRelativeLambda(1e-1, 1e-3)) })
 			require.Len(t, records.Solves, 2)
 			for _, row := range records.Solves {
+				require.Equal(t, name == "parts", row.BlockSize < row.RHS)
 				exact := 0.0
 				for _, value := range values {
 					exact += max(0, value) / (max(0, value) + row.Lambda)

@@ -410,8 +410,8 @@ func (d Dimensions) bytes(k, space int) int64 {
 // scratch is the memory of the one vector of float64 beside the spaces, that right-hand sides are loaded into.
 func (d Dimensions) scratch() int64 { return 8 * int64(d.Dim) }
 
-// keepsRight reports whether the space of parameters is kept beside that of images: where its vectors are no longer. In float64 nothing is gained by more;
-// in float32 it then loses its orthogonality sooner, and up to a third more products cost more than keeping vectors up to four times as long.
+// keepsRight reports whether the space of parameters is kept beside that of images. In float64 it is where its vectors are not longer than those of images,
+// for longer ones take the same products without. In float32, where up to a third more products were needed without, vectors four times as long are kept.
 func (d Dimensions) keepsRight() bool {
 	return d.Dim <= d.Rows || d.Roundoff >= 0x1p-24 && d.Dim <= 4*d.Rows
 }

@@ -507,3 +507,18 @@ func TestPartsTakeTheMemoryThatIsCounted(t *testing.T) {
 	require.LessOrEqual(t, solver.DimensionsOf(op, 0).Bytes(forms.BlockSize, forms.Iterations), forms.Bytes*5/4)
 	requireContained(t, forms, 0, rows, op.forms(1e-1, rhs))
 }
+
+// What the memory of a solve grows by with each product is the vectors that are kept: those of images, and those of parameters where they are not much longer.
+func TestWhichVectorsASolveKeeps(t *testing.T) {
+	const rows, k = 1000, 10
+	for _, c := range []struct {
+		dim      int
+		roundoff float64
+		grows    int64 // numbers a product
+	}{
+		{rows, 0x1p-53, 2 * rows}, {rows + 1, 0x1p-53, rows}, {rows, 0x1p-24, 2 * rows}, {4 * rows, 0x1p-24, 5 * rows}, {4*rows + 1, 0x1p-24, rows},
+	} {
+		d := solver.Dimensions{Dim: c.dim, Rows: rows, Roundoff: c.roundoff}
+		require.Equal(t, c.grows, (d.Bytes(k, 11)-d.Bytes(k, 10))/k/8, c)
+	}
+}

@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,4 +74,18 @@ func TestOpen(t *testing.T) {
 	auto, err := Open("")
 	require.NoError(t, err)
 	require.Equal(t, len(Plugins()) > 0, strings.HasPrefix(auto.Config, "xla"))
+}
+
+func TestContains(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "plugin")
+	for _, before := range []int{0, 1<<20 - 3, 1 << 20, 3<<20 + 7} { // 1 MiB is read at once
+		require.NoError(t, os.WriteFile(path, []byte(strings.Repeat("x", before)+"a flag"), 0o600))
+		for word, want := range map[string]bool{"a flag": true, "a flags": false} {
+			found, err := contains(path, word)
+			require.NoError(t, err)
+			require.Equal(t, want, found, before)
+		}
+	}
+	_, err := contains(path+"?", "a flag")
+	require.Error(t, err)
 }

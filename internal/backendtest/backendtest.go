@@ -3,6 +3,7 @@ package backendtest
 
 import (
 	"os"
+	"os/exec"
 	"sync"
 	"testing"
 
@@ -47,4 +48,25 @@ func XLA(t testing.TB) compute.Backend {
 		t.Skipf("no XLA: %v", err)
 	}
 	return b.Backend
+}
+
+// WithWrongSums runs the calling test again in a process of its own, and there f, with an XLA that has the fault which backend.CheckSums looks for: a plugin reads
+// its flags once. Where f then finds no fault, the plugin is mended.
+func WithWrongSums(t *testing.T, f func(t *testing.T, b compute.Backend)) {
+	t.Helper()
+	b := XLA(t)
+	const inside = "SYMAUDIT_TEST_WRONG_SUMS"
+	if os.Getenv(inside) != "" {
+		f(t, b)
+		return
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := exec.Command(program, "-test.run", "^"+t.Name()+"$")
+	run.Env = append(os.Environ(), inside+"=1", "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=reduce")
+	if output, err := run.CombinedOutput(); err != nil {
+		t.Fatalf("with wrong sums: %v\n%s", err, output)
+	}
 }
