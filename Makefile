@@ -53,6 +53,7 @@ test: lint
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 	@! grep -rnE 'gobackend\.(New\(""|GetBackend)' --include=*.go . || { echo "a Go backend that may wait forever: open it with ops_sequential (docs/gomlx.md)"; exit 1; }
+	@! go list -deps ./audit ./hooks ./writers | grep go-xla || { echo "the library links XLA, which its users choose themselves"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
 

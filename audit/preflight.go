@@ -14,8 +14,8 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 
-	"github.com/symaudit/symaudit/internal/backend"
 	"github.com/symaudit/symaudit/internal/cause"
+	"github.com/symaudit/symaudit/internal/sums"
 	"github.com/symaudit/symaudit/solver"
 	"github.com/symaudit/symaudit/solver/network"
 )
@@ -56,7 +56,7 @@ func (a *Auditor) Preflight(ctx context.Context) (Forecast, error) {
 	if err := a.load(); err != nil {
 		return Forecast{}, err
 	}
-	if err := backend.CheckSums(a.backend); err != nil {
+	if err := sums.Check(a.backend); err != nil {
 		return Forecast{}, fmt.Errorf("audit: %w", err) // every other check would be of wrong numbers
 	}
 	var faults []error

@@ -21,6 +21,7 @@ import (
 
 	"github.com/symaudit/symaudit/audit"
 	"github.com/symaudit/symaudit/internal/backend"
+	"github.com/symaudit/symaudit/internal/sums"
 	"github.com/symaudit/symaudit/models"
 	"github.com/symaudit/symaudit/solver/network"
 )
@@ -78,7 +79,7 @@ a model of your own with network.Network.CheckGradient.`,
 			}
 			fmt.Fprintf(out, "system: %s/%s, %d processors\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 			printVersions(cmd)
-			if err := backend.CheckSums(choice.Backend); err != nil {
+			if err := sums.Check(choice.Backend); err != nil {
 				return err
 			}
 			fmt.Fprintln(out, "derivatives of normalisations: right")

@@ -17,9 +17,6 @@ import (
 // Auto lets Open choose: XLA on CUDA, else XLA on the CPU, else Go.
 const Auto = "auto"
 
-// sequential is the configuration that "go" is opened as.
-const sequential = "go:ops_sequential"
-
 // Choice is an opened backend with the reason for it.
 type Choice struct {
 	// Backend is no embedded field, lest a Choice be passed as a backend: GoMLX compares backends by identity.
@@ -36,7 +33,7 @@ type Choice struct {
 //
 // On CUDA it turns TF32 off, whose ten-bit mantissa would leave three digits in a metric product, and preallocation
 // off, so that a training process keeps its memory. On the CPU it has XLA compute sums itself, for those of the library YNNPACK can
-// be wrong (CheckSums).
+// be wrong (package sums).
 func Open(name string) (Choice, error) {
 	config, reason := name, "asked for"
 	if name == "" || name == Auto || name == "xla" {
@@ -52,7 +49,7 @@ func Open(name string) (Choice, error) {
 		config += ",tf32=false,preallocate=false"
 	case isXLA:
 	case config == "go":
-		config = sequential
+		config = "go:ops_sequential"
 	case !strings.HasPrefix(config, "go:"):
 		return Choice{}, fmt.Errorf("backend: unknown backend %q; use auto, go, xla, xla:cpu or xla:cuda", name)
 	}

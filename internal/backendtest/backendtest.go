@@ -10,6 +10,7 @@ import (
 	"github.com/gomlx/compute"
 
 	"github.com/symaudit/symaudit/internal/backend"
+	"github.com/symaudit/symaudit/internal/sums"
 )
 
 // RequireXLAEnv, when set, turns a missing XLA plugin from a skip into a failure: continuous integration sets it.
@@ -50,7 +51,7 @@ func XLA(t testing.TB) compute.Backend {
 	return b.Backend
 }
 
-// WithWrongSums runs the calling test again in a process of its own, and there f, with an XLA that has the fault which backend.CheckSums looks for: a plugin reads
+// WithWrongSums runs the calling test again in a process of its own, and there f, with an XLA that has the fault which sums.Check looks for: a plugin reads
 // its flags once. Where f then finds no fault, the plugin is mended.
 func WithWrongSums(t *testing.T, f func(t *testing.T, b compute.Backend)) {
 	t.Helper()
@@ -65,7 +66,7 @@ func WithWrongSums(t *testing.T, f func(t *testing.T, b compute.Backend)) {
 		t.Fatal(err)
 	}
 	run := exec.Command(program, "-test.run", "^"+t.Name()+"$")
-	run.Env = append(os.Environ(), inside+"=1", "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=reduce")
+	run.Env = append(os.Environ(), inside+"=1", sums.FlagsEnv+"=--"+sums.Flag+"=reduce")
 	if output, err := run.CombinedOutput(); err != nil {
 		t.Fatalf("with wrong sums: %v\n%s", err, output)
 	}

@@ -129,7 +129,7 @@ func TestBinary(t *testing.T) {
 	})
 }
 
-// Of 4,096 of them XLA's CPU plugin makes Inf where it leaves sums to the library YNNPACK; see backend.CheckSums.
+// Of 4,096 of them XLA's CPU plugin makes Inf where it leaves sums to the library YNNPACK; see package sums.
 func TestNormalisationOfManyValues(t *testing.T) {
 	tangents := func(g *graph.Graph) node {
 		x := wave(g, dtypes.Float32, 1, 4, 1024, 32)
