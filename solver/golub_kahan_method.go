@@ -35,6 +35,12 @@ func onHost[T float32 | float64](space long[[]T], factor Factor, options FormOpt
 	return newGolubKahanMethod(&hostFactor[T]{factor, space, scratch}, options)
 }
 
+// singleFactor is a factor that takes vectors in float32 as they are.
+type singleFactor interface {
+	ImageOf(dst []float64, v []float32) error
+	AdjointInto(dst []float32, u []float64) error
+}
+
 type hostFactor[T float32 | float64] struct {
 	Factor
 	space   Space[[]T]
@@ -44,22 +50,27 @@ type hostFactor[T float32 | float64] struct {
 func (f *hostFactor[T]) Space() Space[[]T] { return f.space }
 
 func (f *hostFactor[T]) ImageOf(dst []float64, v []T) error {
-	numbers, ok := any(v).([]float64)
-	if !ok {
+	numbers, double := any(v).([]float64)
+	if !double {
+		single := any(v).([]float32)
+		if direct, ok := f.Factor.(singleFactor); ok {
+			return direct.ImageOf(dst, single)
+		}
 		numbers = f.scratch
-		widen(numbers, any(v).([]float32))
+		widen(numbers, single)
 	}
 	return f.Image(mat.NewDense(1, len(dst), dst), mat.NewDense(1, len(numbers), numbers))
 }
 
 func (f *hostFactor[T]) AdjointInto(dst []T, u []float64) error {
-	numbers, ok := any(dst).([]float64)
-	if !ok {
+	numbers, double := any(dst).([]float64)
+	if !double {
+		single := any(dst).([]float32)
+		if direct, ok := f.Factor.(singleFactor); ok {
+			return direct.AdjointInto(single, u)
+		}
 		numbers = f.scratch
+		defer narrow(single, numbers)
 	}
-	err := f.Adjoint(mat.NewDense(1, len(numbers), numbers), mat.NewDense(1, len(u), u))
-	if !ok {
-		narrow(any(dst).([]float32), numbers)
-	}
-	return err
+	return f.Adjoint(mat.NewDense(1, len(numbers), numbers), mat.NewDense(1, len(u), u))
 }

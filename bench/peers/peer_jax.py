@@ -57,15 +57,14 @@ class CG:
         together = jax.vmap(solver(None), in_axes=(None, None, None, None, 0))
         return linear, jax.jit(solver(None)), jax.jit(together), jax.jit(solver(self.count))
 
-    def fitting(self, dtype, damping, g, limit):
-        """How many iterations of all right-hand sides together end within a limit, for nothing ends them sooner."""
-        if dtype not in self.each:
-            linear, _, together, _ = self.kept(dtype)
+    def fitting(self, program, linear, damping, g, limit):
+        """How many iterations of a compiled program end within a limit, for nothing ends them sooner."""
+        if program not in self.each:
             for _ in range(2):  # the first time compiles
                 start = time.perf_counter()
-                jax.block_until_ready(together(linear, damping, 0.0, 3, g))
-                self.each[dtype] = (time.perf_counter() - start) / 3
-        return max(1, min(MOST, int(limit / self.each[dtype])))
+                jax.block_until_ready(program(linear, damping, 0.0, 3, g))
+                self.each[program] = (time.perf_counter() - start) / 3
+        return max(1, min(MOST, int(limit / self.each[program])))
 
     def count(self):
         self.counted += 1
@@ -88,10 +87,10 @@ class CG:
         linear, alone, together, counted = self.kept(setting["dtype"])
         g = self.ordered(rhs, setting["dtype"])
         if setting["together"] and not counting:
-            return together(linear, damping, setting["tolerance"], self.fitting(setting["dtype"], damping, g, tick.limit), g), g
-        x = []
+            return together(linear, damping, setting["tolerance"], self.fitting(together, linear, damping, g, tick.limit), g), g
+        x, most = [], MOST if counting else self.fitting(alone, linear, damping, g[0], tick.limit)
         for row in g:
-            x.append(numpy.asarray((counted if counting else alone)(linear, damping, setting["tolerance"], MOST, row)))
+            x.append(numpy.asarray((counted if counting else alone)(linear, damping, setting["tolerance"], most, row)))
             tick(0)
         return numpy.stack(x), g
 

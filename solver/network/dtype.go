@@ -70,18 +70,22 @@ func convert[From, To float32 | float64](dst, src *tensors.Tensor) error {
 	})
 }
 
-// vector is a parameter vector on its way to the device.
-func (n *Network) vector(values []float64) *tensors.Tensor {
+// tensorOf is a vector in a network's precision, on its way to the device.
+func tensorOf[From float32 | float64](n *Network, values []From) *tensors.Tensor {
+	own := tensors.FromShape(shapes.Make(n.dtype, len(values)))
 	if n.dtype == dtypes.Float64 {
-		return tensors.FromFlatDataAndDimensions(values, len(values))
+		tensors.MustMutableFlatData(own, func(flat []float64) { scaleInto(flat, values, 1) })
+	} else {
+		tensors.MustMutableFlatData(own, func(flat []float32) { scaleInto(flat, values, 1) })
 	}
-	narrow := tensors.FromShape(shapes.Make(dtypes.Float32, len(values)))
-	tensors.MustMutableFlatData(narrow, func(flat []float32) {
-		for i, value := range values {
-			flat[i] = float32(value)
-		}
-	})
-	return narrow
+	return own
+}
+
+// scaleInto writes scale src to dst, rounded once.
+func scaleInto[To, From float32 | float64](dst []To, src []From, scale float64) {
+	for i, value := range src {
+		dst[i] = To(scale * float64(value))
+	}
 }
 
 // Values returns the values of a float tensor and frees it.
@@ -92,20 +96,19 @@ func Values(t *tensors.Tensor) ([]float64, error) {
 
 // drain copies a result to dst and frees it at once: left to the garbage collector, results pile up on the device and
 // a product takes half as long again.
-func drain(dst []float64, result *tensors.Tensor) error {
+func drain(dst []float64, result *tensors.Tensor) error { return drainScaled(dst, result, 1) }
+
+// drainScaled is drain of a multiple of a result.
+func drainScaled[To float32 | float64](dst []To, result *tensors.Tensor, scale float64) error {
 	if result.Size() != len(dst) {
 		return fmt.Errorf("network: a result has %d values where %d were expected", result.Size(), len(dst))
 	}
 	var err error
 	switch result.DType() {
 	case dtypes.Float64:
-		err = tensors.ConstFlatData(result, func(flat []float64) { copy(dst, flat) })
+		err = tensors.ConstFlatData(result, func(flat []float64) { scaleInto(dst, flat, scale) })
 	case dtypes.Float32:
-		err = tensors.ConstFlatData(result, func(flat []float32) {
-			for i, value := range flat {
-				dst[i] = float64(value)
-			}
-		})
+		err = tensors.ConstFlatData(result, func(flat []float32) { scaleInto(dst, flat, scale) })
 	default:
 		err = fmt.Errorf("network: a result is %s; expected float32 or float64", result.DType())
 	}

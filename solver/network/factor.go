@@ -78,6 +78,22 @@ func (f *Factor) Image(dst, v *mat.Dense) error { return f.apply(f.image, dst, v
 // Adjoint writes the images of the rows of u, [k, Rows], under the adjoint to those of dst, [k, Dim].
 func (f *Factor) Adjoint(dst, u *mat.Dense) error { return f.apply(f.adjoint, dst, u) }
 
+// ImageOf writes the image of one vector in float32, of length Dim, to dst, of length Rows. A solver that keeps vectors so spares their conversion.
+func (f *Factor) ImageOf(dst []float64, v []float32) error {
+	if err := f.usable(); err != nil {
+		return err
+	}
+	return multiply(f.image, dst, v)
+}
+
+// AdjointInto writes the image of u, of length Rows, under the adjoint to dst, of length Dim, in float32.
+func (f *Factor) AdjointInto(dst []float32, u []float64) error {
+	if err := f.usable(); err != nil {
+		return err
+	}
+	return multiply(f.adjoint, dst, u)
+}
+
 // Apply writes the images of the rows of v, [k, Dim], under the metric to those of dst, [k, Dim].
 func (f *Factor) Apply(dst, v *mat.Dense) error {
 	k, _ := v.Dims()

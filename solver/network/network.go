@@ -292,7 +292,7 @@ func (n *Network) Gradient(dst []float64, x *tensors.Tensor, labels ...*tensors.
 // VectorJacobian writes J^T u to dst, of length Dim, for the Jacobian J of the output of the batch x in the parameters; u is as long as that output,
 // flattened.
 func (n *Network) VectorJacobian(dst []float64, x *tensors.Tensor, u []float64) error {
-	image, err := n.along(n.cotangent, u, x)
+	image, err := along(n, n.cotangent, u, x)
 	if err != nil {
 		return err
 	}
@@ -337,7 +337,7 @@ func (n *Network) Jacobian(x *tensors.Tensor) (*mat.Dense, error) {
 	basis := make([]float64, n.dim)
 	for i := range n.dim {
 		basis[i] = 1
-		column, err := n.along(n.tangent, basis, x)
+		column, err := along(n, n.tangent, basis, x)
 		basis[i] = 0
 		if err != nil {
 			return nil, err
@@ -385,16 +385,20 @@ func (m *metric) Dim() int { return m.network.dim }
 func (m *metric) Apply(dst, v *mat.Dense) error {
 	rows, _ := v.Dims()
 	for i := range rows {
-		image, err := m.network.along(m.exec, v.RawRowView(i), m.x, m.others...)
-		if err != nil {
-			return err
-		}
-		if err := drain(dst.RawRowView(i), image); err != nil {
+		if err := multiply(m, dst.RawRowView(i), v.RawRowView(i)); err != nil {
 			return err
 		}
 	}
-	dst.Scale(m.scale, dst)
 	return nil
+}
+
+// multiply writes the image of one vector to dst.
+func multiply[To, From float32 | float64](m *metric, dst []To, v []From) error {
+	image, err := along(m.network, m.exec, v, m.x, m.others...)
+	if err != nil {
+		return err
+	}
+	return drainScaled(dst, image, m.scale)
 }
 
 // jacobianVector is J v for the output's Jacobian with respect to the parameters and a flat vector v.
@@ -453,8 +457,8 @@ func (n *Network) join(gradients []*graph.Node, uses *graph.Graph) *graph.Node {
 }
 
 // along executes a program of a batch, what else it takes and a direction.
-func (n *Network) along(exec *model.Exec, direction []float64, x *tensors.Tensor, others ...*tensors.Tensor) (*tensors.Tensor, error) {
-	v := n.vector(direction)
+func along[From float32 | float64](n *Network, exec *model.Exec, direction []From, x *tensors.Tensor, others ...*tensors.Tensor) (*tensors.Tensor, error) {
+	v := tensorOf(n, direction)
 	outputs, err := n.run(exec, x, append(slices.Clone(others), v)...)
 	if err = errors.Join(err, v.FinalizeAll()); err != nil {
 		return nil, err

@@ -44,11 +44,7 @@ func (f residentFactor) ImageOf(dst []float64, v *vector) error {
 	if err != nil {
 		return err
 	}
-	err = drain(dst, image)
-	for i := range dst {
-		dst[i] *= f.image.scale
-	}
-	return err
+	return drainScaled(dst, image, f.image.scale)
 }
 
 func (f residentFactor) AdjointInto(dst *vector, u []float64) error {
@@ -56,7 +52,7 @@ func (f residentFactor) AdjointInto(dst *vector, u []float64) error {
 	for i := range scaled {
 		scaled[i] *= f.adjoint.scale
 	}
-	direction := f.adjoint.network.vector(scaled)
+	direction := tensorOf(f.adjoint.network, scaled)
 	gradient, err := f.run(f.adjoint, direction)
 	if err := errors.Join(err, direction.FinalizeAll()); err != nil {
 		return err
@@ -167,7 +163,7 @@ func (r *resident) Free(vectors []*vector) {
 }
 
 func (r *resident) Put(v *vector, numbers []float64) error {
-	tensor := r.network.vector(slices.Clone(numbers))
+	tensor := tensorOf(r.network, numbers)
 	return errors.Join(v.set(tensor), tensor.ToDevice(r.network.backend, 0))
 }
 

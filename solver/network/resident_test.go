@@ -212,3 +212,50 @@ func TestResidentFailuresAreErrors(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, residentFactor{factor}.AdjointInto(v[0], numbers(12, 1)), "the factor is closed")
 }
+
+// Products of vectors in float32 are those of the same numbers in float64, rounded at the end.
+func TestProductsOfVectorsInSingle(t *testing.T) {
+	for _, dtype := range []dtypes.DType{dtypes.Float64, dtypes.Float32} {
+		factor := wideFactor(t, backendtest.Go(t), dtype)
+		v, u := numbers(factor.Dim(), 1), numbers(factor.Rows(), 2)
+		single := make([]float32, len(v))
+		scaleInto(single, v, 1)
+		scaleInto(v, single, 1)
+		image, want := make([]float64, len(u)), mat.NewDense(1, len(u), nil)
+		require.NoError(t, factor.ImageOf(image, single))
+		require.NoError(t, factor.Image(want, mat.NewDense(1, len(v), v)))
+		require.Equal(t, want.RawRowView(0), image)
+
+		adjoint := mat.NewDense(1, len(v), nil)
+		require.NoError(t, factor.AdjointInto(single, u))
+		require.NoError(t, factor.Adjoint(adjoint, mat.NewDense(1, len(u), u)))
+		rounded := make([]float32, len(v))
+		scaleInto(rounded, adjoint.RawRowView(0), 1)
+		require.Equal(t, rounded, single)
+
+		require.NoError(t, factor.Close())
+		require.ErrorContains(t, factor.ImageOf(image, single), "closed")
+		require.ErrorContains(t, factor.AdjointInto(single, u), "closed")
+	}
+}
+
+// unconverted fails where vectors are converted to float64 for a product.
+type unconverted struct {
+	*Factor
+	t *testing.T
+}
+
+func (u unconverted) Image(_, _ *mat.Dense) error {
+	u.t.Error("an image of a converted vector")
+	return nil
+}
+func (u unconverted) Adjoint(_, _ *mat.Dense) error { u.t.Error("a converted adjoint"); return nil }
+
+func TestSolvesInSingleConvertNoVectors(t *testing.T) {
+	factor := wideFactor(t, backendtest.Go(t), dtypes.Float32)
+	gradients := mat.NewDense(1, factor.Dim(), numbers(factor.Dim(), 1))
+	options := solver.FormOptions{Lambdas: []float64{1}, LambdaMax: 10, Roundoff: 0x1p-24}
+	forms, err := solver.BilinearForms(context.Background(), unconverted{factor, t}, gradients, options)
+	require.NoError(t, err)
+	require.True(t, forms.Converged, forms.Explanation())
+}

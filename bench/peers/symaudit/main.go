@@ -261,10 +261,14 @@ func (p *problem) time(limit float64) (*answer, error) {
 	metric := net.Metric(x, p.scale)
 	v, image := mat.NewDense(1, net.Dim(), nil), mat.NewDense(1, net.Dim(), nil)
 	copy(v.RawRowView(0), p.gradients.RawRowView(0))
+	single, back, row := make([]float32, net.Dim()), make([]float32, net.Dim()), make([]float64, kept.Rows()) // vectors as a solve in float32 has them
+	for i, value := range v.RawRowView(0) {
+		single[i] = float32(value)
+	}
 	works := map[string]func() error{
 		"gradient": func() error { _, err := net.Gradient(image.RawRowView(0), x, y); return err },
 		"product":  func() error { return metric.Apply(image, v) },
-		"kept":     func() error { return kept.Apply(image, v) },
+		"kept":     func() error { return errors.Join(kept.ImageOf(row, single), kept.AdjointInto(back, row)) },
 	}
 	a := &answer{Times: map[string]float64{}}
 	for begin, turns := time.Now(), -1; turns < 5 || time.Since(begin).Seconds() < limit; turns++ {
