@@ -70,9 +70,12 @@ func BenchmarkProduct(b *testing.B) {
 				if !linearised.Linearised() {
 					b.Fatal(linearised.Recomputes())
 				}
-				rows := mat.NewDense(1, linearised.Rows(), nil)
+				rows, single, back := make([]float64, linearised.Rows()), make([]float32, net.Dim()), make([]float32, net.Dim()) // as a solve in float32 has them
+				for i := range single {
+					single[i] = float32(v.At(0, i))
+				}
 				step := func(factor *network.Factor) func() error {
-					return func() error { return errors.Join(factor.Image(rows, v), factor.Adjoint(image, rows)) }
+					return func() error { return errors.Join(factor.ImageOf(rows, single), factor.AdjointInto(back, rows)) }
 				}
 				works := map[string]func() error{
 					"gradient":   func() error { _, err := net.Gradient(image.RawRowView(0), x, y); return err },

@@ -20,6 +20,7 @@ import networks
 from networks import unet, vit
 
 BATCH, CHANNELS = 4, 4
+TOGETHER = 8  # steps in one program, by jax.vmap
 MEAN, SCALE = jnp.asarray([1.0, 0.0, 0.0, 1.0]), jnp.asarray([0.5, 0.3, 0.3, 0.5])  # of the states, as models.Normalization
 
 # Name, grid, parameters of the Go model, network.
@@ -73,11 +74,15 @@ def measure(name, size, expected, network):
     linear = jax.jit(lambda p, x: jax.linearize(model(x), p)[1])(p, x)
     apply = jax.jit(lambda linear, v: linear(v))
     transpose = jax.jit(lambda linear, u: jax.linear_transpose(linear, p)(u))
+    many_v, many_u = jax.tree.map(lambda a: jnp.stack([a] * TOGETHER), (v, u))
+    apply_many, transpose_many = (jax.jit(jax.vmap(of, in_axes=(None, 0))) for of in (lambda linear, v: linear(v), lambda linear, u: jax.linear_transpose(linear, p)(u)))
     times = shortest({
         "gradient": [lambda: gradient(p, x, target)],
         "recomputed": [lambda: forward(p, x, v), lambda: reverse(p, x, u)],
         "linearised": [lambda: apply(linear, v), lambda: transpose(linear, u)],
+        "together": [lambda: apply_many(linear, many_v), lambda: transpose_many(linear, many_u)],
     })
+    times["together"] /= TOGETHER
     return {"name": name, "parameters": count, "milliseconds": times}
 
 def main():
@@ -86,11 +91,11 @@ def main():
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"jax": jax.__version__, "cores": os.cpu_count(), "architectures": rows}, indent=1) + "\n")
     print(f"JAX {jax.__version__} on {os.cpu_count()} cores, float32, {BATCH} samples; steps in gradients")
-    print(f"{'':12} {'parameters':>10} {'gradient, ms':>12} {'step jvp+vjp':>12} {'step linearised':>15}")
+    print(f"{'':12} {'parameters':>10} {'gradient, ms':>12} {'step jvp+vjp':>12} {'step linearised':>15} {f'one of {TOGETHER} together':>17}")
     for row in rows:
         ms = row["milliseconds"]
         print(f"{row['name']:12} {row['parameters']:10,} {ms['gradient']:12.2f} "
-              f"{ms['recomputed'] / ms['gradient']:12.2f} {ms['linearised'] / ms['gradient']:15.2f}")
+              f"{ms['recomputed'] / ms['gradient']:12.2f} {ms['linearised'] / ms['gradient']:15.2f} {ms['together'] / ms['gradient']:17.2f}")
 
 if __name__ == "__main__":
     main()
