@@ -231,14 +231,15 @@ def compare(name, folder, ours_command, rows):
 def table(rows):
     lines = ["| network | tool | gradient, ms | J^T J v: anew, ms (ours / its) | kept, ms (ours / its) | λ/λ_max | to 1 %: s | products | ours / its | error reached | memory, MiB | states an error |",
              "|---|---|---|---|---|---|---|---|---|---|---|---|"]
-    for row in rows:
+    for i, row in enumerate(rows):
         times, ours = row.get("times", {}), row.get("times_of_symaudit")
+        network = row["network"] if i == 0 or row["network"] != rows[i - 1]["network"] else ""
         def cell(*names):
             took = min((times[n] for n in names if n in times), default=None)
             if took is None:
                 return ""
             return f"{1e3 * took:.2f}" + (f" ({ours[names[0]] / took:.2f})" if ours and names[0] != "gradient" else "")
-        head = [row["network"], row["peer"], cell("gradient"), cell("product", "curvlinops", "pydvl"), cell("kept")]
+        head = [network, row["peer"], cell("gradient"), cell("product", "curvlinops", "pydvl"), cell("kept")]
         memory = str(row["peak_mib"])
         if "reason" in row and not any("seconds" in s for s in row["solves"].values()):
             lines.append("| " + " | ".join([*head, "", "cannot: " + row["reason"].replace("|", "/")[:200], "", "", "", memory, ""]) + " |")
