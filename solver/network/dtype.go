@@ -63,20 +63,18 @@ func fromHalf[From interface {
 func convert[From, To float32 | float64](dst, src *tensors.Tensor) error {
 	return tensors.ConstFlatData(src, func(from []From) {
 		tensors.MustMutableFlatData(dst, func(to []To) {
-			for i, value := range from {
-				to[i] = To(value)
-			}
+			scaleInto(to, from, 1)
 		})
 	})
 }
 
-// tensorOf is a vector in a network's precision, on its way to the device.
-func tensorOf[From float32 | float64](n *Network, values []From) *tensors.Tensor {
+// tensorOf is a multiple of a vector in a network's precision, on its way to the device.
+func tensorOf[From float32 | float64](n *Network, values []From, scale float64) *tensors.Tensor {
 	own := tensors.FromShape(shapes.Make(n.dtype, len(values)))
 	if n.dtype == dtypes.Float64 {
-		tensors.MustMutableFlatData(own, func(flat []float64) { scaleInto(flat, values, 1) })
+		tensors.MustMutableFlatData(own, func(flat []float64) { scaleInto(flat, values, scale) })
 	} else {
-		tensors.MustMutableFlatData(own, func(flat []float32) { scaleInto(flat, values, 1) })
+		tensors.MustMutableFlatData(own, func(flat []float32) { scaleInto(flat, values, scale) })
 	}
 	return own
 }

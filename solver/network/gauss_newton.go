@@ -120,7 +120,7 @@ func (h *lossHessian) Dim() int { return h.output.Size() }
 func (h *lossHessian) Apply(dst, v *mat.Dense) error {
 	rows, _ := v.Dims()
 	for i := range rows {
-		direction := tensorOf(h.network, v.RawRowView(i))
+		direction := tensorOf(h.network, v.RawRowView(i), 1)
 		outputs, err := h.network.call(h.network.hessian, slices.Concat([]*tensors.Tensor{h.output}, h.labels, []*tensors.Tensor{direction})...)
 		if err = errors.Join(err, direction.FinalizeAll()); err != nil {
 			return err

@@ -458,7 +458,7 @@ func (n *Network) join(gradients []*graph.Node, uses *graph.Graph) *graph.Node {
 
 // along executes a program of a batch, what else it takes and a direction.
 func along[From float32 | float64](n *Network, exec *model.Exec, direction []From, x *tensors.Tensor, others ...*tensors.Tensor) (*tensors.Tensor, error) {
-	v := tensorOf(n, direction)
+	v := tensorOf(n, direction, 1)
 	outputs, err := n.run(exec, x, append(slices.Clone(others), v)...)
 	if err = errors.Join(err, v.FinalizeAll()); err != nil {
 		return nil, err

@@ -48,11 +48,7 @@ func (f residentFactor) ImageOf(dst []float64, v *vector) error {
 }
 
 func (f residentFactor) AdjointInto(dst *vector, u []float64) error {
-	scaled := slices.Clone(u)
-	for i := range scaled {
-		scaled[i] *= f.adjoint.scale
-	}
-	direction := tensorOf(f.adjoint.network, scaled)
+	direction := tensorOf(f.adjoint.network, u, f.adjoint.scale)
 	gradient, err := f.run(f.adjoint, direction)
 	if err := errors.Join(err, direction.FinalizeAll()); err != nil {
 		return err
@@ -163,7 +159,7 @@ func (r *resident) Free(vectors []*vector) {
 }
 
 func (r *resident) Put(v *vector, numbers []float64) error {
-	tensor := tensorOf(r.network, numbers)
+	tensor := tensorOf(r.network, numbers, 1)
 	return errors.Join(v.set(tensor), tensor.ToDevice(r.network.backend, 0))
 }
 
