@@ -68,19 +68,20 @@ func convert[From, To float32 | float64](dst, src *tensors.Tensor) error {
 	})
 }
 
-// tensorOf is a multiple of a vector in a network's precision, on its way to the device.
-func tensorOf[From float32 | float64](n *Network, values []From, scale float64) *tensors.Tensor {
-	own := tensors.FromShape(shapes.Make(n.dtype, len(values)))
-	if n.dtype == dtypes.Float64 {
-		tensors.MustMutableFlatData(own, func(flat []float64) { scaleInto(flat, values, scale) })
-	} else {
-		tensors.MustMutableFlatData(own, func(flat []float32) { scaleInto(flat, values, scale) })
+// fill writes a multiple of a vector to a tensor of its size.
+func fill[From float32 | float64](dst *tensors.Tensor, values []From, scale float64) error {
+	if dst.DType() == dtypes.Float64 {
+		return tensors.MutableFlatData(dst, func(flat []float64) { scaleInto(flat, values, scale) })
 	}
-	return own
+	return tensors.MutableFlatData(dst, func(flat []float32) { scaleInto(flat, values, scale) })
 }
 
 // scaleInto writes scale src to dst, rounded once.
 func scaleInto[To, From float32 | float64](dst []To, src []From, scale float64) {
+	if same, ok := any(dst).([]From); ok && scale == 1 {
+		copy(same, src)
+		return
+	}
 	for i, value := range src {
 		dst[i] = To(scale * float64(value))
 	}

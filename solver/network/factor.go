@@ -6,7 +6,6 @@ import (
 	"math"
 
 	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/ml/model"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/symaudit/symaudit/solver"
@@ -43,9 +42,8 @@ func (n *Network) Factor(x *tensors.Tensor, scale float64, most int64) (*Factor,
 		return nil, err
 	}
 	f := &Factor{loads: n.loads}
-	half := func(exec *model.Exec, others []*tensors.Tensor) *metric {
-		return &metric{network: n, exec: exec, x: x, others: others, scale: math.Sqrt(scale)}
-	}
+	root := math.Sqrt(scale) // multiplies vectors of outputs, which are most often shorter than those of parameters
+	f.image, f.adjoint = &metric{network: n, x: x, argument: 1, result: root}, &metric{network: n, x: x, argument: root, result: 1}
 	l := n.linearisation(inputs)
 	f.bytes, f.recomputes = l.prepare(most)
 	var outputs []*tensors.Tensor
@@ -59,9 +57,10 @@ func (n *Network) Factor(x *tensors.Tensor, scale float64, most int64) (*Factor,
 	}
 	f.rows, f.residuals = outputs[0].Size(), outputs[1:]
 	if f.Linearised() {
-		f.image, f.adjoint = half(l.image.exec, l.image.pick(f.residuals)), half(l.adjoint.exec, l.adjoint.pick(f.residuals))
+		f.image.exec, f.image.others = l.image.exec, l.image.pick(f.residuals)
+		f.adjoint.exec, f.adjoint.others = l.adjoint.exec, l.adjoint.pick(f.residuals)
 	} else {
-		f.image, f.adjoint = half(n.tangent, nil), half(n.cotangent, nil)
+		f.image.exec, f.adjoint.exec = n.tangent, n.cotangent
 	}
 	return f, outputs[0].FinalizeAll()
 }

@@ -120,9 +120,12 @@ func (h *lossHessian) Dim() int { return h.output.Size() }
 func (h *lossHessian) Apply(dst, v *mat.Dense) error {
 	rows, _ := v.Dims()
 	for i := range rows {
-		direction := tensorOf(h.network, v.RawRowView(i), 1)
+		direction, err := argument(h.network, v.RawRowView(i), 1)
+		if err != nil {
+			return err
+		}
 		outputs, err := h.network.call(h.network.hessian, slices.Concat([]*tensors.Tensor{h.output}, h.labels, []*tensors.Tensor{direction})...)
-		if err = errors.Join(err, direction.FinalizeAll()); err != nil {
+		if err != nil {
 			return err
 		}
 		if err := drain(dst.RawRowView(i), outputs[0]); err != nil {

@@ -99,7 +99,7 @@ func (n *Network) CheckDerivative(x *tensors.Tensor) (apart float64, err error) 
 		return n.directional(forward.JVPThroughStops, n.build(scope, inputs), v)
 	})
 	defer exec.Finalize()
-	image, err := along(n, exec, v, x)
+	image, err := n.along(exec, v, x)
 	if err != nil {
 		return 0, err
 	}

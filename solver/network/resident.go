@@ -40,32 +40,29 @@ func (f residentFactor) Space() solver.Space[*vector] {
 }
 
 func (f residentFactor) ImageOf(dst []float64, v *vector) error {
-	image, err := f.run(f.image, v.tensor)
+	if err := f.usable(); err != nil {
+		return err
+	}
+	image, err := f.image.along(v.tensor)
 	if err != nil {
 		return err
 	}
-	return drainScaled(dst, image, f.image.scale)
+	return drainScaled(dst, image, f.image.result)
 }
 
 func (f residentFactor) AdjointInto(dst *vector, u []float64) error {
-	direction := tensorOf(f.adjoint.network, u, f.adjoint.scale)
-	gradient, err := f.run(f.adjoint, direction)
-	if err := errors.Join(err, direction.FinalizeAll()); err != nil {
+	if err := f.usable(); err != nil {
+		return err
+	}
+	direction, err := argument(f.adjoint.network, u, f.adjoint.argument)
+	if err != nil {
+		return err
+	}
+	gradient, err := f.adjoint.along(direction)
+	if err != nil {
 		return err
 	}
 	return dst.set(gradient)
-}
-
-// run executes one of the programs along a direction that is on the backend.
-func (f residentFactor) run(half *metric, direction *tensors.Tensor) (*tensors.Tensor, error) {
-	if err := f.usable(); err != nil {
-		return nil, err
-	}
-	outputs, err := half.network.run(half.exec, half.x, append(slices.Clone(half.others), direction)...)
-	if err != nil {
-		return nil, err
-	}
-	return outputs[0], nil
 }
 
 // resident is a solver.Space of vectors that stay on a network's backend, each a tensor of its own. A tensor is never changed: programs take vectors
@@ -159,8 +156,8 @@ func (r *resident) Free(vectors []*vector) {
 }
 
 func (r *resident) Put(v *vector, numbers []float64) error {
-	tensor := tensorOf(r.network, numbers, 1)
-	return errors.Join(v.set(tensor), tensor.ToDevice(r.network.backend, 0))
+	tensor := tensors.FromShape(shapes.Make(r.network.dtype, len(numbers)))
+	return errors.Join(fill(tensor, numbers, 1), v.set(tensor), tensor.ToDevice(r.network.backend, 0))
 }
 
 func (r *resident) Get(numbers []float64, v *vector) error {

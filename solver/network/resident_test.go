@@ -11,6 +11,7 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/model/initializer"
 	"github.com/stretchr/testify/require"
 	"gonum.org/v1/gonum/mat"
 
@@ -211,6 +212,43 @@ func TestResidentFailuresAreErrors(t *testing.T) {
 	v, err := space.New(1)
 	require.NoError(t, err)
 	require.ErrorContains(t, residentFactor{factor}.AdjointInto(v[0], numbers(12, 1)), "the factor is closed")
+}
+
+// A product on the backend keeps its values when the next vector is written over its argument, even where the program passes the argument on.
+func TestProductsOutlastTheirArguments(t *testing.T) {
+	backendtest.Each(t, func(t *testing.T, on compute.Backend) {
+		shifted := func(scope *model.Scope, x *graph.Node) *graph.Node {
+			shift := scope.WithInitializer(initializer.Zero).VariableWithShape("shift", x.Shape()).NodeValue(x.Graph())
+			return graph.Add(x, shift) // J is the identity
+		}
+		x := tensors.FromFlatDataAndDimensions(numbers(12, 1), 4, 3)
+		store := model.NewStore()
+		_, err := model.MustNewExec(on, store, shifted).Exec(x)
+		require.NoError(t, err)
+		net, err := New(on, shifted, func(labels, predictions []*graph.Node) *graph.Node { return predictions[0] }, dtypes.Float64)
+		require.NoError(t, err)
+		t.Cleanup(net.Close)
+		require.NoError(t, net.Load(store))
+		for _, most := range []int64{0, math.MaxInt64} {
+			factor, err := net.Factor(x, 1, most)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, factor.Close()) })
+			_, err = factor.Resident()
+			require.NoError(t, err)
+			space := residentFactor{factor}.Space()
+			vectors, err := space.New(2)
+			require.NoError(t, err)
+			for i, v := range vectors {
+				require.NoError(t, residentFactor{factor}.AdjointInto(v, numbers(12, float64(i))))
+			}
+			for i, v := range vectors {
+				got := make([]float64, 12)
+				require.NoError(t, space.Get(got, v))
+				require.Equal(t, numbers(12, float64(i)), got)
+			}
+			space.Free(vectors)
+		}
+	})
 }
 
 // Products of vectors in float32 are those of the same numbers in float64, rounded at the end.
