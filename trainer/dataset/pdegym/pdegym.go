@@ -231,18 +231,20 @@ func (f *Files) Conserved(i int, into []float32) (differing float64, err error) 
 	cells, off := height*width, 0
 	for t := range f.Snapshots() {
 		state := stored[t*len(Channels)*cells:][:len(Channels)*cells]
+		all := func(channel int) []float32 { return state[channel*cells:][:cells] }
+		densities, us, vs, pressures, energies, outs := all(0), all(1), all(2), all(3), all(4), into[t*cells*conserved:][:cells*conserved]
 		for cell := range cells {
-			density, u, v, pressure, energy := state[cell], state[cells+cell], state[2*cells+cell], state[3*cells+cell], state[4*cells+cell]
-			if fault := unphysical(density, u, v, pressure, energy); fault != "" {
+			density, u, v, pressure, energy := densities[cell], us[cell], vs[cell], pressures[cell], energies[cell]
+			r, x, y, p, e := float64(density), float64(u), float64(v), float64(pressure), float64(energy)
+			if !(r > 0 && r <= largest && math.Abs(x) <= largest && math.Abs(y) <= largest && p > 0 && p <= largest && math.Abs(e) <= largest) {
 				return 0, fmt.Errorf("pdegym: %s has %s at snapshot %d, y %d, x %d; download the file again",
-					name, fault, t, cell/width, cell%width)
+					name, unphysical(density, u, v, pressure, energy), t, cell/width, cell%width)
 			}
-			r, x, y := float64(density), float64(u), float64(v)
-			want := float64(pressure)/(Gamma-1) + r*(x*x+y*y)/2
-			if !(math.Abs(float64(energy)-want) <= energyTolerance*want) {
+			want := p/(Gamma-1) + r*(x*x+y*y)/2
+			if !(math.Abs(e-want) <= energyTolerance*want) {
 				off++
 			}
-			out := into[(t*cells+cell)*conserved:][:conserved]
+			out := outs[cell*conserved:][:conserved]
 			out[0], out[1], out[2], out[3] = density, density*u, density*v, energy
 		}
 	}
@@ -257,7 +259,7 @@ func (f *Files) Conserved(i int, into []float32) (differing float64, err error) 
 // largest value in any channel: so that no product overflows. PDEGym's are below 10.
 const largest = 1e15
 
-// unphysical says what is wrong with a cell's values; it is empty if nothing is.
+// unphysical says what is wrong with a cell's values.
 func unphysical(values ...float32) string {
 	for k, v := range values {
 		switch {

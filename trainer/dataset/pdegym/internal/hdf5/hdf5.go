@@ -18,6 +18,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"unsafe"
 
 	"github.com/klauspost/compress/zlib"
 )
@@ -60,9 +61,11 @@ type Array struct {
 	row     int // elements of one index of the first axis
 	address uint64
 	chunks  *chunks // nil of a contiguous array
-	raw     []byte  // of one index
-	packed  []byte  // of one compressed chunk
-	plain   []byte  // of one chunk, or of what one index has of it
+
+	packed   []byte // one compressed chunk
+	inflated []byte // and decompressed
+	plain    []byte // a chunk without shuffling, or what one index has of it
+	zlib     io.ReadCloser
 }
 
 // Open opens the array of a name in the root group. It must be of float32 in little-endian order.
@@ -259,23 +262,24 @@ func (a *Array) Read(i int, into []float32) error {
 	if i < 0 || i >= a.shape[0] || len(into) != a.row {
 		return fmt.Errorf("hdf5: index %d into %d elements of an array of shape %v", i, len(into), a.shape)
 	}
-	if a.raw == nil {
-		a.raw = make([]byte, a.row*size32)
-	}
+	raw := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(into))), len(into)*size32)
 	var err error
 	if a.chunks == nil {
-		err = a.file.read(a.raw, a.address+uint64(i)*uint64(len(a.raw)))
+		err = a.file.read(raw, a.address+uint64(i)*uint64(len(raw)))
 	} else {
-		err = a.readChunks(i)
+		err = a.readChunks(i, raw)
 	}
-	if err != nil {
+	if err != nil || littleEndian {
 		return err
 	}
 	for k := range into {
-		into[k] = math.Float32frombits(binary.LittleEndian.Uint32(a.raw[k*size32:]))
+		into[k] = math.Float32frombits(binary.LittleEndian.Uint32(raw[k*size32:]))
 	}
 	return nil
 }
+
+// littleEndian tells that numbers have the order of bytes here that they have in the file.
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 // chunks are where those of an array lie, in the order of their place in it.
 type chunks struct {
@@ -418,8 +422,8 @@ func (t *chunks) plain(c chunk) bool {
 	return true
 }
 
-// readChunks gathers index i of the first axis in raw.
-func (a *Array) readChunks(i int) error {
+// readChunks gathers index i of the first axis in raw, as stored.
+func (a *Array) readChunks(i int, raw []byte) error {
 	t := a.chunks
 	slab := t.size / t.dims[0] // bytes that a chunk has of one index
 	each := len(t.at) / t.grid[0]
@@ -437,7 +441,7 @@ func (a *Array) readChunks(i int) error {
 		if err != nil {
 			return fmt.Errorf("its chunk from index %v on: %w", corner, err)
 		}
-		place(a.raw, values, a.shape[1:], t.dims[1:], corner[1:])
+		place(raw, values, a.shape[1:], t.dims[1:], corner[1:])
 	}
 	return nil
 }
@@ -524,21 +528,20 @@ func (a *Array) unpack(c chunk) ([]byte, error) {
 		}
 		switch filter {
 		case filterDeflate:
-			unpacked, err := inflate(values, t.size)
-			if err != nil {
+			a.inflated = slices.Grow(a.inflated[:0], t.size)[:t.size]
+			if err := a.inflate(a.inflated, values); err != nil {
 				return nil, err
 			}
-			values = unpacked
+			values = a.inflated
 		case filterShuffle:
 			if len(values) != t.size {
 				return nil, damaged("it has %d bytes, and should have %d", len(values), t.size)
 			}
 			a.plain = slices.Grow(a.plain[:0], t.size)[:t.size]
 			n := t.size / size32
+			b0, b1, b2, b3 := values[:n], values[n:2*n], values[2*n:3*n], values[3*n:4*n] // first bytes of all elements, second bytes and so on
 			for e := range n {
-				for b := range size32 {
-					a.plain[e*size32+b] = values[b*n+e]
-				}
+				binary.LittleEndian.PutUint32(a.plain[e*size32:], uint32(b0[e])|uint32(b1[e])<<8|uint32(b2[e])<<16|uint32(b3[e])<<24)
 			}
 			values = a.plain
 		}
@@ -549,19 +552,23 @@ func (a *Array) unpack(c chunk) ([]byte, error) {
 	return values, nil
 }
 
-// inflate decompresses what must have a size.
-func inflate(packed []byte, size int) ([]byte, error) {
-	z, err := zlib.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return nil, damaged("it cannot be decompressed: %v", err)
+// inflate decompresses what must fill values.
+func (a *Array) inflate(values, packed []byte) error {
+	var err error
+	if a.zlib == nil {
+		a.zlib, err = zlib.NewReader(bytes.NewReader(packed))
+	} else {
+		err = a.zlib.(zlib.Resetter).Reset(bytes.NewReader(packed), nil)
 	}
-	values := make([]byte, size)
-	if _, err := io.ReadFull(z, values); err != nil {
-		return nil, damaged("it cannot be decompressed: %v", err)
+	if err != nil {
+		return damaged("it cannot be decompressed: %v", err)
+	}
+	if _, err := io.ReadFull(a.zlib, values); err != nil {
+		return damaged("it cannot be decompressed: %v", err)
 	}
 	// The checksum is compared at the end of the stream.
-	if n, err := z.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		return nil, damaged("it cannot be decompressed to %d bytes", size)
+	if n, err := a.zlib.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		return damaged("it cannot be decompressed to %d bytes", len(values))
 	}
-	return values, nil
+	return nil
 }
