@@ -42,7 +42,7 @@ them with data.directory. Without --config, the defaults. A trajectory depends o
 alone. What is done is written as it is done: a killed or interrupted generation goes on with --resume.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if out == "" {
+			if out == "" && (resume || !dry) {
 				return usageError{errors.New("--out is missing; name the directory to write, such as data/euler-32")}
 			}
 			config := trainer.Default()
@@ -76,8 +76,8 @@ alone. What is done is written as it is done: a killed or interrupted generation
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d of %d trajectories to solve for, %s; %s in %s when all are there\n",
-				plan.Missing, plan.Total, about(need), rounded(plan.Bytes), out)
+			fmt.Fprintf(cmd.OutOrStdout(), "%d of %d trajectories to solve for, %s; %s%s when all are there\n",
+				plan.Missing, plan.Total, about(need), rounded(plan.Bytes), in(out))
 			if dry {
 				return nil
 			}
@@ -95,10 +95,18 @@ alone. What is done is written as it is done: a killed or interrupted generation
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "YAML configuration `file`, of which the data section and the seed count")
-	cmd.Flags().StringVar(&out, "out", "", "`directory` to write; it must not exist")
+	cmd.Flags().StringVar(&out, "out", "", "`directory` to write; it must not exist. --dry-run does without")
 	cmd.Flags().BoolVar(&resume, "resume", false, "go on with what an earlier call has left in <out>.partial")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say how long it would take and how large the data would be, and write nothing")
 	return cmd
+}
+
+// in is where data are written, of a sentence that --dry-run may print without.
+func in(out string) string {
+	if out == "" {
+		return ""
+	}
+	return " in " + out
 }
 
 func newDataImport() *cobra.Command {
@@ -120,7 +128,7 @@ interrupted import goes on with --resume.
 			switch {
 			case len(args) == 0:
 				return usageError{errors.New("there is nothing to import; name the folder of a family, such as CE-RP")}
-			case out == "":
+			case out == "" && (resume || !dry):
 				return usageError{errors.New("--out is missing; name the directory to write, such as data/pdegym")}
 			}
 			for name, value := range map[string]int{"train": counts.Train, "validation": counts.Validation, "test": counts.Test} {
@@ -151,7 +159,7 @@ interrupted import goes on with --resume.
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d of %d trajectories to import; %s in %s when all are there\n", missing, len(m.Families)*m.Trajectories, rounded(m.Bytes()), out)
+			fmt.Fprintf(cmd.OutOrStdout(), "%d of %d trajectories to import; %s%s when all are there\n", missing, len(m.Families)*m.Trajectories, rounded(m.Bytes()), in(out))
 			if dry {
 				return nil
 			}
@@ -173,7 +181,7 @@ interrupted import goes on with --resume.
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "`directory` to write; it must not exist")
+	cmd.Flags().StringVar(&out, "out", "", "`directory` to write; it must not exist. --dry-run does without")
 	cmd.Flags().IntVar(&counts.Train, "train", -1, "`number` of trajectories of each family to train on (default all)")
 	cmd.Flags().IntVar(&counts.Validation, "validation", -1, "`number` of trajectories of each family for validation (default all)")
 	cmd.Flags().IntVar(&counts.Test, "test", -1, "`number` of trajectories of each family for test, from which audits take their probes (default all)")

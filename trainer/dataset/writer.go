@@ -77,9 +77,16 @@ func (e *CompleteError) Error() string {
 }
 
 // Plan returns what Create would leave to be written: the trajectories of each family, or the error that it would return. It changes nothing.
+// Of no directory, "", it is all.
 func Plan(dir string, d Description, resume bool) (missing [][]int, err error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
+	}
+	if dir == "" {
+		for range d.Families {
+			missing = append(missing, missingOf(make([]record, d.Trajectories)))
+		}
+		return missing, nil
 	}
 	if whole, err := ReadDescription(dir); resume && err == nil {
 		for i := range whole.Splits {
@@ -175,6 +182,9 @@ func difference(was, is []byte) string {
 // Create begins a data set in a directory that does not exist, or with resume goes on with one that was begun with the same description; if that is complete the
 // error is a *CompleteError.
 func Create(dir string, d Description, resume bool) (w *Writer, err error) {
+	if dir == "" {
+		return nil, errors.New("dataset: no directory is named; name the one to write")
+	}
 	if _, err := Plan(dir, d, resume); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ package draw
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"html"
 	"image/color"
@@ -46,14 +47,9 @@ func Panels(f view.Figure) ([]string, error) {
 	return all, nil
 }
 
-// Figure returns a figure as a file of its own: the legend, and below it the panels in two columns, or in three where they are of pictures, of up to three
-// samples of each model.
+// Figure returns a figure as a file of its own: the legend, and below it the panels in columns.
 func Figure(f view.Figure) ([]byte, error) {
-	columns := 2
-	if slices.ContainsFunc(f.Panels, pictured) {
-		columns = 3
-	}
-	columns = min(columns, len(f.Panels))
+	columns := min(cmp.Or(f.Columns, 2), len(f.Panels))
 	width := float64(columns*panelWidth + (columns-1)*gap)
 	legend := legendRows(f.Legend, width)
 	y := float64(len(legend)*legendHeight + 6)

@@ -7,6 +7,7 @@ type Figure struct {
 	Caption []string // sentences
 	Legend  []Entry
 	Panels  []Panel
+	Columns int // of panels in a file; 0 for two
 }
 
 // Entry of a legend: a line with a glyph, or a filled box.

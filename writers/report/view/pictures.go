@@ -14,6 +14,7 @@ func (d *data) pictured(g group) (Figure, bool) {
 	f := Figure{Name: "pictures-" + g.file, Title: "States and outputs under " + g.label()}
 	channel := ""
 	for _, s := range d.series {
+		before := len(f.Panels)
 		for _, rank := range []string{"worst", "median", "best"} {
 			rows := slices.DeleteFunc(slices.Clone(s.pictures), func(row audit.PictureRow) bool { return row.GroupName != g.of || row.Rank != rank })
 			if len(rows) == 0 {
@@ -22,6 +23,7 @@ func (d *data) pictured(g group) (Figure, bool) {
 			channel = rows[0].Channel
 			f.Panels = append(f.Panels, picturePanel(s, rows, channel))
 		}
+		f.Columns = max(f.Columns, len(f.Panels)-before) // a row for each model
 	}
 	if len(f.Panels) == 0 {
 		return f, false
@@ -66,6 +68,7 @@ func (d *data) rollouts() (Figure, bool) {
 	f := Figure{Name: "rollouts", Title: "Held-out rollouts"}
 	channel, lost := "", false
 	for _, s := range d.series {
+		before := len(f.Panels)
 		for _, rank := range []string{"worst", "median", "best"} {
 			var rows []audit.RolloutRow // by time
 			for _, row := range s.rollouts {
@@ -79,6 +82,7 @@ func (d *data) rollouts() (Figure, bool) {
 				f.Panels = append(f.Panels, rolloutPictures(s, rows))
 			}
 		}
+		f.Columns = max(f.Columns, len(f.Panels)-before)
 	}
 	if len(f.Panels) == 0 {
 		return f, false

@@ -317,6 +317,7 @@ func TestPicturesShowWhereTheSymmetryBreaks(t *testing.T) {
 	d := ofRecords(records)
 	f, ok := d.pictured(d.groups[0])
 	require.True(t, ok)
+	require.Equal(t, 1, f.Columns)
 	panel := find(t, f, "unet, worst: s, commutator error 0.25")
 	require.Equal(t, []string{"x", "g.x", "f(g.x)", "g.f(x)", "Δ ×2"}, panel.X.Names)
 	for i, want := range []Mark{Picture{0, 0, [][]float64{{-1, 1}}, 1}, Picture{1, 0, [][]float64{{1, -1}}, 1}, Picture{2, 0, [][]float64{{1, -0.5}}, 1}, Picture{3, 0, [][]float64{{1, -1}}, 1}, Picture{4, 0, [][]float64{{0, 0.5}}, 0.5},
@@ -348,6 +349,7 @@ func TestRolloutsAreDrawnBesideWhatIsTrue(t *testing.T) {
 	f, ok := ofRecords(records).rollouts()
 	require.True(t, ok)
 	require.Len(t, f.Panels, 2)
+	require.Equal(t, 2, f.Columns, "a row for each model, which has no middle of two rollouts")
 	best := find(t, f, "unet, best: shocks 7, rollout error 0.5")
 	require.Equal(t, []string{"0", "2"}, best.X.Names)
 	require.Equal(t, []string{"Δ ×4", "prediction", "truth"}, best.Y.Names)
