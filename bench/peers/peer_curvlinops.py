@@ -13,13 +13,14 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 def fewer(model):
     """Sets as many threads as make a gradient faster, one or all: on networks so small, and cores that others use, more are slower: by medians, since waiting for a core that others have is what makes them so."""
-    times = {}
-    for n in (1, torch.get_num_threads()):
-        torch.set_num_threads(n)
-        for _ in range(9):
-            start = time.perf_counter()
-            torch.autograd.grad(model.loss(model.module(model.x)), list(model.module.parameters()))
-            times.setdefault(n, []).append(time.perf_counter() - start)
+    times = {1: [], torch.get_num_threads(): []}
+    for _ in range(5):
+        for n, taken in times.items():
+            torch.set_num_threads(n)
+            for _ in range(9):
+                start = time.perf_counter()
+                torch.autograd.grad(model.loss(model.module(model.x)), list(model.module.parameters()))
+                taken.append(time.perf_counter() - start)
     best = min(times, key=lambda n: statistics.median(times[n]))
     torch.set_num_threads(best)
     return best

@@ -148,10 +148,12 @@ def cheapest(side, damping, exact, paths, limit):
                 low = middle + 1
     return best, closest, fault
 
-def again(damping, turns, *sides):
-    """The shortest times of the settings that sides were found to need, in turns."""
+def again(damping, *sides):
+    """The shortest times of the settings that sides were found to need, in turns: three, or up to ten while they take less than 4 seconds, as the shortest solves differ most."""
     shortest = [of["seconds"] if i == 0 else math.inf for i, (_, of) in enumerate(sides)]
-    for _ in range(turns):
+    begin, turns = time.monotonic(), 0
+    while turns < 3 or turns < 10 and time.monotonic() - begin < 4:
+        turns += 1
         for i, (each, of) in enumerate(sides):
             reply = each.ask(do="solve", setting=of["setting"], limit=10 * of["seconds"] + 5, **{"lambda": damping})
             if "seconds" in reply and not reply.get("late"):
@@ -193,9 +195,9 @@ def compare(name, folder, ours_command, rows):
             if not reply["found"]["compiles"]:
                 side.compiled = {(path[0]["dtype"], None) for path in settings}
             row["times"], row["times_of_symaudit"], late = {}, {}, False
-            for _ in range(4):
+            for _ in range(8):
                 for each, shortest in ((side, [row["times"]]), (ours, [row["times_of_symaudit"], times])):
-                    for what, took in each.ask(do="time", limit=1).get("times", {}).items():
+                    for what, took in each.ask(do="time", limit=0.5).get("times", {}).items():
                         for of in shortest:
                             of[what] = min(took, of.get(what, math.inf))
             for relative in lambdas:
@@ -207,7 +209,7 @@ def compare(name, folder, ours_command, rows):
                 reached, closest, fault = cheapest(side, damping, exact.forms(relative), settings, limit)
                 solve = row["solves"][relative] = {"limit": limit, "closest": closest[0], "of_symaudit": own["seconds"]}
                 if reached:
-                    solve["seconds"], solve["of_symaudit"] = again(damping, 3, (side, reached), (ours, own))
+                    solve["seconds"], solve["of_symaudit"] = again(damping, (side, reached), (ours, own))
                     own["seconds"] = min(own["seconds"], solve["of_symaudit"])
                     count = reached["products"] or side.ask(do="solve", setting=reached["setting"], limit=600, count=True, **{"lambda": damping}).get("products", 0)
                     solve |= {"setting": reached["setting"], "products": count, "error": reached["error"]}
