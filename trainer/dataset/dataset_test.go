@@ -160,6 +160,8 @@ func TestWriterGoesOn(t *testing.T) {
 	require.NoError(t, os.WriteFile(lines, append(text, `{"trajectory":1,"sha2`...), 0o666))
 	_, err = dataset.Create("", small(), false)
 	require.ErrorContains(t, err, "no directory is named")
+	_, err = dataset.Plan("", small(), true)
+	require.ErrorContains(t, err, "no directory is named")
 	planned, err := dataset.Plan("", small(), false)
 	require.NoError(t, err)
 	require.Equal(t, [][]int{{0, 1, 2, 3, 4}, {0, 1, 2, 3, 4}}, planned)

@@ -77,12 +77,15 @@ func (e *CompleteError) Error() string {
 }
 
 // Plan returns what Create would leave to be written: the trajectories of each family, or the error that it would return. It changes nothing.
-// Of no directory, "", it is all.
+// Without a directory, "", it is all of them, and nothing is there to go on with.
 func Plan(dir string, d Description, resume bool) (missing [][]int, err error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
 	}
 	if dir == "" {
+		if resume {
+			return nil, errors.New("dataset: no directory is named; name the one to go on with")
+		}
 		for range d.Families {
 			missing = append(missing, missingOf(make([]record, d.Trajectories)))
 		}
